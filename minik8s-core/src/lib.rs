@@ -1,0 +1,11 @@
+#![doc = "A Kubernetes cluster as a library."]
+#![warn(missing_docs)]
+
+pub mod api;
+pub mod client;
+pub mod clock;
+pub mod network;
+pub mod node;
+pub mod runtime;
+pub mod server;
+pub mod store;

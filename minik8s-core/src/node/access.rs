@@ -1,0 +1,82 @@
+//! The door from the API server to a node: logs, exec, attach. A node registers it under its name; in one process it
+//! is the agent itself, across machines a connection that the node opened.
+
+use crate::api::{ApiError, ApiResult, Reason};
+use crate::runtime::{ExecSpec, StreamSession};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A container of a pod, as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Uid of the pod.
+    pub uid: String,
+    /// Name of the container.
+    pub container: String,
+}
+
+/// Which lines of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Go on as lines appear.
+    pub follow: bool,
+    /// Of the instance before the present one.
+    pub previous: bool,
+    /// Only the last so many lines.
+    pub tail_lines: Option<u64>,
+    /// Only lines since then (unix nanoseconds).
+    pub since: Option<i64>,
+    /// Each line begins with its time.
+    pub timestamps: bool,
+    /// At most so many bytes.
+    pub limit_bytes: Option<u64>,
+}
+
+/// What the API server may ask of a node.
+#[async_trait]
+pub trait NodeAccess: Send + Sync + 'static {
+    /// A container's log, as bytes of text lines.
+    async fn logs(
+        &self,
+        container: &ContainerRef,
+        options: LogOptions,
+    ) -> ApiResult<BoxStream<'static, ApiResult<Bytes>>>;
+    /// Runs a command in a container.
+    async fn exec(&self, container: &ContainerRef, spec: ExecSpec) -> ApiResult<StreamSession>;
+    /// Joins a container's main process.
+    async fn attach(&self, container: &ContainerRef, stdin: bool) -> ApiResult<StreamSession>;
+}
+
+/// The nodes that can be reached now, by name.
+#[derive(Clone, Default)]
+pub struct NodeDirectory(Arc<RwLock<HashMap<String, Arc<dyn NodeAccess>>>>);
+
+impl NodeDirectory {
+    /// Registers a node, replacing an earlier connection of the same name.
+    pub fn register(&self, node: impl Into<String>, access: Arc<dyn NodeAccess>) {
+        self.0.write().insert(node.into(), access);
+    }
+
+    /// Forgets a node.
+    pub fn remove(&self, node: &str) {
+        self.0.write().remove(node);
+    }
+
+    /// The way to a node.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` where the node has no connection.
+    pub fn find(&self, node: &str) -> ApiResult<Arc<dyn NodeAccess>> {
+        self.0.read().get(node).cloned().ok_or_else(|| {
+            ApiError::new(Reason::ServiceUnavailable, format!("node {node:?} is not connected to this API server"))
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What makes a kind: everything the generic server must know about one, in one place. A kind is one file that
+//! implements [`Kind`] and one line in the registry's table; nothing else in the server names it.
+
+use crate::api::{ApiResult, Cause, Gvr};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// How a kind is called.
+#[derive(Clone, Debug)]
+pub struct KindNames {
+    /// Group, version and plural.
+    pub gvr: Gvr,
+    /// `Pod`.
+    pub kind: Cow<'static, str>,
+    /// `pod`.
+    pub singular: Cow<'static, str>,
+    /// `po`.
+    pub short_names: Vec<Cow<'static, str>>,
+    /// `all`.
+    pub categories: Vec<Cow<'static, str>>,
+    /// Objects live in namespaces.
+    pub namespaced: bool,
+}
+
+/// Which names objects may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, 253 characters.
+    Subdomain,
+    /// RFC 1123 label, 63 characters.
+    Label,
+    /// RFC 1035 label: as above, and the first character is a letter.
+    ServiceLabel,
+}
+
+/// Where the `scale` sub-resource finds its numbers, as JSON pointers.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalePaths {
+    /// `/spec/replicas`
+    pub spec_replicas: &'static str,
+    /// `/status/replicas`
+    pub status_replicas: &'static str,
+    /// `/spec/selector`: a label selector object, or a plain map.
+    pub selector: &'static str,
+}
+
+/// A sub-resource that is an action of its own (`binding`, `eviction`, `log`): how discovery shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ActionNames {
+    /// `eviction`
+    pub name: &'static str,
+    /// Group of the kind it takes.
+    pub group: &'static str,
+    /// Version of the kind it takes.
+    pub version: &'static str,
+    /// The kind it takes.
+    pub kind: &'static str,
+    /// Verbs it answers.
+    pub verbs: &'static [&'static str],
+}
+
+/// A column of a table.
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// `string`, `integer`, `date`.
+    pub kind: &'static str,
+    /// `name` for the first column, else empty.
+    pub format: &'static str,
+    /// 0 always shown, 1 only with `-o wide`.
+    pub priority: i32,
+    /// The cell. `Timestamp` is the present time, for ages.
+    pub cell: fn(&Value, Timestamp) -> Value,
+}
+
+/// A field that field selectors may ask for.
+pub struct SelectableField {
+    /// Path, such as `spec.nodeName`.
+    pub path: &'static str,
+    /// Its value as text, empty where it is absent.
+    pub value: fn(&Value) -> String,
+}
+
+/// How deletion works for a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct DeletionRule {
+    /// A successful deletion answers the object instead of a `Status`.
+    pub answers_object: bool,
+    /// Seconds of grace an object gets when the request says nothing; 0 deletes at once.
+    pub grace: fn(&Value) -> i64,
+}
+
+/// A place that only one object in the cluster may hold, such as a cluster IP: `("clusterip", "10.96.0.7")`. The commit
+/// that writes the object takes new claims and frees dropped ones, atomically.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    /// What kind of place.
+    pub space: &'static str,
+    /// Which one.
+    pub value: String,
+    /// The field to blame when it is taken.
+    pub field: String,
+}
+
+/// Collects what is wrong with an object, field by field.
+#[derive(Debug, Default)]
+pub struct FieldErrors(pub Vec<Cause>);
+
+impl FieldErrors {
+    fn push(&mut self, reason: &str, field: impl Into<String>, message: String) {
+        self.0.push(Cause { reason: reason.to_owned(), message, field: field.into() });
+    }
+
+    /// `Required value`, with a hint where it is not empty.
+    pub fn required(&mut self, field: impl Into<String>, hint: &str) {
+        let message = if hint.is_empty() { "Required value".into() } else { format!("Required value: {hint}") };
+        self.push("FieldValueRequired", field, message);
+    }
+
+    /// `Invalid value: <value>: <why>`; the value is shown as JSON.
+    pub fn invalid(&mut self, field: impl Into<String>, value: &Value, why: &str) {
+        self.push("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"));
+    }
+
+    /// `Unsupported value: <value>: supported values: …`
+    pub fn unsupported(&mut self, field: impl Into<String>, value: &str, supported: &[&str]) {
+        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
+        self.push("FieldValueNotSupported", field, format!("Unsupported value: {value:?}: supported values: {list}"));
+    }
+
+    /// `Forbidden: <why>`
+    pub fn forbidden(&mut self, field: impl Into<String>, why: &str) {
+        self.push("FieldValueForbidden", field, format!("Forbidden: {why}"));
+    }
+
+    /// `Duplicate value: <value>`
+    pub fn duplicate(&mut self, field: impl Into<String>, value: &Value) {
+        self.push("FieldValueDuplicate", field, format!("Duplicate value: {value}"));
+    }
+}
+
+/// What a kind may ask of the server while a write is prepared.
+#[async_trait]
+pub trait WriteContext: Send + Sync {
+    /// The present time.
+    fn now(&self) -> Timestamp;
+    /// True where the claim is held by nobody, as far as is known now.
+    async fn is_free(&self, claim: &Claim) -> ApiResult<bool>;
+    /// Cluster-wide settings that kinds default from.
+    fn settings(&self) -> &Settings;
+}
+
+/// Cluster-wide settings that kinds default from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Range of virtual addresses of services.
+    pub service_cidr: ipnet::IpNet,
+    /// Range of node ports, both ends included.
+    pub node_ports: (u16, u16),
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let service_cidr = ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16));
+        Self { service_cidr, node_ports: (30000, 32767), cluster_domain: "cluster.local".into() }
+    }
+}
+
+/// Everything the generic server must know about a kind. Objects are generic JSON here: typed structs would drop
+/// fields they do not know. Every hook is pure but [`admit`](Kind::admit).
+#[async_trait]
+pub trait Kind: Send + Sync + 'static {
+    /// How it is called.
+    fn names(&self) -> &KindNames;
+
+    /// Its type in the schema table, such as `io.k8s.api.core.v1.Pod`: the source of field validation, protobuf
+    /// decoding, strategic merge and OpenAPI.
+    fn schema(&self) -> &str;
+
+    /// Which names objects may have.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// Has a `status` sub-resource: status is ignored on the main one, and everything else on that.
+    fn has_status(&self) -> bool {
+        false
+    }
+
+    /// Has a `scale` sub-resource.
+    fn scale(&self) -> Option<ScalePaths> {
+        None
+    }
+
+    /// Sub-resources that are actions.
+    fn actions(&self) -> &'static [ActionNames] {
+        &[]
+    }
+
+    /// The part of an object whose changes bump `generation`; `None` where the kind has no generation.
+    fn desired<'a>(&self, object: &'a Value) -> Option<&'a Value> {
+        if self.has_status() { object.get("spec") } else { None }
+    }
+
+    /// Fills in what the user left out, on every write and on objects read from old data. Idempotent.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Called on creation after defaulting: resets what clients may not set, allocates, looks things up.
+    ///
+    /// # Errors
+    /// Whatever should refuse the write.
+    async fn admit(&self, _new: &mut Value, _old: Option<&Value>, _ctx: &dyn WriteContext) -> ApiResult<()> {
+        Ok(())
+    }
+
+    /// What is wrong with an object; `old` on updates, for immutable fields.
+    fn validate(&self, _new: &Value, _old: Option<&Value>, _errors: &mut FieldErrors) {}
+
+    /// The unique places it holds.
+    fn claims(&self, _object: &Value) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    /// What field selectors may ask for, beyond name and namespace.
+    fn fields(&self) -> &'static [SelectableField] {
+        &[]
+    }
+
+    /// Columns of its table.
+    fn columns(&self) -> &'static [Column];
+
+    /// How deletion works.
+    fn deletion(&self) -> DeletionRule {
+        DeletionRule { answers_object: false, grace: |_| 0 }
+    }
+
+    /// Lifetime after the last write (events).
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Another resource under whose name the objects are stored (`events.k8s.io` events live with core ones); `None`
+    /// for its own. [`to_storage`](Kind::to_storage) and [`from_storage`](Kind::from_storage) translate.
+    fn stored_as(&self) -> Option<Gvr> {
+        None
+    }
+
+    /// Translates an object of this kind into its stored form.
+    fn to_storage(&self, _object: &mut Value) {}
+
+    /// Translates a stored object into this kind's form.
+    fn from_storage(&self, _object: &mut Value) {}
+}

@@ -1,0 +1,1 @@
+//! Batch and GPU jobs for minik8s.

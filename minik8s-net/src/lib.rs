@@ -1,0 +1,1 @@
+//! Networks for minik8s: bridge, addresses, service rules in nftables, cluster DNS.

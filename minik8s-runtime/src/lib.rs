@@ -1,0 +1,1 @@
+//! Container runtimes for minik8s: containerd, images, log files.

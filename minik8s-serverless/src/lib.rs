@@ -1,0 +1,1 @@
+//! Functions and workflows for minik8s.
