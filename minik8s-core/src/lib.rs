@@ -9,3 +9,5 @@ pub mod node;
 pub mod runtime;
 pub mod server;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
