@@ -2,8 +2,11 @@
 
 mod error;
 mod gvr;
+pub mod names;
 mod object;
+mod selector;
 
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
 pub use gvr::{Gvr, Target, api_version};
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
+pub use selector::{FieldOp, FieldSelector, FieldTerm, LabelOp, Requirement, Selector};
