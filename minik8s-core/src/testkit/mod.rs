@@ -1,4 +1,7 @@
 //! Help for tests, of this project and of its users: fakes that keep state, conformance suites, waiting on conditions.
 
+mod fake_runtime;
 pub mod need;
 pub mod wait;
+
+pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};
