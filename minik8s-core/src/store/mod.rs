@@ -1,16 +1,23 @@
 //! The contract of a store: where the cluster's state lives.
 //!
 //! A store is a flat, ordered map from keys to bytes with **one monotonic revision per commit**, like etcd's.
-//! The API server is its only writer. Implementations: [`memory`] (nothing survives), [`embedded`] (one directory,
-//! durable before acknowledging), and wrappers such as [`faults`] for tests. All of them pass the suite in
-//! `testkit::store`.
+//! The API server is its only writer. [`MemoryStore`] forgets everything with its process. All implementations pass the
+//! suite in `testkit::store`.
 //!
 //! # Promises every implementation keeps
 //! - A commit is all or nothing, and every key it touches carries the same new revision.
 //! - Revisions only grow. Reads see everything acknowledged before they began.
 //! - A watch delivers each event after its start exactly once, in revision order, all events of one commit in one batch.
 //! - A watcher that does not read is cut with [`StoreError::SlowWatcher`]; writers never wait for it.
+//! - A watch that stays quiet while others write gets a progress mark now and then.
+//! - Revisions start at 1; prefixes are empty or end in a slash, any other is [`StoreError::Invalid`].
 //! - Futures may be dropped at any await point: a commit then either happened as a whole or not at all.
+
+mod engine;
+mod memory;
+
+pub use engine::Limits;
+pub use memory::MemoryStore;
 
 use crate::api::Revision;
 use async_trait::async_trait;
@@ -75,7 +82,7 @@ pub struct Commit {
 /// Which keys to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeRequest {
-    /// Keys that start with this.
+    /// Keys that start with this; empty, or ends in a slash.
     pub prefix: String,
     /// Only keys greater than this one.
     pub after: Option<String>,
@@ -241,7 +248,11 @@ pub trait Store: Send + Sync + 'static {
     /// `Compacted` or `Future` for a start that is not kept, here or as the stream's last item.
     async fn watch(&self, prefix: &str, start: WatchStart) -> Result<WatchStream, StoreError>;
 
-    /// Forgets history before `revision`; the newest value of every key stays.
+    /// Forgets history before `revision`: reads at `revision` and watches after it still work, earlier ones are
+    /// `Compacted`. The newest value of every key stays.
+    ///
+    /// # Errors
+    /// `Future` for a revision that has not happened yet.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 
     /// The newest revision.

@@ -1,0 +1,261 @@
+//! The ordered map with its history: every key's recent versions, and every recent commit's events.
+
+use super::limits::Limits;
+use crate::api::Revision;
+use crate::store::{Entry, Event, Key, RangePage, RangeRequest, StoreError, WatchBatch};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What a key held from one revision on; no value means that it was deleted then.
+#[derive(Clone, Debug)]
+struct Version {
+    revision: Revision,
+    created: Revision,
+    value: Option<Bytes>,
+}
+
+/// A key's versions, oldest first. Nearly every key has one, so that one costs no allocation.
+#[derive(Debug)]
+enum Slot {
+    One(Version),
+    Many(Vec<Version>),
+}
+
+impl Slot {
+    fn versions(&self) -> &[Version] {
+        match self {
+            Slot::One(version) => std::slice::from_ref(version),
+            Slot::Many(versions) => versions,
+        }
+    }
+
+    fn live_at(&self, at: Revision) -> Option<&Version> {
+        let version = self.versions().iter().rev().find(|v| v.revision <= at)?;
+        version.value.is_some().then_some(version)
+    }
+
+    fn push(&mut self, version: Version) {
+        match self {
+            Slot::Many(versions) => versions.push(version),
+            Slot::One(first) => *self = Slot::Many(vec![first.clone(), version]),
+        }
+    }
+
+    /// Forgets what no read at `floor` or later can see. False where nothing is left of the key.
+    fn prune(&mut self, floor: Revision) -> bool {
+        let Slot::Many(versions) = self else { return self.versions().iter().any(|v| v.value.is_some()) };
+        let seen_first = versions.iter().rposition(|v| v.revision <= floor).unwrap_or(0);
+        let dead = versions.get(seen_first).is_some_and(|v| v.revision <= floor && v.value.is_none());
+        versions.drain(..seen_first + usize::from(dead));
+        if let [only] = versions.as_slice() {
+            *self = Slot::One(only.clone());
+        }
+        !self.versions().is_empty()
+    }
+}
+
+/// One commit in history.
+#[derive(Debug)]
+struct Record {
+    batch: WatchBatch,
+    /// Bytes of the values that this commit replaced or removed: kept only for history's sake.
+    superseded: usize,
+}
+
+/// A change that was checked and has its revision; applying it cannot fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Change {
+    /// The entry is written.
+    Put(Entry),
+    /// The entry, as it last was, goes.
+    Delete(Entry),
+}
+
+/// Keys, their versions and the history of commits.
+#[derive(Debug, Default)]
+pub(in crate::store) struct State {
+    keys: BTreeMap<Key, Slot>,
+    history: VecDeque<Record>,
+    events: usize,
+    superseded: usize,
+    revision: Revision,
+    compacted: Revision,
+    /// A snapshot is being read at this revision: versions that it needs stay, whoever compacts.
+    pub(in crate::store) pinned: Option<Revision>,
+}
+
+impl State {
+    /// An empty state. The first revision is 1, because clients of Kubernetes read "0" as "any".
+    pub(in crate::store) fn new() -> Self {
+        Self { revision: 1, ..Self::default() }
+    }
+
+    pub(in crate::store) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(in crate::store) fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    pub(in crate::store) fn get(&self, key: &str) -> Option<Entry> {
+        let (key, slot) = self.keys.get_key_value(key)?;
+        entry(key, slot.live_at(self.revision)?)
+    }
+
+    /// Puts an entry of a snapshot in place; `finish_load` ends the loading.
+    pub(in crate::store) fn load(&mut self, entry: Entry) {
+        let version = Version { revision: entry.revision, created: entry.created, value: Some(entry.value) };
+        self.keys.insert(entry.key, Slot::One(version));
+    }
+
+    /// Says which revision the loaded entries stand for; nothing before it can be read.
+    pub(in crate::store) fn finish_load(&mut self, revision: Revision) {
+        self.revision = revision;
+        self.compacted = revision;
+    }
+
+    pub(in crate::store) fn range(&self, request: &RangeRequest) -> Result<RangePage, StoreError> {
+        let at = request.at.unwrap_or(self.revision);
+        self.check_readable(at)?;
+        let mut live = self.live(&request.prefix, request.after.as_deref(), at);
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+        let entries: Vec<Entry> = live.by_ref().take(limit).filter_map(|(key, v)| entry(key, v)).collect();
+        Ok(RangePage { entries, revision: at, remaining: live.count() })
+    }
+
+    fn live<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        at: Revision,
+    ) -> impl Iterator<Item = (&'a Key, &'a Version)> + 'a {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.keys
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .filter_map(move |(key, slot)| Some((key, slot.live_at(at)?)))
+    }
+
+    /// The present entries of a prefix as one batch of puts.
+    pub(in crate::store) fn initial(&self, prefix: &str) -> WatchBatch {
+        let live = self.live(prefix, None, self.revision);
+        let events = live.filter_map(|(key, v)| entry(key, v)).map(Event::Put).collect();
+        WatchBatch { events, revision: self.revision }
+    }
+
+    /// Every commit after `start` that touches the prefix.
+    pub(in crate::store) fn since(&self, prefix: &str, start: Revision) -> Result<VecDeque<WatchBatch>, StoreError> {
+        self.check_readable(start)?;
+        let first = self.history.partition_point(|r| r.batch.revision <= start);
+        Ok(self.history.range(first..).filter_map(|r| narrow(&r.batch, prefix)).collect())
+    }
+
+    fn check_readable(&self, at: Revision) -> Result<(), StoreError> {
+        if at < self.compacted {
+            return Err(StoreError::Compacted { requested: at, oldest: self.compacted });
+        }
+        if at > self.revision {
+            return Err(StoreError::Future { requested: at, newest: self.revision });
+        }
+        Ok(())
+    }
+
+    /// Applies a commit's changes under its revision and returns what watchers see of it.
+    pub(in crate::store) fn apply(&mut self, revision: Revision, changes: Vec<Change>) -> WatchBatch {
+        let mut superseded = 0;
+        let events: Arc<[Event]> = changes
+            .into_iter()
+            .map(|change| {
+                superseded += self.set(&change);
+                match change {
+                    Change::Put(entry) => Event::Put(entry),
+                    Change::Delete(entry) => Event::Delete(entry),
+                }
+            })
+            .collect();
+        let batch = WatchBatch { events, revision };
+        self.revision = revision;
+        self.events += batch.events.len();
+        self.superseded += superseded;
+        self.history.push_back(Record { batch: batch.clone(), superseded });
+        batch
+    }
+
+    /// Adds the version that a change makes; returns the size of the value it supersedes.
+    fn set(&mut self, change: &Change) -> usize {
+        let (Change::Put(entry) | Change::Delete(entry)) = change;
+        let value = matches!(change, Change::Put(_)).then(|| entry.value.clone());
+        let version = Version { revision: entry.revision, created: entry.created, value };
+        let Some(slot) = self.keys.get_mut(&entry.key) else {
+            self.keys.insert(entry.key.clone(), Slot::One(version));
+            return 0;
+        };
+        let replaced = slot.versions().last().and_then(|v| v.value.as_ref()).map_or(0, Bytes::len);
+        slot.push(version);
+        replaced
+    }
+
+    /// Forgets history up to `floor`: reads at `floor` still work, reads before it do not.
+    pub(in crate::store) fn compact(&mut self, floor: Revision) -> Result<(), StoreError> {
+        if floor > self.revision {
+            return Err(StoreError::Future { requested: floor, newest: self.revision });
+        }
+        self.compacted = self.compacted.max(floor);
+        self.forget_while(|state, oldest| oldest <= state.compacted);
+        Ok(())
+    }
+
+    /// Forgets the oldest commits until history is within its limits; the newest commit always stays.
+    pub(in crate::store) fn trim(&mut self, limits: &Limits) {
+        self.forget_while(|state, oldest| {
+            let too_much = state.events > limits.history_events || state.superseded > limits.history_bytes;
+            oldest <= state.compacted || (too_much && oldest < state.revision)
+        });
+    }
+
+    fn forget_while(&mut self, may_go: impl Fn(&Self, Revision) -> bool) {
+        while let Some(oldest) = self.history.front().map(|r| r.batch.revision) {
+            if !may_go(self, oldest) || self.pinned.is_some_and(|pinned| oldest > pinned) {
+                break;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(record) = self.history.pop_front() else { return };
+        self.events -= record.batch.events.len();
+        self.superseded -= record.superseded;
+        self.compacted = self.compacted.max(record.batch.revision);
+        for event in record.batch.events.iter() {
+            let key = &event.entry().key;
+            if self.keys.get_mut(key).is_some_and(|slot| !slot.prune(record.batch.revision)) {
+                self.keys.remove(key);
+            }
+        }
+    }
+}
+
+fn entry(key: &Key, version: &Version) -> Option<Entry> {
+    let value = version.value.clone()?;
+    Some(Entry { key: key.clone(), value, created: version.created, revision: version.revision })
+}
+
+/// What a watcher of `prefix` sees of a commit: the shared batch itself where all of it matches.
+pub(super) fn narrow(batch: &WatchBatch, prefix: &str) -> Option<WatchBatch> {
+    let matching = batch.events.iter().filter(|e| e.entry().key.starts_with(prefix)).count();
+    if matching == 0 {
+        return None;
+    }
+    if matching == batch.events.len() {
+        return Some(batch.clone());
+    }
+    let events = batch.events.iter().filter(|e| e.entry().key.starts_with(prefix)).cloned().collect();
+    Some(WatchBatch { events, revision: batch.revision })
+}
