@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod network;
 pub mod node;
+pub mod random;
 pub mod runtime;
 pub mod server;
 pub mod store;
