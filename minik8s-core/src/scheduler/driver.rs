@@ -1,0 +1,283 @@
+//! The loop around a scheduler: keeps the snapshot, asks for each pending pod, binds, and says why not. All state is
+//! owned by one task; calls on the API run beside it, bounded, and report back.
+
+use super::{ClusterEvent, Diagnosis, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
+use crate::api::{ApiResult, Gvr, Target};
+use crate::client::{
+    Api, Change, Client, EventRecorder, EventType, Informer, PatchType, Payload, WriteOptions, reference_of,
+};
+use crate::clock::{SharedClock, rfc3339};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What a driver works with.
+pub struct SchedulerConfig {
+    /// The schedulers, found by their names.
+    pub schedulers: Vec<Arc<dyn Scheduler>>,
+    /// How many bindings may be on their way at once.
+    pub parallel_bindings: usize,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        let default = super::FrameworkScheduler::new(super::Policy::Default.profile());
+        Self { schedulers: vec![Arc::new(default)], parallel_bindings: 64 }
+    }
+}
+
+/// Runs schedulers against a cluster.
+pub struct SchedulerDriver {
+    client: Client,
+    clock: SharedClock,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    events: EventRecorder,
+    config: SchedulerConfig,
+    snapshot: Snapshot,
+    queue: SchedulingQueue,
+    /// Pods placed in the snapshot whose binding is on its way, by uid.
+    assumed: HashMap<String, Arc<PodInfo>>,
+    permits: Arc<Semaphore>,
+}
+
+/// A binding that came back.
+struct Bound {
+    pod: Arc<PodInfo>,
+    node: String,
+    result: ApiResult<()>,
+}
+
+impl SchedulerDriver {
+    /// A driver over the two informers, which must cover all pods and all nodes.
+    pub fn new(
+        client: Client,
+        clock: SharedClock,
+        pods: Informer<Pod>,
+        nodes: Informer<Node>,
+        events: EventRecorder,
+        config: SchedulerConfig,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(config.parallel_bindings.max(1)));
+        let (snapshot, queue, assumed) = Default::default();
+        Self { client, clock, pods, nodes, events, config, snapshot, queue, assumed, permits }
+    }
+
+    /// Works until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        // Subscribed before the first look, so that nothing falls between.
+        let mut pod_changes = self.pods.subscribe();
+        let mut node_changes = self.nodes.subscribe();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = async { self.pods.synced().await; self.nodes.synced().await } => {}
+        }
+        self.resync();
+        let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
+        loop {
+            self.schedule_ready(&done);
+            let wake = self.queue.next_wake();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(change) = pod_changes.next() => self.pod_changed(change),
+                Some(change) = node_changes.next() => self.node_changed(change),
+                Some(bound) = results.recv() => self.bound(bound),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Rebuilds everything from the informers: at the start, and after changes were missed.
+    fn resync(&mut self) {
+        self.snapshot = Snapshot::default();
+        self.queue = SchedulingQueue::default();
+        for node in self.nodes.list() {
+            self.snapshot.put_node(NodeInfo::from_node(&node));
+        }
+        for pod in self.pods.list() {
+            self.observe(&pod);
+        }
+        for pod in self.assumed.values() {
+            self.snapshot.put_pod(pod.clone());
+        }
+    }
+
+    fn pod_changed(&mut self, change: Change<Pod>) {
+        match change {
+            Change::Applied { new, .. } => self.observe(&new),
+            Change::Deleted(pod) => self.left(pod.metadata.uid.as_deref().unwrap_or_default()),
+            Change::Resync => self.resync(),
+        }
+    }
+
+    fn node_changed(&mut self, change: Change<Node>) {
+        match change {
+            Change::Applied { old, new } => {
+                let event = if old.is_some() { ClusterEvent::NodeChanged } else { ClusterEvent::NodeAdded };
+                if old.is_some_and(|old| same_for_scheduling(&old, &new)) {
+                    return;
+                }
+                self.snapshot.put_node(NodeInfo::from_node(&new));
+                self.wake(event);
+            }
+            Change::Deleted(node) => self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Change::Resync => self.resync(),
+        }
+    }
+
+    fn observe(&mut self, pod: &Pod) {
+        let info = Arc::new(PodInfo::from_pod(pod));
+        let finished = matches!(phase(pod), "Succeeded" | "Failed");
+        if finished {
+            self.left(&info.uid);
+        } else if !info.node_name.is_empty() {
+            self.assumed.remove(&info.uid);
+            self.queue.remove(&info.uid);
+            self.snapshot.put_pod(info);
+            self.wake(ClusterEvent::PodPlaced);
+        } else if wants_node(pod) && self.scheduler(&info).is_some() {
+            if !self.assumed.contains_key(&info.uid) {
+                self.queue.put(info);
+            }
+        } else {
+            self.queue.remove(&info.uid);
+        }
+    }
+
+    fn left(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.assumed.remove(uid);
+        self.snapshot.remove_pod(uid);
+        self.wake(ClusterEvent::PodLeft);
+    }
+
+    fn scheduler(&self, pod: &PodInfo) -> Option<&Arc<dyn Scheduler>> {
+        self.config.schedulers.iter().find(|s| s.name() == pod.scheduler_name)
+    }
+
+    fn wake(&mut self, event: ClusterEvent) {
+        let schedulers = &self.config.schedulers;
+        self.queue.wake(event, |pod, why, event| {
+            schedulers.iter().find(|s| s.name() == pod.scheduler_name).is_some_and(|s| s.may_help(why, event))
+        });
+    }
+
+    fn schedule_ready(&mut self, done: &mpsc::Sender<Bound>) {
+        while self.permits.available_permits() > 0 {
+            let Some(pod) = self.queue.pop(Instant::now()) else { return };
+            if self.assumed.contains_key(&pod.uid) {
+                self.queue.retry(&pod.uid);
+                continue;
+            }
+            let Some(scheduler) = self.scheduler(&pod).cloned() else { continue };
+            match scheduler.schedule(&self.snapshot, &pod) {
+                Outcome::Node(choice) => self.bind(pod, choice.node, done.clone()),
+                Outcome::Unschedulable(why) => self.refuse(&pod, why),
+            }
+        }
+    }
+
+    /// Counts the pod on its node at once, and tells the API beside the loop.
+    fn bind(&mut self, pod: Arc<PodInfo>, node: String, done: mpsc::Sender<Bound>) {
+        let placed = Arc::new(PodInfo { node_name: node.clone(), ..(*pod).clone() });
+        self.snapshot.put_pod(placed.clone());
+        self.assumed.insert(pod.uid.clone(), placed);
+        // A permit is free: `schedule_ready` looked, and this task alone takes them.
+        let permit = self.permits.clone().try_acquire_owned();
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let result = bind(&client, &pod, &node).await;
+            drop(permit);
+            // The loop may be gone: then nobody needs to know.
+            let _ = done.send(Bound { pod, node, result }).await;
+        });
+    }
+
+    fn bound(&mut self, Bound { pod, node, result }: Bound) {
+        let object = self.pods.get(&pod.key());
+        match result {
+            Ok(()) => {
+                self.queue.remove(&pod.uid);
+                if let Some(object) = object {
+                    let note = format!("Successfully assigned {} to {node}", pod.key());
+                    self.events.event(&reference_of(&*object), EventType::Normal, "Scheduled", note);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(pod = pod.key(), node, %error, "binding failed");
+                // Still assumed means that no newer truth has come in by the watch.
+                if self.assumed.remove(&pod.uid).is_some() {
+                    self.snapshot.remove_pod(&pod.uid);
+                }
+                if error.is_not_found() { self.queue.remove(&pod.uid) } else { self.queue.retry(&pod.uid) }
+            }
+        }
+    }
+
+    fn refuse(&mut self, pod: &Arc<PodInfo>, why: Diagnosis) {
+        let message = why.to_string();
+        self.queue.park(&pod.uid, why, Instant::now());
+        let Some(object) = self.pods.get(&pod.key()) else { return };
+        if said_already(&object, &message) {
+            return;
+        }
+        self.events.event(&reference_of(&*object), EventType::Warning, "FailedScheduling", message.clone());
+        let (api, since) = (self.client.api::<Pod>(&pod.namespace), rfc3339(self.clock.now()));
+        let pod = pod.clone();
+        tokio::spawn(async move { report(&api, &pod, &message, &since).await });
+    }
+}
+
+async fn bind(client: &Client, pod: &PodInfo, node: &str) -> ApiResult<()> {
+    let target = Target::object(Gvr::new("", "v1", "pods"), &pod.namespace, &pod.name).sub("binding");
+    let body = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    });
+    let body = Payload::Json(body.to_string().into());
+    client.transport().create(&target, body, &WriteOptions::default()).await.map(|_| ())
+}
+
+/// Writes the reason into the pod's `PodScheduled` condition. Losing it costs nothing: the event says the same.
+async fn report(api: &Api<Pod>, pod: &PodInfo, message: &str, since: &str) {
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": message, "lastTransitionTime": since,
+    });
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+    if let Err(error) = api.patch_status(&pod.name, PatchType::StrategicMerge, &patch).await {
+        tracing::debug!(pod = pod.key(), %error, "could not record why the pod is pending");
+    }
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+fn wants_node(pod: &Pod) -> bool {
+    let gated = pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()));
+    pod.metadata.deletion_timestamp.is_none() && !gated
+}
+
+fn said_already(pod: &Pod, message: &str) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "PodScheduled" && c.message.as_deref() == Some(message))
+}
+
+/// Heartbeats change nodes all the time; most of those changes mean nothing here.
+fn same_for_scheduling(old: &Node, new: &Node) -> bool {
+    let (a, b) = (NodeInfo::from_node(old), NodeInfo::from_node(new));
+    (a.labels, a.taints, a.unschedulable, a.allocatable) == (b.labels, b.taints, b.unschedulable, b.allocatable)
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

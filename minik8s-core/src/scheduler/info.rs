@@ -1,0 +1,137 @@
+//! Pods and nodes as the scheduler sees them: what matters, decoded once.
+
+use super::Resources;
+use crate::network::Protocol;
+use k8s_openapi::api::core::v1::{Affinity, Node, Pod, Taint, Toleration};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A pod, reduced to what placement depends on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodInfo {
+    /// Identity.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The node it is bound to, or was assumed on; empty while pending. In a pod to place: the node it insists on.
+    pub node_name: String,
+    /// What it asks for.
+    pub requests: Resources,
+    /// Ports of the host it wants: address (empty for all), protocol, port.
+    pub host_ports: Vec<(String, Protocol, u16)>,
+    /// `spec.nodeSelector`.
+    pub node_selector: BTreeMap<String, String>,
+    /// `spec.affinity`.
+    pub affinity: Option<Arc<Affinity>>,
+    /// `spec.tolerations`.
+    pub tolerations: Vec<Toleration>,
+    /// `spec.priority`.
+    pub priority: i32,
+    /// Uid of the controller that owns it, for spreading.
+    pub owner: Option<String>,
+    /// `spec.schedulerName`.
+    pub scheduler_name: String,
+}
+
+impl PodInfo {
+    /// Reads a pod.
+    pub fn from_pod(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let spec = pod.spec.as_ref();
+        let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true)).map(|o| o.uid.clone());
+        let mut info = Self {
+            uid: meta.uid.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            owner,
+            ..Self::default()
+        };
+        if let Some(spec) = spec {
+            info.node_name = spec.node_name.clone().unwrap_or_default();
+            info.requests = Resources::of_pod(spec);
+            info.node_selector = spec.node_selector.clone().unwrap_or_default();
+            info.affinity = spec.affinity.clone().map(Arc::new);
+            info.tolerations = spec.tolerations.clone().unwrap_or_default();
+            info.priority = spec.priority.unwrap_or_default();
+            info.scheduler_name = spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into());
+            info.host_ports = host_ports(spec);
+        }
+        info
+    }
+
+    /// `namespace/name`
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+fn host_ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<(String, Protocol, u16)> {
+    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|p| {
+            let port = u16::try_from(p.host_port?).ok().filter(|p| *p > 0)?;
+            let ip = p.host_ip.clone().filter(|ip| ip != "0.0.0.0").unwrap_or_default();
+            Some((ip, Protocol::parse(p.protocol.as_deref().unwrap_or_default()), port))
+        })
+        .collect()
+}
+
+/// A node, and what runs on it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// What it offers to pods.
+    pub allocatable: Resources,
+    /// What the pods on it asked for; kept by [`Snapshot`](super::Snapshot).
+    pub requested: Resources,
+    /// The pods on it, by uid; kept by [`Snapshot`](super::Snapshot).
+    pub pods: HashMap<String, Arc<PodInfo>>,
+}
+
+impl NodeInfo {
+    /// Reads a node. What runs on it is added by the snapshot.
+    pub fn from_node(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let allocatable = status.and_then(|s| s.allocatable.as_ref().or(s.capacity.as_ref()));
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
+            unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or_default(),
+            allocatable: allocatable.map(Resources::from_map).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add_pod(&mut self, pod: Arc<PodInfo>) {
+        self.requested.add(&pod.requests);
+        self.requested.pods += 1;
+        if let Some(old) = self.pods.insert(pod.uid.clone(), pod) {
+            self.give_back(&old);
+        }
+    }
+
+    pub(super) fn remove_pod(&mut self, uid: &str) {
+        if let Some(old) = self.pods.remove(uid) {
+            self.give_back(&old);
+        }
+    }
+
+    fn give_back(&mut self, pod: &PodInfo) {
+        self.requested.subtract(&pod.requests);
+        self.requested.pods -= 1;
+    }
+}

@@ -1,0 +1,35 @@
+//! Ports of the host: one pod each.
+
+use crate::network::Protocol;
+use crate::scheduler::{ClusterEvent, FilterPlugin, NodeInfo, PodInfo, Snapshot};
+use std::borrow::Cow;
+
+/// Refuses nodes on which another pod has the same host port.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostPorts;
+
+/// An empty address stands for all of them, and so collides with each.
+fn collide(a: &(String, Protocol, u16), b: &(String, Protocol, u16)) -> bool {
+    (a.1, a.2) == (b.1, b.2) && (a.0 == b.0 || a.0.is_empty() || b.0.is_empty())
+}
+
+impl FilterPlugin for HostPorts {
+    fn name(&self) -> &'static str {
+        "NodePorts"
+    }
+
+    fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
+        if pod.host_ports.is_empty() {
+            return Vec::new();
+        }
+        let mut taken = node.pods.values().filter(|other| other.uid != pod.uid).flat_map(|other| &other.host_ports);
+        if taken.any(|theirs| pod.host_ports.iter().any(|mine| collide(mine, theirs))) {
+            return vec!["node(s) didn't have free ports for the requested pod ports".into()];
+        }
+        Vec::new()
+    }
+
+    fn turned_by(&self) -> &'static [ClusterEvent] {
+        &[ClusterEvent::NodeAdded, ClusterEvent::PodLeft]
+    }
+}

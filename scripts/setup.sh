@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what a build, a test or the demo needs and this machine lacks. Touches nothing that is present.
+#   scripts/setup.sh          install the missing Debian packages (needs root only where something is missing)
+#   scripts/setup.sh --check  only say what is missing; exit 1 where something is
+set -euo pipefail
+
+check_only=false
+[ "${1:-}" = --check ] && check_only=true
+
+# program:Debian package that brings it
+needs=(
+  "containerd:containerd"    # runs the containers (the project starts its own private instance)
+  "runc:runc"                # what containerd starts them with
+  "nft:nftables"             # only to look at rules in tests; the network speaks netlink itself
+  "ip:iproute2"              # only to look at links in tests and in the demo
+  "protoc:protobuf-compiler" # a build dependency of the containerd client
+  "cc:gcc"                   # the linker, and the C parts of the TLS library
+  "make:make"
+)
+
+have() { PATH="$PATH:/usr/sbin:/sbin:/usr/local/bin" command -v "$1" >/dev/null 2>&1; }
+
+missing=()
+for need in "${needs[@]}"; do
+  have "${need%%:*}" || missing+=("${need#*:}")
+done
+# A static busybox is what test and demo images are made of; a dynamic one would not start in an empty root.
+busybox_static() {
+  local b
+  for b in /bin/busybox /usr/bin/busybox; do
+    [ -x "$b" ] && ! ldd "$b" >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
+busybox_static || missing+=(busybox-static)
+# Any kubectl will do; where there is none, Debian's.
+have kubectl || missing+=(kubernetes-client)
+
+if ! have cargo; then
+  echo "setup: no cargo on the search path. Install Rust 1.95 or newer (https://rustup.rs), then run this again." >&2
+  exit 1
+fi
+
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+if $check_only; then
+  echo "setup: missing: ${missing[*]}" >&2
+  exit 1
+fi
+if ! have apt-get; then
+  echo "setup: missing: ${missing[*]} (Debian package names), and this machine has no apt-get: install them its own way." >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: missing packages. Run this, then try again:" >&2
+  echo "  sudo apt-get update && sudo ${install[*]}" >&2
+  exit 1
+fi
+
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt-get update && "${install[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  echo "setup: apt-get failed, see above. The command was: ${install[*]}" >&2
+  exit 1
+fi
