@@ -2,6 +2,7 @@
 
 mod fake_runtime;
 pub mod need;
+pub mod store;
 pub mod wait;
 
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};

@@ -1,0 +1,3 @@
+//! Integration tests of the crate, in one binary because linking is what costs; one module per area.
+
+mod store;

@@ -1,0 +1,3 @@
+//! Stores under the conformance suite.
+
+mod memory;
