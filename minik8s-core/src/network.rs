@@ -4,6 +4,11 @@
 //! incrementally and atomically, and may be asked again at any time. It touches only links, tables, chains and
 //! namespaces that carry its own name.
 
+pub mod noop;
+pub mod pool;
+
+pub use noop::NoopNetwork;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -172,6 +177,8 @@ pub struct NetworkCapabilities {
     pub real_packets: bool,
     /// `sync_peers` builds an overlay.
     pub overlay: bool,
+    /// Attachments are known again after the process was killed.
+    pub durable: bool,
 }
 
 /// Why a network refused.

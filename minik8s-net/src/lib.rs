@@ -1,1 +1,15 @@
-//! Networks for minik8s: bridge, addresses, service rules in nftables, cluster DNS.
+//! Networks for minik8s: a bridge on one machine with addresses for pods, service rules in nftables, and cluster DNS.
+//!
+//! Only this crate speaks netlink and nftables. It touches nothing that does not carry its own names: the bridge, the
+//! pods' links, one table, and a state directory.
+
+pub mod bridge;
+pub mod config;
+mod kernel;
+mod ledger;
+mod link;
+mod netns;
+mod sysctl;
+
+pub use bridge::BridgeNetwork;
+pub use config::BridgeConfig;

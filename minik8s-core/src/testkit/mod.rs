@@ -2,6 +2,7 @@
 
 mod fake_runtime;
 pub mod need;
+pub mod network;
 pub mod store;
 pub mod wait;
 

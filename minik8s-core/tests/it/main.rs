@@ -1,3 +1,4 @@
 //! Integration tests of the crate, in one binary because linking is what costs; one module per area.
 
+mod noop_network;
 mod store;

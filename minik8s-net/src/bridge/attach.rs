@@ -1,0 +1,108 @@
+//! One pod's link and address.
+
+use super::BridgeNetwork;
+use crate::kernel::failed;
+use crate::ledger::Record;
+use crate::link::{Link, Links, Pair};
+use crate::{netns, sysctl};
+use minik8s_core::network::{NetworkError, NetworkResult, PodAttachment, PodNetwork};
+use std::fs::File;
+use std::net::Ipv4Addr;
+
+impl BridgeNetwork {
+    pub(super) async fn connect(&self, pod: &PodAttachment) -> NetworkResult<PodNetwork> {
+        let inside = File::open(&pod.netns).map_err(|_| NetworkError::NoNamespace {
+            pod: format!("{}/{}", pod.namespace, pod.name),
+            path: pod.netns.clone(),
+        })?;
+        let fresh = self.ledger.lock().get(&pod.id).is_none();
+        let record = self.ledger.lock().allocate(pod, self.config.link_name(&pod.id))?;
+        let done = self.wire(&record, inside).await;
+        if done.is_err() && fresh {
+            let _ = self.disconnect(&pod.id).await;
+        }
+        done.map(|()| record.network())
+    }
+
+    async fn wire(&self, record: &Record, inside: File) -> NetworkResult<()> {
+        let links = self.links().await?;
+        let bridge = self.bridge(links).await?;
+        let pod_links = enter(record, &inside).await?;
+        let mac = pod_mac(record.ip);
+        let end = pod_links.find("eth0").await?;
+        if let Some(end) = &end
+            && end.mac != mac
+        {
+            return Err(NetworkError::Taken {
+                what: "link",
+                name: format!("eth0 in the namespace of pod {}/{}", record.namespace, record.name),
+                hint: "the namespace is another network's; give the pod a fresh one".to_owned(),
+            });
+        }
+        self.make_pair(links, &bridge, record, &inside, end.is_some()).await?;
+        configure_inside(&pod_links, record.ip, self.config.gateway()).await
+    }
+
+    /// Both ends exist, or are made; half a pair, or one that leads to a former sandbox, is replaced.
+    async fn make_pair(
+        &self,
+        links: &Links,
+        bridge: &Link,
+        record: &Record,
+        inside: &File,
+        inner_end: bool,
+    ) -> NetworkResult<()> {
+        let host = links.find(&record.link).await?;
+        if !(inner_end && host.is_some()) {
+            links.remove(&record.link).await?;
+            let mac = pod_mac(record.ip);
+            let pair = Pair { host: &record.link, bridge: bridge.index, mtu: bridge.mtu, inside, mac };
+            links.add_pair(&pair).await?;
+        }
+        let host = links.find(&record.link).await?.ok_or_else(|| failed("find", &*record.link)("it vanished"))?;
+        if host.master != Some(bridge.index) || !host.up {
+            links.set_master(&host, bridge.index).await?;
+        }
+        links.set_hairpin(&host).await
+    }
+
+    pub(super) async fn bridge(&self, links: &Links) -> NetworkResult<Link> {
+        let missing = || failed("find", format!("bridge {}", self.config.bridge))("it is not there; set up first");
+        links.find(&self.config.bridge).await?.ok_or_else(missing)
+    }
+
+    pub(super) async fn disconnect(&self, id: &str) -> NetworkResult<()> {
+        let Some(record) = self.ledger.lock().get(id).cloned() else { return Ok(()) };
+        self.links().await?.remove(&record.link).await?;
+        self.ledger.lock().release(id).map_err(failed("forget", format!("pod {id}")))
+    }
+}
+
+/// Settings and a netlink socket inside of the pod's namespace.
+async fn enter(record: &Record, inside: &File) -> NetworkResult<Links> {
+    let pod = format!("the namespace of pod {}/{}", record.namespace, record.name);
+    let file = inside.try_clone().map_err(failed("open", &*pod))?;
+    let links = netns::inside(file, || {
+        // The host forwards between pods and says so by redirects, which would lead pods past it.
+        let _ = sysctl::write("net/ipv4/conf/all/accept_redirects", "0");
+        let _ = sysctl::write("net/ipv4/conf/default/accept_redirects", "0");
+        Links::here()
+    });
+    links.await.map_err(failed("enter", &*pod))?.map_err(failed("open a netlink socket in", pod))
+}
+
+async fn configure_inside(links: &Links, ip: Ipv4Addr, gateway: Ipv4Addr) -> NetworkResult<()> {
+    let find = async |name: &str| links.find(name).await?.ok_or_else(|| failed("find", name)("it vanished"));
+    links.set_up(&find("lo").await?).await?;
+    let eth = find("eth0").await?;
+    links.set_up(&eth).await?;
+    links.add_address(&eth, ip, 32).await?;
+    links.add_direct_route(&eth, gateway.into(), ip).await?;
+    links.add_default_route(&eth, gateway).await
+}
+
+/// Follows from the address, so that a neighbour's memory of a reused address stays true.
+pub(super) fn pod_mac(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x0a, 0x58, a, b, c, d]
+}

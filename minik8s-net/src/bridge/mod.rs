@@ -1,0 +1,118 @@
+//! A node's network on a Linux bridge.
+//!
+//! Pods get one end of a pair of links, an address of the node's range with a full-length prefix, and a default route
+//! to the bridge: traffic between pods is routed by the host, never switched past it. Replies therefore always meet
+//! the connection tracking that translated the request, whether or not bridges call netfilter on this machine.
+
+mod attach;
+mod setup;
+
+use crate::config::BridgeConfig;
+use crate::kernel::failed;
+use crate::ledger::Ledger;
+use crate::link::Links;
+use async_trait::async_trait;
+use minik8s_core::network::pool::AddressPool;
+use minik8s_core::network::{
+    DnsConfig, NetworkCapabilities, NetworkError, NetworkPlugin, NetworkResult, Peer, PodAttachment, PodNetwork,
+    ServiceTable,
+};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// Bridge, addresses, service rules and names of one machine. Cheap to make; [`NetworkPlugin::setup`] acts.
+#[derive(Debug)]
+pub struct BridgeNetwork {
+    config: BridgeConfig,
+    links: OnceCell<Links>,
+    /// The canonical copy of who has which address; the files follow it.
+    ledger: Mutex<Ledger>,
+    /// One at a time for each pod.
+    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held from setup on: tells a second process that this bridge is alive.
+    lock: Mutex<Option<nix::fcntl::Flock<File>>>,
+}
+
+impl BridgeNetwork {
+    /// A network that knows the allocations which a predecessor left in the state directory.
+    ///
+    /// # Errors
+    /// An impossible configuration; a state directory that cannot be read.
+    pub fn new(config: BridgeConfig) -> NetworkResult<Self> {
+        config.check()?;
+        let ledger = Ledger::open(config.state_dir.clone(), AddressPool::new(config.pod_cidr))
+            .map_err(failed("open", config.state_dir.display().to_string()))?;
+        Ok(Self {
+            config,
+            links: OnceCell::new(),
+            ledger: Mutex::new(ledger),
+            busy: Mutex::default(),
+            lock: Mutex::default(),
+        })
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &BridgeConfig {
+        &self.config
+    }
+
+    async fn links(&self) -> NetworkResult<&Links> {
+        self.links.get_or_try_init(|| async { Links::here().map_err(failed("open", "a netlink socket")) }).await
+    }
+
+    fn turn(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut busy = self.busy.lock();
+        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
+        busy.entry(id.to_owned()).or_default().clone()
+    }
+}
+
+#[async_trait]
+impl NetworkPlugin for BridgeNetwork {
+    fn capabilities(&self) -> NetworkCapabilities {
+        NetworkCapabilities { real_packets: true, overlay: false, durable: true }
+    }
+
+    fn dns(&self) -> DnsConfig {
+        let servers = self.config.dns_port.map(|_| IpAddr::V4(self.config.gateway())).into_iter().collect();
+        DnsConfig { servers, domain: self.config.domain.clone() }
+    }
+
+    async fn setup(&self) -> NetworkResult<()> {
+        self.make_bridge().await
+    }
+
+    async fn attach(&self, pod: &PodAttachment) -> NetworkResult<PodNetwork> {
+        let turn = self.turn(&pod.id);
+        let _turn = turn.lock().await;
+        self.connect(pod).await
+    }
+
+    async fn detach(&self, id: &str) -> NetworkResult<()> {
+        let turn = self.turn(id);
+        let _turn = turn.lock().await;
+        self.disconnect(id).await
+    }
+
+    async fn attachments(&self) -> NetworkResult<Vec<PodNetwork>> {
+        Ok(self.ledger.lock().records().map(crate::ledger::Record::network).collect())
+    }
+
+    async fn sync_services(&self, _table: Arc<ServiceTable>) -> NetworkResult<()> {
+        Err(NetworkError::Unsupported("service rules"))
+    }
+
+    async fn sync_peers(&self, peers: &[Peer]) -> NetworkResult<()> {
+        if peers.is_empty() { Ok(()) } else { Err(NetworkError::Unsupported("an overlay to other nodes")) }
+    }
+
+    async fn teardown(&self) -> NetworkResult<()> {
+        let mut problems = self.remove_links().await;
+        problems.extend(self.remove_state());
+        if problems.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(problems)) }
+    }
+}

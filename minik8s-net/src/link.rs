@@ -1,0 +1,210 @@
+//! Links, addresses and routes of one network namespace, by rtnetlink. Every operation is idempotent.
+
+use crate::kernel::{errno, failed, reason, unless};
+use futures::TryStreamExt;
+use ipnet::Ipv4Net;
+use minik8s_core::network::NetworkResult;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+const ENODEV: i32 = 19;
+const EEXIST: i32 = 17;
+
+/// What a link looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Vec<u8>,
+    pub(crate) mtu: u32,
+    pub(crate) master: Option<u32>,
+    pub(crate) up: bool,
+    pub(crate) alias: Option<String>,
+    pub(crate) bridge: bool,
+}
+
+/// A pair of links: one end here below a bridge, the other as `eth0` in another namespace.
+#[derive(Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) bridge: u32,
+    pub(crate) mtu: u32,
+    pub(crate) inside: &'a File,
+    pub(crate) mac: [u8; 6],
+}
+
+/// The netlink socket of one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Links(Handle);
+
+impl Links {
+    /// Of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// No socket to be had.
+    pub(crate) fn here() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    pub(crate) async fn find(&self, name: &str) -> NetworkResult<Option<Link>> {
+        match self.0.link().get().match_name(name).execute().try_next().await {
+            Ok(found) => Ok(found.map(describe)),
+            Err(error) if errno(&error) == ENODEV => Ok(None),
+            Err(error) => Err(failed("look up", format!("link {name}"))(reason(&error))),
+        }
+    }
+
+    pub(crate) async fn all(&self) -> NetworkResult<Vec<Link>> {
+        let links: Result<Vec<LinkMessage>, _> = self.0.link().get().execute().try_collect().await;
+        Ok(links.map_err(|e| failed("list", "links")(reason(&e)))?.into_iter().map(describe).collect())
+    }
+
+    pub(crate) async fn add_bridge(&self, name: &str, mac: [u8; 6], mtu: u32) -> NetworkResult<()> {
+        let message = LinkBridge::new(name).address(mac.to_vec()).mtu(mtu).build();
+        let made = self.0.link().add(message).execute().await;
+        unless(made, &[EEXIST]).map_err(failed("make", format!("bridge {name}")))
+    }
+
+    pub(crate) async fn set_alias(&self, link: &Link, alias: &str) -> NetworkResult<()> {
+        let message = LinkUnspec::new_with_index(link.index).alias(alias).build();
+        self.change("mark", link, message).await
+    }
+
+    pub(crate) async fn set_up(&self, link: &Link) -> NetworkResult<()> {
+        if link.up {
+            return Ok(());
+        }
+        self.change("start", link, LinkUnspec::new_with_index(link.index).up().build()).await
+    }
+
+    pub(crate) async fn set_master(&self, link: &Link, bridge: u32) -> NetworkResult<()> {
+        self.change("connect", link, LinkUnspec::new_with_index(link.index).controller(bridge).up().build()).await
+    }
+
+    /// Lets a port send back what came in through it: a pod that reaches itself by its service's address.
+    pub(crate) async fn set_hairpin(&self, link: &Link) -> NetworkResult<()> {
+        let set = self.0.link().set_port(LinkBridgePort::new(link.index).hairpin(true).build()).execute().await;
+        unless(set, &[]).map_err(failed("set hairpin of", link.name.clone()))
+    }
+
+    async fn change(&self, what: &'static str, link: &Link, message: LinkMessage) -> NetworkResult<()> {
+        let changed = self.0.link().change(message).execute().await;
+        unless(changed, &[]).map_err(failed(what, format!("link {}", link.name)))
+    }
+
+    /// Makes a pair in one step: neither end is ever seen under another name or in another place.
+    pub(crate) async fn add_pair(&self, pair: &Pair<'_>) -> NetworkResult<()> {
+        let peer = LinkUnspec::new_with_name("eth0")
+            .address(pair.mac.to_vec())
+            .mtu(pair.mtu)
+            .setns_by_fd(pair.inside.as_raw_fd())
+            .build();
+        let mut message =
+            LinkMessageBuilder::<LinkUnspec>::new().name(pair.host).mtu(pair.mtu).controller(pair.bridge).up().build();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        let made = self.0.link().add(message).execute().await;
+        unless(made, &[]).map_err(failed("make", format!("link {}", pair.host)))
+    }
+
+    /// Removes a link; missing is success.
+    pub(crate) async fn remove(&self, name: &str) -> NetworkResult<()> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        let removed = self.0.link().del(link.index).execute().await;
+        unless(removed, &[ENODEV]).map_err(failed("remove", format!("link {name}")))
+    }
+
+    pub(crate) async fn add_address(&self, link: &Link, address: Ipv4Addr, prefix: u8) -> NetworkResult<()> {
+        let added = self.0.address().add(link.index, IpAddr::V4(address), prefix).execute().await;
+        unless(added, &[EEXIST]).map_err(failed("add address", format!("{address}/{prefix} to {}", link.name)))
+    }
+
+    /// Every IPv4 address with the index of its link.
+    pub(crate) async fn addresses(&self) -> NetworkResult<Vec<(u32, Ipv4Net)>> {
+        let all: Result<Vec<_>, _> = self.0.address().get().execute().try_collect().await;
+        let all = all.map_err(|e| failed("list", "addresses")(reason(&e)))?;
+        Ok(all
+            .into_iter()
+            .filter_map(|message| {
+                let ip = message.attributes.iter().find_map(|a| match a {
+                    AddressAttribute::Address(IpAddr::V4(ip)) => Some(*ip),
+                    _ => None,
+                })?;
+                Some((message.header.index, Ipv4Net::new(ip, message.header.prefix_len).ok()?))
+            })
+            .collect())
+    }
+
+    /// A route to everything in `net` by `link` itself.
+    pub(crate) async fn add_direct_route(&self, link: &Link, net: Ipv4Net, source: Ipv4Addr) -> NetworkResult<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(net.network(), net.prefix_len())
+            .output_interface(link.index)
+            .scope(RouteScope::Link)
+            .pref_source(source)
+            .build();
+        self.add_route(route, net).await
+    }
+
+    /// A default route.
+    pub(crate) async fn add_default_route(&self, link: &Link, gateway: Ipv4Addr) -> NetworkResult<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link.index).gateway(gateway).build();
+        self.add_route(route, Ipv4Net::default()).await
+    }
+
+    async fn add_route(&self, route: RouteMessage, to: Ipv4Net) -> NetworkResult<()> {
+        let added = self.0.route().add(route).replace().execute().await;
+        unless(added, &[EEXIST]).map_err(failed("add route", to.to_string()))
+    }
+
+    /// Every unicast IPv4 route of the main table: where it goes and by which link.
+    pub(crate) async fn routes(&self) -> NetworkResult<Vec<(Ipv4Net, u32)>> {
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let all: Result<Vec<RouteMessage>, _> = self.0.route().get(query).execute().try_collect().await;
+        let all = all.map_err(|e| failed("list", "routes")(reason(&e)))?;
+        Ok(all.iter().filter(|r| r.header.table == RouteHeader::RT_TABLE_MAIN).filter_map(route_target).collect())
+    }
+}
+
+fn route_target(route: &RouteMessage) -> Option<(Ipv4Net, u32)> {
+    let find = |pick: fn(&RouteAttribute) -> Option<Ipv4Addr>| route.attributes.iter().find_map(pick);
+    let to = find(|a| match a {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
+    .unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let link = route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    Some((Ipv4Net::new(to, route.header.destination_prefix_length).ok()?, link.unwrap_or(0)))
+}
+
+fn describe(message: LinkMessage) -> Link {
+    let mut link =
+        Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Link::default() };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(mac) => link.mac = mac,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::LinkInfo(infos) => {
+                link.bridge = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Bridge)));
+            }
+            _ => {}
+        }
+    }
+    link
+}

@@ -1,0 +1,6 @@
+//! Tests against the kernel. Each runs on a machine of its own: fresh network namespaces, entered by threads of this
+//! process. The real host is never touched, and nothing outlives the process, however it ends.
+
+mod machine;
+mod suite;
+mod traffic;
