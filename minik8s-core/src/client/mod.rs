@@ -7,6 +7,7 @@
 mod api;
 mod backoff;
 mod events;
+mod grpc;
 mod informer;
 mod informers;
 mod queue;
@@ -15,6 +16,7 @@ mod transport;
 pub use api::{Api, ApiResource, Client, List, TypedEvent, TypedWatch, key_of, object_key, reference_of};
 pub use backoff::Backoff;
 pub use events::{EventRecorder, EventType};
+pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};
 pub use informers::Informers;
 pub use queue::WorkQueue;

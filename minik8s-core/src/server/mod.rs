@@ -1,5 +1,6 @@
 //! The API server: registry of kinds, verbs, watch cache, and the REST and gRPC fronts.
 
+pub mod grpc;
 mod kind;
 
 pub use kind::{

@@ -1,6 +1,7 @@
 //! Help for tests, of this project and of its users: fakes that keep state, conformance suites, waiting on conditions.
 
 mod fake_runtime;
+pub mod grpc;
 pub mod need;
 pub mod network;
 pub mod store;

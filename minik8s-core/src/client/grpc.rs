@@ -1,0 +1,215 @@
+//! The API over gRPC: a [`Transport`] for components that run in another process or on another machine.
+
+use super::{
+    DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
+    Written,
+};
+use crate::api::{ApiError, ApiResult, Gvr, Object, ObjectList, Target};
+use crate::grpc::error::from_status;
+use crate::grpc::v1::api_client::ApiClient;
+use crate::grpc::{MAX_MESSAGE, convert, v1};
+use async_trait::async_trait;
+use futures::StreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// For an answer's beginning; a watch may go on for ever after that.
+const ANSWER: Duration = Duration::from_secs(60);
+/// A peer that does not answer pings for this long is taken for dead, and watches over it end.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// Where the API server is, and how it and we prove who we are. Certificates and keys are PEM.
+#[derive(Clone, Default)]
+pub struct GrpcConfig {
+    /// `https://10.0.0.1:6443`, or `http://…` without TLS.
+    pub url: String,
+    /// The authority that signed the server's certificate.
+    pub ca: Vec<u8>,
+    /// Our certificate and key, where we have one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// Our bearer token; empty for none.
+    pub token: String,
+    /// The name to expect in the server's certificate, where it is not the URL's host.
+    pub server_name: Option<String>,
+}
+
+/// Carries calls over gRPC. Connects when first used, and again after a connection broke; calls meanwhile fail with
+/// `ServiceUnavailable`. Cheap to clone; clones share the connection.
+#[derive(Clone)]
+pub struct GrpcTransport {
+    client: ApiClient<InterceptedService<Channel, Bearer>>,
+}
+
+#[derive(Clone)]
+struct Bearer(Option<AsciiMetadataValue>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl GrpcTransport {
+    /// A transport to a server. Does not connect yet. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// `BadRequest` where the URL, a certificate or the token cannot be used.
+    pub fn new(config: &GrpcConfig) -> ApiResult<Self> {
+        let unusable = |e: &dyn std::fmt::Display| {
+            ApiError::bad_request(format!("cannot use the API server address {:?}: {e}", config.url))
+        };
+        let mut endpoint = Endpoint::from_shared(config.url.clone()).map_err(|e| unusable(&e))?;
+        if config.url.starts_with("https:") {
+            endpoint = endpoint.tls_config(tls(config)).map_err(|e| unusable(&e))?;
+        }
+        let bearer = bearer(&config.token)?;
+        Ok(Self::over(tuned(endpoint).connect_lazy(), bearer))
+    }
+
+    /// A transport over a channel that someone else has set up, such as one in memory.
+    pub fn from_channel(channel: Channel) -> Self {
+        Self::over(channel, Bearer(None))
+    }
+
+    fn over(channel: Channel, bearer: Bearer) -> Self {
+        let client = ApiClient::with_interceptor(channel, bearer)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        Self { client }
+    }
+}
+
+fn tls(config: &GrpcConfig) -> ClientTlsConfig {
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&config.ca));
+    if let Some((certificate, key)) = &config.identity {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    match &config.server_name {
+        Some(name) => tls.domain_name(name),
+        None => tls,
+    }
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT)
+        .timeout(ANSWER)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(ALIVE)
+        .keep_alive_timeout(ALIVE)
+        .keep_alive_while_idle(true)
+}
+
+fn bearer(token: &str) -> ApiResult<Bearer> {
+    if token.is_empty() {
+        return Ok(Bearer(None));
+    }
+    let mut value = AsciiMetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| ApiError::bad_request("the token holds characters that no header may"))?;
+    value.set_sensitive(true);
+    Ok(Bearer(Some(value)))
+}
+
+fn failed(status: Status) -> ApiError {
+    from_status(&status)
+}
+
+async fn gather(mut pieces: tonic::Streaming<v1::ListPiece>, asked: &Gvr) -> ApiResult<ObjectList> {
+    let mut items = Vec::new();
+    while let Some(piece) = pieces.message().await.map_err(failed)? {
+        for object in piece.items {
+            items.push(convert::arrived(object, asked)?);
+        }
+        if let Some(end) = piece.end {
+            let v1::ListEnd { revision, continue_token, remaining } = end;
+            return Ok(ObjectList { items, revision, continue_token, remaining });
+        }
+    }
+    Err(ApiError::internal("the list broke off before its end"))
+}
+
+#[async_trait]
+impl Transport for GrpcTransport {
+    async fn get(&self, target: &Target) -> ApiResult<Arc<Object>> {
+        let request = v1::GetRequest { target: Some(target.into()) };
+        let object = self.client.clone().get(request).await.map_err(failed)?.into_inner();
+        convert::arrived(object, &target.gvr)
+    }
+
+    async fn list(&self, target: &Target, options: &ListOptions) -> ApiResult<ObjectList> {
+        let request = v1::ListRequest { target: Some(target.into()), options: Some(options.into()) };
+        let pieces = self.client.clone().list(request).await.map_err(failed)?.into_inner();
+        gather(pieces, &target.gvr).await
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> ApiResult<WatchStream> {
+        let request = convert::watch_request(target, options);
+        let events = self.client.clone().watch(request).await.map_err(failed)?.into_inner();
+        let gvr = target.gvr.clone();
+        let take = move |event: Result<v1::WatchEvent, Status>| convert::arrived_event(event.map_err(failed)?, &gvr);
+        Ok(events.map(take).boxed())
+    }
+
+    async fn create(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        let reply = self.client.clone().create(write_request(target, body, options)).await.map_err(failed)?;
+        convert::arrived_write(reply.into_inner(), &target.gvr)
+    }
+
+    async fn update(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        let reply = self.client.clone().update(write_request(target, body, options)).await.map_err(failed)?;
+        convert::arrived_write(reply.into_inner(), &target.gvr)
+    }
+
+    async fn patch(
+        &self,
+        target: &Target,
+        kind: PatchType,
+        body: Payload,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let (kind, force) = convert::patch_type(kind);
+        let request = v1::PatchRequest {
+            target: Some(target.into()),
+            r#type: kind.into(),
+            force,
+            body: Some(body.into()),
+            options: Some(options.into()),
+        };
+        let reply = self.client.clone().patch(request).await.map_err(failed)?;
+        convert::arrived_write(reply.into_inner(), &target.gvr)
+    }
+
+    async fn delete(&self, target: &Target, options: &DeleteOptions) -> ApiResult<Deleted> {
+        let request = v1::DeleteRequest { target: Some(target.into()), options: Some(options.into()) };
+        let reply = self.client.clone().delete(request).await.map_err(failed)?;
+        convert::arrived_delete(reply.into_inner(), &target.gvr)
+    }
+
+    async fn delete_collection(
+        &self,
+        target: &Target,
+        list: &ListOptions,
+        options: &DeleteOptions,
+    ) -> ApiResult<ObjectList> {
+        let request = v1::DeleteCollectionRequest {
+            target: Some(target.into()),
+            list: Some(list.into()),
+            options: Some(options.into()),
+        };
+        let pieces = self.client.clone().delete_collection(request).await.map_err(failed)?.into_inner();
+        gather(pieces, &target.gvr).await
+    }
+}
+
+fn write_request(target: &Target, body: Payload, options: &WriteOptions) -> v1::WriteRequest {
+    v1::WriteRequest { target: Some(target.into()), body: Some(body.into()), options: Some(options.into()) }
+}

@@ -1,0 +1,168 @@
+//! The gRPC front: an adapter onto a [`Transport`](crate::client::Transport), so that gRPC meets the same checks as
+//! every other way in.
+
+use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
+use crate::client::SharedTransport;
+use crate::grpc::error::to_status;
+use crate::grpc::v1::api_server::{Api, ApiServer};
+use crate::grpc::{MAX_MESSAGE, convert, v1};
+use futures::stream::{self, BoxStream, StreamExt};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// All paths of this service begin with it: what a listener that serves REST as well dispatches on.
+pub const PATH_PREFIX: &str = "/minik8s.v1.";
+
+/// A piece of a list is sent when it holds this many bytes.
+const PIECE: usize = 1 << 20;
+
+/// The service, for a tonic router or any HTTP/2 listener: a `tower::Service` over `http::Request`.
+pub type GrpcService = ApiServer<Adapter>;
+
+/// The service over a transport.
+pub fn service(transport: SharedTransport) -> GrpcService {
+    ApiServer::new(Adapter { transport }).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Answers gRPC calls from a transport.
+pub struct Adapter {
+    transport: SharedTransport,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+type Stream<T> = BoxStream<'static, Result<T, Status>>;
+
+fn reply<T>(result: ApiResult<T>) -> Reply<T> {
+    result.map(Response::new).map_err(|e| to_status(&e))
+}
+
+/// Cuts a list into pieces of bounded size; the last one carries the end.
+fn pieces(list: ObjectList, asked: &Gvr) -> Stream<v1::ListPiece> {
+    let end = v1::ListEnd { revision: list.revision, continue_token: list.continue_token, remaining: list.remaining };
+    let asked = asked.clone();
+    let items = list.items.into_iter().peekable();
+    let pieces = stream::unfold(Some((items, end)), move |state| {
+        let next = state.map(|(mut items, end)| {
+            let piece = fill(&mut items, &asked);
+            if items.peek().is_some() {
+                (Ok(v1::ListPiece { items: piece, end: None }), Some((items, end)))
+            } else {
+                (Ok(v1::ListPiece { items: piece, end: Some(end) }), None)
+            }
+        });
+        std::future::ready(next)
+    });
+    pieces.boxed()
+}
+
+fn fill(items: &mut impl Iterator<Item = Arc<Object>>, asked: &Gvr) -> Vec<v1::Object> {
+    let mut bytes = 0;
+    let mut piece = Vec::new();
+    while bytes < PIECE {
+        let Some(object) = items.next() else { break };
+        bytes += object.json.len();
+        piece.push(convert::object(&object, asked));
+    }
+    piece
+}
+
+impl Adapter {
+    async fn try_get(&self, r: v1::GetRequest) -> ApiResult<v1::Object> {
+        let target: Target = r.target.try_into()?;
+        let object = self.transport.get(&target).await?;
+        Ok(convert::object(&object, &target.gvr))
+    }
+
+    async fn try_list(&self, r: v1::ListRequest) -> ApiResult<Stream<v1::ListPiece>> {
+        let target: Target = r.target.try_into()?;
+        let list = self.transport.list(&target, &r.options.unwrap_or_default().into()).await?;
+        Ok(pieces(list, &target.gvr))
+    }
+
+    async fn try_watch(&self, r: v1::WatchRequest) -> ApiResult<Stream<v1::WatchEvent>> {
+        let (target, options) = convert::watch_options(r)?;
+        let events = self.transport.watch(&target, &options).await?;
+        let send = move |event: ApiResult<_>| match event {
+            Ok(event) => Ok(convert::event(&event, &target.gvr)),
+            Err(error) => Err(to_status(&error)),
+        };
+        Ok(events.map(send).boxed())
+    }
+
+    async fn try_write(&self, r: v1::WriteRequest, create: bool) -> ApiResult<v1::WriteReply> {
+        let target: Target = r.target.try_into()?;
+        let body = convert::need(r.body, "body")?.into();
+        let options = r.options.unwrap_or_default().into();
+        let written = if create {
+            self.transport.create(&target, body, &options).await?
+        } else {
+            self.transport.update(&target, body, &options).await?
+        };
+        Ok(convert::written(written, &target.gvr))
+    }
+
+    async fn try_patch(&self, r: v1::PatchRequest) -> ApiResult<v1::WriteReply> {
+        let kind = convert::arrived_patch_type(&r)?;
+        let target: Target = r.target.try_into()?;
+        let body = convert::need(r.body, "body")?.into();
+        let written = self.transport.patch(&target, kind, body, &r.options.unwrap_or_default().into()).await?;
+        Ok(convert::written(written, &target.gvr))
+    }
+
+    async fn try_delete(&self, r: v1::DeleteRequest) -> ApiResult<v1::DeleteReply> {
+        let target: Target = r.target.try_into()?;
+        let deleted = self.transport.delete(&target, &r.options.unwrap_or_default().into()).await?;
+        Ok(convert::deleted(&deleted, &target.gvr))
+    }
+
+    async fn try_delete_all(&self, r: v1::DeleteCollectionRequest) -> ApiResult<Stream<v1::ListPiece>> {
+        let target: Target = r.target.try_into()?;
+        let (list, options) = (r.list.unwrap_or_default().into(), r.options.unwrap_or_default().into());
+        let picked = self.transport.delete_collection(&target, &list, &options).await?;
+        Ok(pieces(picked, &target.gvr))
+    }
+}
+
+#[tonic::async_trait]
+impl Api for Adapter {
+    type ListStream = Stream<v1::ListPiece>;
+    type WatchStream = Stream<v1::WatchEvent>;
+    type DeleteCollectionStream = Stream<v1::ListPiece>;
+
+    async fn get(&self, r: Request<v1::GetRequest>) -> Reply<v1::Object> {
+        reply(self.try_get(r.into_inner()).await)
+    }
+
+    async fn list(&self, r: Request<v1::ListRequest>) -> Reply<Self::ListStream> {
+        reply(self.try_list(r.into_inner()).await)
+    }
+
+    async fn watch(&self, r: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
+        reply(self.try_watch(r.into_inner()).await)
+    }
+
+    async fn create(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
+        reply(self.try_write(r.into_inner(), true).await)
+    }
+
+    async fn update(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
+        reply(self.try_write(r.into_inner(), false).await)
+    }
+
+    async fn patch(&self, r: Request<v1::PatchRequest>) -> Reply<v1::WriteReply> {
+        reply(self.try_patch(r.into_inner()).await)
+    }
+
+    async fn delete(&self, r: Request<v1::DeleteRequest>) -> Reply<v1::DeleteReply> {
+        reply(self.try_delete(r.into_inner()).await)
+    }
+
+    async fn delete_collection(&self, r: Request<v1::DeleteCollectionRequest>) -> Reply<Self::DeleteCollectionStream> {
+        reply(self.try_delete_all(r.into_inner()).await)
+    }
+}
+
+/// Tells REST from gRPC on a listener that serves both.
+pub fn is_grpc<B>(request: &http::Request<B>) -> bool {
+    request.uri().path().starts_with(PATH_PREFIX)
+}
