@@ -2,13 +2,16 @@
 
 mod error;
 mod gvr;
+pub mod human;
 pub mod names;
 mod object;
+mod quantity;
 pub mod schema;
 mod selector;
 
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
 pub use gvr::{Gvr, Target, api_version};
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
+pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use schema::Schemas;
 pub use selector::{FieldOp, FieldSelector, FieldTerm, LabelOp, Requirement, Selector};
