@@ -1,14 +1,17 @@
 //! The plain data of the API: names, objects, errors, selectors, quantities, schemas. No I/O here.
 
+pub mod decode;
 mod error;
 mod gvr;
 pub mod human;
 pub mod names;
 mod object;
+pub mod protobuf;
 mod quantity;
 pub mod schema;
 mod selector;
 
+pub use decode::{Decoded, Expect};
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
 pub use gvr::{Gvr, Target, api_version};
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
