@@ -9,6 +9,7 @@ pub mod network;
 pub mod node;
 pub mod random;
 pub mod runtime;
+pub mod scheduler;
 pub mod server;
 pub mod store;
 #[cfg(feature = "testkit")]

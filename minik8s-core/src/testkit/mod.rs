@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod need;
 pub mod network;
 pub mod store;
+pub mod scheduler;
 pub mod wait;
 
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};
