@@ -74,7 +74,7 @@ impl SchedulerDriver {
         let mut node_changes = self.nodes.subscribe();
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = async { self.pods.synced().await; self.nodes.synced().await } => {}
+            synced = async { self.pods.synced().await && self.nodes.synced().await } => if !synced { return },
         }
         self.resync();
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));

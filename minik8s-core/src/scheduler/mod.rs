@@ -34,8 +34,8 @@ pub use framework::{ClusterEvent, FilterPlugin, FrameworkScheduler, Profile, Sco
 pub use info::{NodeInfo, PodInfo};
 pub use outcome::{Choice, Diagnosis, Outcome};
 pub use plugins::{
-    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit, RoundRobin,
-    Taints,
+    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit,
+    RoundRobin, Taints,
 };
 pub use policy::Policy;
 pub use queue::SchedulingQueue;

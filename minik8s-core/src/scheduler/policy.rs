@@ -2,8 +2,8 @@
 
 use super::framework::Profile;
 use super::plugins::{
-    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit, RoundRobin,
-    Taints,
+    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit,
+    RoundRobin, Taints,
 };
 use std::str::FromStr;
 use std::sync::Arc;

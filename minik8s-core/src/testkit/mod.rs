@@ -4,8 +4,8 @@ mod fake_runtime;
 pub mod grpc;
 pub mod need;
 pub mod network;
-pub mod store;
 pub mod scheduler;
+pub mod store;
 pub mod wait;
 
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};

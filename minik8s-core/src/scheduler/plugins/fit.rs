@@ -59,7 +59,11 @@ impl LeastRequested {
         let mut shares = Vec::with_capacity(3);
         let mut push = |on: bool, used: i64, have: i64| {
             if on {
-                shares.push(if have <= 0 || used > have { 0 } else { ((have - used) as i128 * 100 / have as i128) as i64 });
+                shares.push(if have <= 0 || used > have {
+                    0
+                } else {
+                    ((have - used) as i128 * 100 / have as i128) as i64
+                });
             }
         };
         push(self.cpu, cpu, node.allocatable.milli_cpu);

@@ -23,7 +23,10 @@ fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     match toleration.operator.as_deref().unwrap_or("Equal") {
         "Exists" => true,
         // An empty key is only allowed with Exists.
-        _ => !key.is_empty() && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default(),
+        _ => {
+            !key.is_empty()
+                && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+        }
     }
 }
 
@@ -39,7 +42,10 @@ impl FilterPlugin for Taints {
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
         let taint = untolerated(pod, node, &["NoSchedule", "NoExecute"]).next();
         taint
-            .map(|t| format!("node(s) had untolerated taint {{{}: {}}}", t.key, t.value.as_deref().unwrap_or_default()).into())
+            .map(|t| {
+                format!("node(s) had untolerated taint {{{}: {}}}", t.key, t.value.as_deref().unwrap_or_default())
+                    .into()
+            })
             .into_iter()
             .collect()
     }
@@ -51,8 +57,7 @@ impl ScorePlugin for Taints {
     }
 
     fn score(&self, pod: &PodInfo, nodes: &[&NodeInfo], _: &Snapshot) -> Vec<i64> {
-        let raw: Vec<i64> =
-            nodes.iter().map(|n| untolerated(pod, n, &["PreferNoSchedule"]).count() as i64).collect();
+        let raw: Vec<i64> = nodes.iter().map(|n| untolerated(pod, n, &["PreferNoSchedule"]).count() as i64).collect();
         super::fewer_is_better(&raw)
     }
 }
@@ -63,7 +68,8 @@ mod tests {
 
     #[test]
     fn tolerations_cover_taints_as_documented() {
-        let taint = Taint { key: "gpu".into(), value: Some("a100".into()), effect: "NoSchedule".into(), time_added: None };
+        let taint =
+            Taint { key: "gpu".into(), value: Some("a100".into()), effect: "NoSchedule".into(), time_added: None };
         // key, operator, value, effect, covers
         let table = [
             (Some("gpu"), Some("Equal"), Some("a100"), Some("NoSchedule"), true),
