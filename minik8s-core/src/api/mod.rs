@@ -6,6 +6,7 @@ mod gvr;
 pub mod human;
 pub mod names;
 mod object;
+pub mod patch;
 pub mod protobuf;
 mod quantity;
 pub mod schema;

@@ -154,6 +154,18 @@ pub fn parse(body: &Payload) -> ApiResult<Value> {
     node.map(Node::into_value).map_err(|why| ApiError::bad_request(format!("error decoding the body: {why}")))
 }
 
+/// A patch, and the fields it has twice.
+pub(super) fn parse_patch(body: &Payload) -> ApiResult<(Value, Vec<String>)> {
+    let bytes = limited(body)?;
+    let node = match body {
+        Payload::Json(_) => Node::from_json(bytes),
+        _ => Node::from_yaml(bytes),
+    };
+    let node = node.map_err(|why| ApiError::bad_request(format!("error decoding patch: {why}")))?;
+    let duplicates = walk::duplicates(&node);
+    Ok((node.into_value(), duplicates))
+}
+
 fn limited(body: &Payload) -> ApiResult<&[u8]> {
     let (Payload::Json(bytes) | Payload::Yaml(bytes) | Payload::Protobuf(bytes)) = body;
     if bytes.len() > MAX_BODY {

@@ -43,6 +43,31 @@ pub(super) fn check(schemas: &Schemas, schema: &TypeSchema, node: Node) -> Resul
     Ok(Checked { value: Value::Object(value), problems: walk.problems })
 }
 
+/// The duplicate fields of a text that has no schema.
+pub(super) fn duplicates(node: &Node) -> Vec<String> {
+    fn visit(walk: &mut Walk<'_>, node: &Node) {
+        match node {
+            Node::Scalar(_) => {}
+            Node::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    walk.at(&format!("[{index}]"), |walk| visit(walk, item));
+                }
+            }
+            Node::Map(entries) => {
+                walk.duplicates(entries);
+                for (key, value) in entries {
+                    let step = walk.key_step(key);
+                    walk.at(&step, |walk| visit(walk, value));
+                }
+            }
+        }
+    }
+    let schemas = Schemas::builtin();
+    let mut walk = Walk::new(&schemas);
+    visit(&mut walk, node);
+    walk.problems
+}
+
 /// What Go would not encode again: empty values of fields that are neither pointers nor required.
 pub(in crate::api) fn is_omitted(field: &Field, value: &Value) -> bool {
     let empty = match value {
@@ -90,6 +115,12 @@ fn go_type(ty: &FieldType) -> String {
             let (short, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             format!("{version}.{short}")
         }
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(schemas: &'a Schemas) -> Self {
+        Self { schemas, problems: Vec::new(), path: String::new(), fields: Vec::new(), owner: String::new() }
     }
 }
 

@@ -93,6 +93,23 @@ pub struct Field {
     pub default: String,
 }
 
+impl Field {
+    /// A field of any type that protobuf does not have and no rule applies to.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            tag: 0,
+            ty: FieldType::Any,
+            pointer: true,
+            required: false,
+            patch: PatchStrategy::default(),
+            list: ListKind::Atomic,
+            atomic: false,
+            default: String::new(),
+        }
+    }
+}
+
 /// One type: an object with fields.
 #[derive(Clone, Debug)]
 pub struct TypeSchema {
@@ -113,6 +130,19 @@ pub struct TypeSchema {
 }
 
 impl TypeSchema {
+    /// A type without fields.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            group: String::new(),
+            root: false,
+            atomic: false,
+            fields: Vec::new(),
+            inlined: Vec::new(),
+            open: false,
+        }
+    }
+
     /// The field of this JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|f| f.name == name)

@@ -1,8 +1,7 @@
 //! Types from OpenAPI v3 schemas, for the kinds of extensions.
 
-use super::{Field, FieldType, ListKind, PatchStrategy, SchemaError, TypeSchema};
+use super::{Field, FieldType, ListKind, SchemaError, TypeSchema};
 use serde_json::Value;
-use std::sync::Arc;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Deeper schemas are refused: nobody writes them by hand.
@@ -26,17 +25,7 @@ pub(super) fn types(name: &str, group: &str, schema: &Value) -> Result<Vec<TypeS
 }
 
 fn plain(name: &str, ty: FieldType) -> Field {
-    Field {
-        name: name.to_owned(),
-        tag: 0,
-        ty,
-        pointer: true,
-        required: false,
-        patch: PatchStrategy::default(),
-        list: ListKind::Atomic,
-        atomic: false,
-        default: String::new(),
-    }
+    Field { ty, ..Field::named(name) }
 }
 
 fn flag(schema: &Value, key: &str) -> bool {
@@ -72,17 +61,7 @@ impl Builder {
             let atomic = property.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic");
             fields.push(Field { required: required.contains(key), list, default, atomic, ..plain(key, ty) });
         }
-        let group = self.group.clone();
-        let atomic = false;
-        self.out.push(TypeSchema {
-            name: Arc::from(name),
-            group,
-            root: false,
-            atomic,
-            fields,
-            inlined: Vec::new(),
-            open,
-        });
+        self.out.push(TypeSchema { group: self.group.clone(), fields, open, ..TypeSchema::named(name) });
         Ok(())
     }
 

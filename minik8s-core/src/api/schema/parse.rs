@@ -80,13 +80,10 @@ impl Table {
         let mut lines = self.text[entry.text.clone()].lines();
         let marks: Vec<&str> = lines.next().unwrap_or_default().split(' ').skip(2).collect();
         let mut out = TypeSchema {
-            name: name.into(),
             group: self.packages[entry.package].group.clone(),
             root: marks.contains(&"@"),
             atomic: marks.contains(&"atomic"),
-            fields: Vec::new(),
-            inlined: Vec::new(),
-            open: false,
+            ..TypeSchema::named(name)
         };
         for line in lines {
             self.parse_line(line, entry.package, &mut out);
