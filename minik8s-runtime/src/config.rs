@@ -1,0 +1,75 @@
+//! How the containerd runtime is told where things are.
+
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Settings of a [`ContainerdRuntime`](crate::ContainerdRuntime).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerdConfig {
+    /// containerd's gRPC socket.
+    pub socket: PathBuf,
+    /// Directory of the runtime's own records; survives reboots.
+    pub root: PathBuf,
+    /// Directory of what a reboot may take: pinned namespaces, FIFOs, runc's state. Keep it short.
+    pub state: PathBuf,
+    /// containerd namespace: everything the runtime owns lives in it.
+    pub namespace: String,
+    /// Snapshotter for root file systems.
+    pub snapshotter: String,
+    /// Cgroup below which every pod lives.
+    pub cgroup_root: String,
+    /// Program that writes container logs; see [`log_driver`](crate::log_driver). `None` takes `minik8s-logger` beside
+    /// the running program, or the running program itself, which must then call
+    /// [`log_driver::run_if_asked`](crate::log_driver::run_if_asked) first of all.
+    pub log_driver: Option<PathBuf>,
+    /// Registries spoken to without TLS, as `host:port`. Those on `localhost` and `127.0.0.1` always are.
+    pub plain_http: Vec<String>,
+}
+
+impl ContainerdConfig {
+    /// Settings for the containerd at `socket`, with records below `root` and defaults for the rest.
+    pub fn new(socket: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self {
+            socket: socket.into(),
+            state: state_dir(&root),
+            root,
+            namespace: "minik8s".to_owned(),
+            snapshotter: "overlayfs".to_owned(),
+            cgroup_root: "minik8s".to_owned(),
+            log_driver: None,
+            plain_http: Vec::new(),
+        }
+    }
+
+    pub(crate) fn log_driver_program(&self) -> std::io::Result<PathBuf> {
+        if let Some(program) = &self.log_driver {
+            return Ok(program.clone());
+        }
+        let this = std::env::current_exe()?;
+        let beside = this.with_file_name("minik8s-logger");
+        Ok(if beside.is_file() { beside } else { this })
+    }
+}
+
+/// A short volatile directory that belongs to `dir`: unix socket paths must stay below 108 bytes.
+pub(crate) fn state_dir(dir: &Path) -> PathBuf {
+    let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+    Path::new("/run/minik8s").join(hex(&digest[..6]))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_directories_are_short_and_differ() {
+        let (a, b) = (state_dir(Path::new("/a/long/data/directory")), state_dir(Path::new("/b")));
+        assert_ne!(a, b);
+        assert!(a.as_os_str().len() < 40, "{a:?}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Removing a container with everything it left, in whatever state it is found.
+
+use super::containerd_id;
+use crate::connection::{Tolerate, unavailable};
+use crate::runtime::Inner;
+use containerd_client::services::v1 as api;
+use futures::future::try_join_all;
+use minik8s_core::runtime::{RuntimeError, RuntimeResult};
+use std::sync::Arc;
+use tonic::Code;
+
+impl Inner {
+    pub(crate) async fn remove_container(self: &Arc<Self>, id: &str) -> RuntimeResult<()> {
+        self.remove_by_cid(&containerd_id(id)).await
+    }
+
+    async fn remove_by_cid(self: &Arc<Self>, cid: &str) -> RuntimeResult<()> {
+        let _guard = self.locks.lock(cid).await;
+        let files = self.files(cid);
+        let record = files.record();
+        if files.exit().is_none() {
+            self.kill_task(cid).await?;
+            self.delete_task(cid).await?;
+        }
+        self.prepared.lock().remove(cid);
+        let request = self.connection.request(api::DeleteContainerRequest { id: cid.to_owned() });
+        let deleted = self.connection.containers().delete(request).await;
+        deleted.tolerate(Code::NotFound).map_err(unavailable("removing a container"))?;
+        self.images.remove_snapshot(cid).await?;
+        self.records.lock().remove(cid);
+        let cid = cid.to_owned();
+        self.blocking(move |this| {
+            if let Some(record) = record {
+                this.cgroups.remove(&record.cgroup);
+            }
+            this.remove_fifos(&cid);
+            files.remove().map_err(|e| RuntimeError::Unavailable {
+                operation: "removing a container's records",
+                cause: e.to_string(),
+            })
+        })
+        .await
+    }
+
+    /// Every container of the sandbox, also those of which only our files are left.
+    pub(crate) async fn remove_containers(self: &Arc<Self>, sandbox: &str) -> RuntimeResult<()> {
+        let mut ids: Vec<String> = self.containers(Some(sandbox)).await?.iter().map(|c| containerd_id(&c.id)).collect();
+        let owner = sandbox.to_owned();
+        let strays = self.blocking(move |this| {
+            let dir = std::fs::read_dir(this.config.root.join("containers"));
+            let names = dir.into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok());
+            Ok(names.filter(|cid| this.files(cid).record().is_some_and(|r| r.sandbox == owner)).collect::<Vec<_>>())
+        });
+        ids.extend(strays.await?);
+        ids.sort();
+        ids.dedup();
+        try_join_all(ids.iter().map(|cid| self.remove_by_cid(cid))).await?;
+        Ok(())
+    }
+}

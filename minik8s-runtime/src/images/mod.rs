@@ -1,0 +1,60 @@
+//! Images: names, content, unpacking, archives, building, pulling.
+
+mod archive;
+mod build;
+mod config;
+mod content;
+mod import;
+mod list;
+mod manifest;
+mod reference;
+mod unpack;
+
+pub use build::{BuildError, ImageBuilder};
+pub(crate) use config::{Execution, ImageConfig};
+pub use reference::{ImageName, normalize};
+
+use crate::connection::Connection;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The images of one containerd namespace.
+pub(crate) struct ImageStore {
+    connection: Connection,
+    snapshotter: String,
+    plain_http: Vec<String>,
+    /// Where archives are spooled.
+    spool: PathBuf,
+    /// What a manifest's digest stands for never changes, so it is read once.
+    known: Mutex<HashMap<String, Arc<Image>>>,
+    /// One pull per image at a time; who comes later waits and finds it there.
+    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// An image as containers need it.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Digest of its manifest for this machine.
+    pub(crate) manifest_digest: String,
+    /// Digest of its configuration: its identity.
+    pub(crate) id: String,
+    pub(crate) config: ImageConfig,
+    /// Name of the snapshot with all its layers.
+    pub(crate) chain_id: String,
+    pub(crate) size: u64,
+}
+
+impl ImageStore {
+    pub(crate) fn new(connection: Connection, config: &crate::ContainerdConfig) -> Self {
+        Self {
+            connection,
+            snapshotter: config.snapshotter.clone(),
+            plain_http: config.plain_http.clone(),
+            spool: config.root.join("spool"),
+            known: Mutex::default(),
+            pulls: Mutex::default(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Making and pinning namespaces. All of it happens on a thread of its own, which ends with it: a thread that left the
+//! host's namespaces must never run anything else.
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statfs::statfs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// `NSFS_MAGIC` of linux/magic.h.
+const NSFS: i64 = 0x6e73_6673;
+/// Size of a pod's shared memory, as Kubernetes has it.
+const SHM_OPTIONS: &str = "mode=1777,size=65536k";
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) net: bool,
+    pub(super) ipc: bool,
+    pub(super) uts: bool,
+    pub(super) hostname: String,
+    pub(super) sysctls: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    fn flags(&self) -> CloneFlags {
+        let pick = |wanted, flag| if wanted { flag } else { CloneFlags::empty() };
+        pick(self.net, CloneFlags::CLONE_NEWNET)
+            | pick(self.ipc, CloneFlags::CLONE_NEWIPC)
+            | pick(self.uts, CloneFlags::CLONE_NEWUTS)
+    }
+
+    /// File names of the pins, and the kernel's names of the namespaces.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        [(self.net, "net"), (self.ipc, "ipc"), (self.uts, "uts")].into_iter().filter(|(w, _)| *w).map(|(_, n)| n)
+    }
+}
+
+/// Makes the namespaces and pins them below `dir`.
+pub(super) fn pin(dir: &Path, wanted: Wanted) -> io::Result<()> {
+    let dir = dir.to_path_buf();
+    let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || pin_here(&dir, &wanted))?;
+    thread.join().map_err(|_| io::Error::other("the sandbox thread panicked"))?
+}
+
+fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    unshare(wanted.flags())?;
+    if wanted.uts {
+        nix::unistd::sethostname(&wanted.hostname)?;
+    }
+    if wanted.net {
+        crate::sys::loopback_up()?;
+    }
+    for (name, value) in &wanted.sysctls {
+        set_sysctl(name, value)?;
+    }
+    for name in wanted.names() {
+        bind(&format!("/proc/thread-self/ns/{name}"), &dir.join(name))?;
+    }
+    if wanted.ipc {
+        let shm = dir.join("shm");
+        fs::create_dir_all(&shm)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM_OPTIONS))?;
+    }
+    Ok(())
+}
+
+/// `/proc/sys` answers for the namespaces of the thread that opens it.
+fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    fs::write(&path, value).map_err(|e| io::Error::new(e.kind(), format!("kernel parameter {name}: {e}")))
+}
+
+/// Keeps the namespace that `from` shows alive as `to`.
+pub(super) fn bind(from: &str, to: &Path) -> io::Result<()> {
+    File::create(to)?;
+    Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+pub(super) fn is_pinned(path: &Path) -> bool {
+    statfs(path).is_ok_and(|s| s.filesystem_type().0 as i64 == NSFS)
+}
+
+/// Takes every pin away and removes the directory; what is gone already is fine.
+pub(super) fn unpin(dir: &Path) -> io::Result<()> {
+    for name in ["shm", "pid", "uts", "ipc", "net"] {
+        // One pin may lie on another where a half-made sandbox was made again.
+        while umount2(&dir.join(name), MntFlags::MNT_DETACH).is_ok() {}
+    }
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

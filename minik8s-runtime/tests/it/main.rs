@@ -1,0 +1,4 @@
+//! Tests against a real containerd, a private one each.
+
+mod basics;
+mod harness;
