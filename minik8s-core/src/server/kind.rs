@@ -1,7 +1,8 @@
 //! What makes a kind: everything the generic server must know about one, in one place. A kind is one file that
 //! implements [`Kind`] and one line in the registry's table; nothing else in the server names it.
 
-use crate::api::{ApiResult, Cause, Gvr};
+use crate::api::{ApiError, ApiResult, Cause, Gvr, Reason};
+use crate::client::DeleteOptions;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -105,6 +106,17 @@ pub struct Claim {
     pub field: String,
 }
 
+/// What an action does to the object it is asked of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The object becomes this, and the answer is a `Status`.
+    Update(Value),
+    /// The object becomes this, and the answer is the object.
+    Replace(Value),
+    /// The object is deleted, and the answer is a `Status`.
+    Delete(DeleteOptions),
+}
+
 /// Collects what is wrong with an object, field by field.
 #[derive(Debug, Default)]
 pub struct FieldErrors(pub Vec<Cause>);
@@ -123,6 +135,21 @@ impl FieldErrors {
     /// `Invalid value: <value>: <why>`; the value is shown as JSON.
     pub fn invalid(&mut self, field: impl Into<String>, value: &Value, why: &str) {
         self.push("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"));
+    }
+
+    /// As [`invalid`](Self::invalid), for values that are not shown as JSON.
+    pub fn invalid_shown(&mut self, field: impl Into<String>, shown: &str, why: &str) {
+        self.push("FieldValueInvalid", field, format!("Invalid value: {shown}: {why}"));
+    }
+
+    /// `Too long: may not be more than <max> bytes`
+    pub fn too_long(&mut self, field: impl Into<String>, max: usize) {
+        self.push("FieldValueTooLong", field, format!("Too long: may not be more than {max} bytes"));
+    }
+
+    /// `Not found: <value>`
+    pub fn not_found(&mut self, field: impl Into<String>, value: &str) {
+        self.push("FieldValueNotFound", field, format!("Not found: {value:?}"));
     }
 
     /// `Unsupported value: <value>: supported values: …`
@@ -149,6 +176,8 @@ pub trait WriteContext: Send + Sync {
     fn now(&self) -> Timestamp;
     /// True where the claim is held by nobody, as far as is known now.
     async fn is_free(&self, claim: &Claim) -> ApiResult<bool>;
+    /// A number below `end`, from the server's one source of randomness; 0 where `end` is 0.
+    fn random(&self, end: u64) -> u64;
     /// Cluster-wide settings that kinds default from.
     fn settings(&self) -> &Settings;
 }
@@ -210,7 +239,12 @@ pub trait Kind: Send + Sync + 'static {
     /// Fills in what the user left out, on every write and on objects read from old data. Idempotent.
     fn default(&self, _object: &mut Value) {}
 
-    /// Called on creation after defaulting: resets what clients may not set, allocates, looks things up.
+    /// True where a status that comes with a new object is kept; else it is dropped.
+    fn keeps_status(&self) -> bool {
+        false
+    }
+
+    /// Called on every write after defaulting: resets what clients may not set, allocates, looks things up.
     ///
     /// # Errors
     /// Whatever should refuse the write.
@@ -237,6 +271,23 @@ pub trait Kind: Send + Sync + 'static {
     /// How deletion works.
     fn deletion(&self) -> DeletionRule {
         DeletionRule { answers_object: false, grace: |_| 0 }
+    }
+
+    /// Called when an object is first marked as being deleted, to show it in the object's own terms.
+    fn mark_deleted(&self, _object: &mut Value) {}
+
+    /// True while something of the kind's own, beyond finalizers and grace, keeps a deleted object from vanishing.
+    fn holds_deletion(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// What an action (see [`actions`](Kind::actions)) does to an object. Pure; the server carries it out.
+    ///
+    /// # Errors
+    /// Whatever should refuse the action; `NotFound` for actions the generic server does not serve.
+    fn act(&self, action: &str, _body: &Value, _object: &Value, _now: Timestamp) -> ApiResult<Effect> {
+        let why = format!("the action {action} is not served on {}", self.names().gvr.qualified());
+        Err(ApiError::new(Reason::MethodNotAllowed, why))
     }
 
     /// Lifetime after the last write (events).

@@ -1,5 +1,6 @@
 //! Help for tests, of this project and of its users: fakes that keep state, conformance suites, waiting on conditions.
 
+pub mod api;
 mod fake_runtime;
 pub mod grpc;
 pub mod need;

@@ -1,4 +1,5 @@
 //! Integration tests of the crate, in one binary because linking is what costs; one module per area.
 
+mod api;
 mod noop_network;
 mod store;

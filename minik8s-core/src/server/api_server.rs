@@ -1,0 +1,283 @@
+//! The API server: every verb over every kind, above a store. What carries requests to it (REST, gRPC, a direct call)
+//! is no business of this module; it is a [`Transport`] like any other.
+
+use super::admission::Admission;
+use super::cache::{Caches, Pump, StoredResource, WatchSettings};
+use super::rng::Dice;
+use super::{Claim, Kind, KindTable, Metrics, Registry, Settings, WriteContext, kinds, verbs};
+use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
+use crate::client::{
+    DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
+    Written,
+};
+use crate::clock::{SharedClock, SystemClock};
+use crate::node::NodeDirectory;
+use crate::store::{Store, StoreError};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How an [`ApiServer`] is put together.
+pub struct ApiServerBuilder {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    settings: Settings,
+    watch: WatchSettings,
+    kinds: Vec<Arc<dyn Kind>>,
+    admission: Vec<Arc<dyn Admission>>,
+    nodes: NodeDirectory,
+    seed: Option<u64>,
+    bootstrap: bool,
+    advertise: Option<SocketAddr>,
+}
+
+impl ApiServerBuilder {
+    /// Where time comes from.
+    #[must_use]
+    pub fn clock(self, clock: SharedClock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What kinds default from.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Sizes and times of the watch cache.
+    #[must_use]
+    pub fn watch_settings(self, watch: WatchSettings) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Adds a kind to the built-in ones, or replaces the one of the same resource.
+    #[must_use]
+    pub fn kind(mut self, kind: Arc<dyn Kind>) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    /// Adds a rule over writes.
+    #[must_use]
+    pub fn admission(mut self, rule: Arc<dyn Admission>) -> Self {
+        self.admission.push(rule);
+        self
+    }
+
+    /// The nodes that logs and exec are asked of.
+    #[must_use]
+    pub fn nodes(self, nodes: NodeDirectory) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// Makes identities, generated names and allocations repeatable.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    /// The address that the Service `default/kubernetes` leads to; without one it has no endpoints.
+    #[must_use]
+    pub fn advertise(self, address: SocketAddr) -> Self {
+        Self { advertise: Some(address), ..self }
+    }
+
+    /// Leaves out the namespaces and objects every cluster begins with.
+    #[must_use]
+    pub fn without_bootstrap(self) -> Self {
+        Self { bootstrap: false, ..self }
+    }
+
+    /// Loads the state and begins to serve.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn start(self) -> ApiResult<Arc<ApiServer>> {
+        let table = KindTable::new(kinds::builtin().into_iter().chain(self.kinds));
+        let caches = Arc::new(Caches::new(stored_resources(&table), self.watch));
+        let (pump, stream) = Pump::start(self.store.clone(), caches.clone())
+            .await
+            .map_err(|e: StoreError| verbs::store_error("reading the cluster's state", &e))?;
+        let stop = CancellationToken::new();
+        tokio::spawn(pump.run(stream, stop.clone()));
+        let server = Arc::new(ApiServer {
+            store: self.store,
+            registry: Registry::new(table),
+            caches,
+            clock: self.clock,
+            settings: self.settings,
+            admission: self.admission,
+            metrics: Metrics::default(),
+            nodes: self.nodes,
+            dice: Dice::new(self.seed),
+            stop: stop.clone(),
+            _pump: stop.drop_guard(),
+        });
+        if self.bootstrap {
+            super::bootstrap::run(&server, self.advertise).await?;
+        }
+        Ok(server)
+    }
+}
+
+/// The stored resources of a table, each with the selectable fields of every kind that reads it.
+fn stored_resources(table: &KindTable) -> Vec<StoredResource> {
+    let mut all: BTreeMap<Gvr, StoredResource> = BTreeMap::new();
+    for kind in table.kinds() {
+        let gvr = kind.stored_as().unwrap_or_else(|| kind.names().gvr.clone());
+        let resource = all.entry(gvr.clone()).or_insert_with(|| StoredResource::new(gvr));
+        for field in kind.fields() {
+            if !resource.fields.iter().any(|known| known.path == field.path) {
+                resource.fields.push(field);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+/// The API server. Dropping the last handle ends its watches and stops following the store.
+pub struct ApiServer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Registry,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) clock: SharedClock,
+    pub(crate) settings: Settings,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) dice: Dice,
+    pub(crate) stop: CancellationToken,
+    metrics: Metrics,
+    nodes: NodeDirectory,
+    _pump: DropGuard,
+}
+
+impl ApiServer {
+    /// Begins to put a server together.
+    pub fn builder(store: Arc<dyn Store>) -> ApiServerBuilder {
+        ApiServerBuilder {
+            store,
+            clock: Arc::new(SystemClock),
+            settings: Settings::default(),
+            watch: WatchSettings::default(),
+            kinds: Vec::new(),
+            admission: Vec::new(),
+            nodes: NodeDirectory::default(),
+            seed: None,
+            bootstrap: true,
+            advertise: None,
+        }
+    }
+
+    /// The kinds that are served.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What the server counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The nodes that logs and exec are asked of.
+    pub fn nodes(&self) -> &NodeDirectory {
+        &self.nodes
+    }
+
+    /// Where time comes from.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// What kinds default from.
+    pub fn cluster_settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Ends every running watch and stops following the store; requests fail from then on.
+    pub fn shutdown(&self) {
+        self.stop.cancel();
+    }
+
+    fn count<T>(&self, verb: &'static str, target: &Target, result: ApiResult<T>, ok: u16) -> ApiResult<T> {
+        self.metrics.request(verb, target, result.as_ref().map_or_else(|e| e.reason.http_code(), |_| ok));
+        result
+    }
+}
+
+/// What kinds and admission rules may ask while a write is prepared.
+#[async_trait]
+impl WriteContext for ApiServer {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn is_free(&self, claim: &Claim) -> ApiResult<bool> {
+        let key = super::keys::claim(claim);
+        let entry = self.store.get(&key).await;
+        Ok(entry.map_err(|e| verbs::store_error("looking up a claim", &e))?.is_none())
+    }
+
+    fn random(&self, end: u64) -> u64 {
+        self.dice.below(end)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+#[async_trait]
+impl Transport for ApiServer {
+    async fn get(&self, target: &Target) -> ApiResult<Arc<Object>> {
+        let result = self.get_object(target).await;
+        self.count("GET", target, result, 200)
+    }
+
+    async fn list(&self, target: &Target, options: &ListOptions) -> ApiResult<ObjectList> {
+        let result = self.list_objects(target, options).await;
+        self.count("LIST", target, result, 200)
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> ApiResult<WatchStream> {
+        let result = self.watch_objects(target, options).await;
+        self.count("WATCH", target, result, 200)
+    }
+
+    async fn create(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        let result = Box::pin(self.create_object(target, body, options)).await;
+        self.count("POST", target, result, 201)
+    }
+
+    async fn update(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        let result = Box::pin(self.update_object(target, body, options)).await;
+        self.count("PUT", target, result, 200)
+    }
+
+    async fn patch(
+        &self,
+        target: &Target,
+        kind: PatchType,
+        body: Payload,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let result = Box::pin(self.patch_object(target, kind, body, options)).await;
+        self.count("PATCH", target, result, 200)
+    }
+
+    async fn delete(&self, target: &Target, options: &DeleteOptions) -> ApiResult<Deleted> {
+        let result = Box::pin(self.delete_object(target, options)).await;
+        self.count("DELETE", target, result, 200)
+    }
+
+    async fn delete_collection(
+        &self,
+        target: &Target,
+        list: &ListOptions,
+        options: &DeleteOptions,
+    ) -> ApiResult<ObjectList> {
+        let result = Box::pin(self.delete_objects(target, list, options)).await;
+        self.count("DELETECOLLECTION", target, result, 200)
+    }
+}
