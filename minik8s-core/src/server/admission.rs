@@ -24,12 +24,7 @@ pub trait Admission: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever should refuse the write, usually `Forbidden`.
-    async fn admit(
-        &self,
-        request: &AdmissionRequest<'_>,
-        object: &mut Value,
-        ctx: &dyn WriteContext,
-    ) -> ApiResult<()>;
+    async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut Value, ctx: &dyn WriteContext) -> ApiResult<()>;
 
     /// Looks at a deletion; `request.old` is the object.
     ///

@@ -17,12 +17,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    pub(crate) fn new(
-        key: Key,
-        revision: Revision,
-        before: Option<Arc<Object>>,
-        after: Option<Arc<Object>>,
-    ) -> Self {
+    pub(crate) fn new(key: Key, revision: Revision, before: Option<Arc<Object>>, after: Option<Arc<Object>>) -> Self {
         Self { key, revision, before, after, last: OnceLock::new() }
     }
 

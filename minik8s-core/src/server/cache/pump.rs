@@ -23,10 +23,7 @@ pub(crate) struct Pump {
 
 impl Pump {
     /// Loads the caches and returns the pump with the rest of its watch.
-    pub(crate) async fn start(
-        store: Arc<dyn Store>,
-        caches: Arc<Caches>,
-    ) -> Result<(Self, WatchStream), StoreError> {
+    pub(crate) async fn start(store: Arc<dyn Store>, caches: Arc<Caches>) -> Result<(Self, WatchStream), StoreError> {
         let mut pump = Self { store, caches, last: None };
         let stream = pump.relist().await?;
         Ok((pump, stream))

@@ -78,8 +78,7 @@ pub(crate) struct Opening {
 
 impl ResourceCache {
     pub(crate) fn new(resource: StoredResource, settings: &WatchSettings) -> Self {
-        let state =
-            State { objects: BTreeMap::new(), ring: Ring::new(settings.history), fanout: Fanout::default() };
+        let state = State { objects: BTreeMap::new(), ring: Ring::new(settings.history), fanout: Fanout::default() };
         Self { resource, state: RwLock::new(state) }
     }
 
@@ -135,7 +134,12 @@ impl ResourceCache {
     }
 
     /// Joins the live watchers, if nothing has happened since `next`.
-    pub(crate) fn join(&self, filter: &Arc<Filter>, next: Sequence, queue: usize) -> Option<(Id, mpsc::Receiver<Queued>)> {
+    pub(crate) fn join(
+        &self,
+        filter: &Arc<Filter>,
+        next: Sequence,
+        queue: usize,
+    ) -> Option<(Id, mpsc::Receiver<Queued>)> {
         let mut state = self.state.write();
         (state.ring.end() == next).then(|| state.fanout.join(filter.clone(), queue))
     }

@@ -22,7 +22,12 @@ enum Tried {
 }
 
 impl ApiServer {
-    pub(crate) async fn create_object(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+    pub(crate) async fn create_object(
+        &self,
+        target: &Target,
+        body: Payload,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
         if let Some(binding) = super::action::legacy_binding(target, &body)? {
             return self.act(&binding, &body, options).await;
         }
@@ -48,7 +53,13 @@ impl ApiServer {
         Err(last.unwrap_or_else(|| ApiError::internal("creation was never tried")))
     }
 
-    async fn try_create(&self, served: &Served, target: &Target, sent: &Value, options: &WriteOptions) -> ApiResult<Tried> {
+    async fn try_create(
+        &self,
+        served: &Served,
+        target: &Target,
+        sent: &Value,
+        options: &WriteOptions,
+    ) -> ApiResult<Tried> {
         let also = self.living_namespace(served, target, meta(sent, "name")).await?;
         let mut new = sent.clone();
         self.identify(served.kind.as_ref(), target, &mut new);
@@ -126,4 +137,3 @@ fn terminating(target: &Target, namespace: &str, name: &str) -> ApiError {
     });
     error
 }
-

@@ -1,11 +1,11 @@
 //! `patch`: an object changed in part. Conflicts with concurrent writers are retried inside, unless the patch itself
 //! names a revision.
 
+use super::Served;
 use super::body::{check_place, check_revision, meta};
 use super::modify::{Current, Modify};
 use super::prepare::Part;
 use super::resolve::{invalid, method_not_allowed, unknown_resource};
-use super::Served;
 use crate::api::{ApiError, ApiResult, Reason, Target};
 use crate::client::{PatchType, Payload, WriteOptions, Written};
 use crate::server::{ApiServer, FieldErrors};
@@ -74,7 +74,12 @@ impl ApiServer {
         apply_plain(kind, document, object)
     }
 
-    fn check_patched(&self, _served: &Served, object: Value, _options: &WriteOptions) -> ApiResult<(Value, Vec<String>)> {
+    fn check_patched(
+        &self,
+        _served: &Served,
+        object: Value,
+        _options: &WriteOptions,
+    ) -> ApiResult<(Value, Vec<String>)> {
         Ok((object, Vec::new()))
     }
 }
@@ -86,7 +91,10 @@ pub(crate) fn apply_plain(kind: PatchType, document: &Value, mut object: Value) 
             let patch: json_patch::Patch = serde_json::from_value(document.clone())
                 .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
             json_patch::patch(&mut object, &patch).map_err(|e| {
-                ApiError::new(Reason::Invalid, format!("the server rejected our request due to an error in our request: {e}"))
+                ApiError::new(
+                    Reason::Invalid,
+                    format!("the server rejected our request due to an error in our request: {e}"),
+                )
             })?;
         }
         _ => json_patch::merge(&mut object, document),
@@ -100,7 +108,9 @@ pub(crate) fn plain_json(body: &Payload) -> ApiResult<Value> {
     match body {
         Payload::Json(bytes) => serde_json::from_slice(bytes).map_err(|e| refuse(e.to_string())),
         Payload::Yaml(bytes) => serde_saphyr::from_slice(bytes).map_err(|e| refuse(e.to_string())),
-        Payload::Protobuf(_) => Err(ApiError::new(Reason::UnsupportedMediaType, "a protobuf body is not understood here")),
+        Payload::Protobuf(_) => {
+            Err(ApiError::new(Reason::UnsupportedMediaType, "a protobuf body is not understood here"))
+        }
     }
 }
 

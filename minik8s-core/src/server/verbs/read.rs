@@ -159,18 +159,11 @@ fn freshness(options: &ListOptions) -> ApiResult<Freshness> {
 }
 
 fn list_options_invalid(field: &str, why: &str) -> ApiError {
-    let cause = Cause {
-        reason: "FieldValueForbidden".into(),
-        message: format!("Forbidden: {why}"),
-        field: field.to_owned(),
-    };
+    let cause =
+        Cause { reason: "FieldValueForbidden".into(), message: format!("Forbidden: {why}"), field: field.to_owned() };
     let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: {}", cause.message);
-    let details = Details {
-        group: "meta.k8s.io".into(),
-        kind: "ListOptions".into(),
-        causes: vec![cause],
-        ..Details::default()
-    };
+    let details =
+        Details { group: "meta.k8s.io".into(), kind: "ListOptions".into(), causes: vec![cause], ..Details::default() };
     ApiError { reason: Reason::Invalid, message, details: Box::new(details) }
 }
 

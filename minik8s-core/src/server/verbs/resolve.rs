@@ -89,8 +89,7 @@ pub(crate) fn invalid(kind: &dyn Kind, name: &str, causes: Vec<crate::api::Cause
     let qualified = if group.is_empty() { names.kind.to_string() } else { format!("{}.{group}", names.kind) };
     let texts: Vec<_> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
     let list = if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
-    let details =
-        Details { name: name.to_owned(), group, kind: names.kind.to_string(), causes, ..Details::default() };
+    let details = Details { name: name.to_owned(), group, kind: names.kind.to_string(), causes, ..Details::default() };
     ApiError {
         reason: Reason::Invalid,
         message: format!("{qualified} {name:?} is invalid: {list}"),

@@ -8,7 +8,11 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// What is wrong with a name under a kind's rule; `prefix` for a `generateName`, which may end in `-`.
 pub(crate) fn name(rule: NameRule, text: &str, prefix: bool) -> Vec<String> {
-    let tried = if prefix { text.strip_suffix('-').map_or_else(|| text.to_owned(), |t| format!("{t}a")) } else { text.to_owned() };
+    let tried = if prefix {
+        text.strip_suffix('-').map_or_else(|| text.to_owned(), |t| format!("{t}a"))
+    } else {
+        text.to_owned()
+    };
     match rule {
         NameRule::Subdomain => names::dns_subdomain(&tried),
         NameRule::Label => names::dns_label(&tried),

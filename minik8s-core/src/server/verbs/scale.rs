@@ -116,13 +116,8 @@ fn negative(target: &Target, number: i64) -> ApiError {
         field: "spec.replicas".into(),
     };
     let message = format!("Scale.autoscaling {name:?} is invalid: {}: {}", cause.field, cause.message);
-    let details = Details {
-        name,
-        group: "autoscaling".into(),
-        kind: "Scale".into(),
-        causes: vec![cause],
-        ..Details::default()
-    };
+    let details =
+        Details { name, group: "autoscaling".into(), kind: "Scale".into(), causes: vec![cause], ..Details::default() };
     ApiError { reason: Reason::Invalid, message, details: Box::new(details) }
 }
 
@@ -131,6 +126,8 @@ fn with_replicas(kind: &dyn Kind, current: &Current, replicas: i64) -> ApiResult
     let paths = kind.scale().ok_or_else(unknown_resource)?;
     let (parent, field) = paths.spec_replicas.rsplit_once('/').unwrap_or(("", paths.spec_replicas));
     let parent = new.pointer_mut(parent).and_then(Value::as_object_mut);
-    parent.ok_or_else(|| ApiError::internal("the object has no place for replicas"))?.insert(field.into(), replicas.into());
+    parent
+        .ok_or_else(|| ApiError::internal("the object has no place for replicas"))?
+        .insert(field.into(), replicas.into());
     Ok(new)
 }

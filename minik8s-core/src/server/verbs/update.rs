@@ -10,7 +10,12 @@ use crate::server::ApiServer;
 use serde_json::Value;
 
 impl ApiServer {
-    pub(crate) async fn update_object(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+    pub(crate) async fn update_object(
+        &self,
+        target: &Target,
+        body: Payload,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
         let served = self.resolve(target)?;
         if target.name.is_none() {
             return Err(method_not_allowed());

@@ -25,12 +25,7 @@ impl ApiServer {
         let served = self.resolve(target)?;
         let filter = Filter::new(served.kind.as_ref(), target, &options.label_selector, &options.field_selector)?;
         let start = self.start_of(options).await?;
-        let plan = WatchPlan {
-            start,
-            bookmarks: options.bookmarks,
-            timeout: options.timeout,
-            stop: self.stop.clone(),
-        };
+        let plan = WatchPlan { start, bookmarks: options.bookmarks, timeout: options.timeout, stop: self.stop.clone() };
         let view = served.is_view().then(|| served.kind.clone());
         let watcher = Watcher::open(self.caches.clone(), served.cache, filter, plan);
         let running = Running { watcher, view, guard: self.metrics().watch(target) };

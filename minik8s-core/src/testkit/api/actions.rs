@@ -53,9 +53,7 @@ pub(super) async fn a_scheduled_pod_goes_with_grace(w: &World) {
 }
 
 pub(super) async fn eviction_deletes(w: &World) {
-    let eviction = |name: &str| {
-        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": w.namespace}})
-    };
+    let eviction = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": w.namespace}});
     w.pod("p").await;
     bind(w, "p", "n1").await;
     let status = w.create_at(&w.one("pods", "p").sub("eviction"), &eviction("p")).await.unwrap();
@@ -72,7 +70,10 @@ pub(super) async fn scale_reads_and_writes_replicas(w: &World) {
     let target = w.one("deployments", "d").sub("scale");
     let scale = w.transport.get(&target).await.unwrap().value().unwrap();
     assert_eq!((scale["kind"].as_str(), scale["apiVersion"].as_str()), (Some("Scale"), Some("autoscaling/v1")));
-    assert_eq!((&scale["spec"], &scale["status"]), (&json!({"replicas": 1}), &json!({"replicas": 0, "selector": "app=g"})));
+    assert_eq!(
+        (&scale["spec"], &scale["status"]),
+        (&json!({"replicas": 1}), &json!({"replicas": 0, "selector": "app=g"}))
+    );
     let scaled = w.patch(&target, PatchType::Merge, &json!({"spec": {"replicas": 3}})).await.unwrap();
     assert_eq!(scaled["spec"]["replicas"], 3);
     let shown = w.get("deployments", "d").await.unwrap();

@@ -3,7 +3,9 @@
 use super::World;
 use super::world::body;
 use crate::api::{Reason, Target};
-use crate::client::{DeleteOptions, DeletePreconditions, Deleted, ListOptions, Propagation, WatchOptions, WriteOptions};
+use crate::client::{
+    DeleteOptions, DeletePreconditions, Deleted, ListOptions, Propagation, WatchOptions, WriteOptions,
+};
 use serde_json::json;
 
 pub(super) async fn finalizers_hold_an_object(w: &World) {
@@ -84,8 +86,9 @@ pub(super) async fn a_namespace_goes_when_it_is_finalized(w: &World) {
     let Deleted::Marked(marked) = deleted else { panic!("it must wait for its content") };
     assert_eq!(marked.value().unwrap()["status"]["phase"], "Terminating");
     let error = w.create("configmaps", &json!({"metadata": {"name": "b"}})).await.unwrap_err();
-    let text =
-        format!("configmaps \"b\" is forbidden: unable to create new content in namespace {name} because it is being terminated");
+    let text = format!(
+        "configmaps \"b\" is forbidden: unable to create new content in namespace {name} because it is being terminated"
+    );
     assert_eq!((error.reason, error.message), (Reason::Forbidden, text));
     assert_eq!(error.details.causes[0].reason, "NamespaceTerminating");
     let mut finalized = marked.value().unwrap();

@@ -63,10 +63,13 @@ pub(super) async fn revisions_of_lists_mean_what_they_say(w: &World) {
     w.map("a", &json!({})).await;
     let before = w.revision("configmaps").await;
     w.map("b", &json!({})).await;
-    let at = |resource_version, version_match| ListOptions { resource_version, version_match, ..ListOptions::default() };
+    let at =
+        |resource_version, version_match| ListOptions { resource_version, version_match, ..ListOptions::default() };
     let exact = at(Some(before), VersionMatch::Exact);
     assert_eq!(w.names("configmaps", &exact).await.unwrap(), (vec!["a".to_owned()], before));
-    for fresh in [at(None, VersionMatch::Unset), at(Some(0), VersionMatch::Unset), at(Some(before), VersionMatch::NotOlderThan)] {
+    for fresh in
+        [at(None, VersionMatch::Unset), at(Some(0), VersionMatch::Unset), at(Some(before), VersionMatch::NotOlderThan)]
+    {
         let (names, revision) = w.names("configmaps", &fresh).await.unwrap();
         assert!(names == ["a", "b"] && revision > before, "{fresh:?}");
     }

@@ -19,8 +19,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test suite fails by panicking")]
 
 mod actions;
-mod lists;
 mod lifecycle;
+mod lists;
 mod names;
 mod objects;
 mod patches;

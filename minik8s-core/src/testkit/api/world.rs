@@ -115,7 +115,11 @@ impl World {
     }
 
     /// The names a list shows, and its revision.
-    pub(super) async fn names(&self, resource: &'static str, options: &ListOptions) -> ApiResult<(Vec<String>, Revision)> {
+    pub(super) async fn names(
+        &self,
+        resource: &'static str,
+        options: &ListOptions,
+    ) -> ApiResult<(Vec<String>, Revision)> {
         let list = self.transport.list(&self.all(resource), options).await?;
         Ok((list.items.iter().map(|o| o.meta.name.clone()).collect(), list.revision))
     }
