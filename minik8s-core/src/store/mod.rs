@@ -1,8 +1,8 @@
 //! The contract of a store: where the cluster's state lives.
 //!
 //! A store is a flat, ordered map from keys to bytes with **one monotonic revision per commit**, like etcd's.
-//! The API server is its only writer. [`MemoryStore`] forgets everything with its process. All implementations pass the
-//! suite in `testkit::store`.
+//! The API server is its only writer. [`MemoryStore`] forgets everything with its process, [`EmbeddedStore`] keeps it
+//! in one directory and has it on disk before it acknowledges. All implementations pass the suite in `testkit::store`.
 //!
 //! # Promises every implementation keeps
 //! - A commit is all or nothing, and every key it touches carries the same new revision.
@@ -13,9 +13,11 @@
 //! - Revisions start at 1; prefixes are empty or end in a slash, any other is [`StoreError::Invalid`].
 //! - Futures may be dropped at any await point: a commit then either happened as a whole or not at all.
 
+mod embedded;
 mod engine;
 mod memory;
 
+pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use engine::Limits;
 pub use memory::MemoryStore;
 

@@ -42,6 +42,18 @@ impl Expiry {
         }
     }
 
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.heap.lock().is_empty()
+    }
+
+    /// What waits to expire, with the time left.
+    pub(in crate::store) fn pending(&self) -> Vec<(Key, Revision, Duration)> {
+        let now = Instant::now();
+        let left =
+            |Reverse((at, revision, key)): &Reverse<Due>| (key.clone(), *revision, at.saturating_duration_since(now));
+        self.heap.lock().iter().map(left).collect()
+    }
+
     pub(in crate::store) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_one();

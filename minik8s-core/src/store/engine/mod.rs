@@ -13,7 +13,7 @@ pub use limits::Limits;
 
 pub(super) use expiry::Expiry;
 pub(super) use hub::Wake;
-pub(super) use plan::{Overlay, Plan, View, plan, validate, validate_prefix};
+pub(super) use plan::{Overlay, Plan, View, plan};
 pub(super) use state::{Change, State};
 
 use super::{
@@ -23,6 +23,7 @@ use crate::api::Revision;
 use futures::StreamExt;
 use hub::Hub;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use plan::{validate, validate_prefix};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -96,10 +96,6 @@ impl State {
         self.revision
     }
 
-    pub(in crate::store) fn compacted(&self) -> Revision {
-        self.compacted
-    }
-
     pub(in crate::store) fn get(&self, key: &str) -> Option<Entry> {
         let (key, slot) = self.keys.get_key_value(key)?;
         entry(key, slot.live_at(self.revision)?)
@@ -140,6 +136,11 @@ impl State {
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
             .filter_map(move |(key, slot)| Some((key, slot.live_at(at)?)))
+    }
+
+    /// Up to `count` entries as they were at a pinned revision, also where that is compacted for others.
+    pub(in crate::store) fn step(&self, at: Revision, after: Option<&str>, count: usize) -> Vec<Entry> {
+        self.live("", after, at).take(count).filter_map(|(key, v)| entry(key, v)).collect()
     }
 
     /// The present entries of a prefix as one batch of puts.

@@ -133,7 +133,6 @@ pub const CASES: &[Case] = cases! {
     watches::order_equals_revision_order_under_concurrent_writers;
     watches::a_reconnecting_watch_has_no_gap_and_no_duplicate;
     watches::many_watchers_see_the_same;
-    watches::a_slow_watcher_is_cut_and_nobody_waits_for_it;
     watches::a_dropped_watch_disturbs_nobody;
     watches::a_quiet_watch_learns_of_progress;
     expiry::a_key_vanishes_after_its_lifetime needs Expiry;
@@ -143,6 +142,8 @@ pub const CASES: &[Case] = cases! {
     durable::a_reopened_store_does_not_lose_events_silently needs Durable;
     durable::a_reopened_store_stays_compacted needs Durable, History;
     durable::lifetimes_end_after_a_reopen needs Durable, Expiry;
+    // Last, because it leaves a long history behind.
+    watches::a_slow_watcher_is_cut_and_nobody_waits_for_it;
 };
 
 /// Runs every case against the store that `open` opens.

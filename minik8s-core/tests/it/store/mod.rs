@@ -1,3 +1,4 @@
-//! Stores under the conformance suite.
+//! Stores under the conformance suite, and what each of them promises beyond it.
 
+mod embedded;
 mod memory;
