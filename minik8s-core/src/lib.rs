@@ -4,6 +4,7 @@
 pub mod api;
 pub mod client;
 pub mod clock;
+pub mod controllers;
 pub mod grpc;
 pub mod network;
 pub mod node;

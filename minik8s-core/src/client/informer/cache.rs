@@ -77,11 +77,16 @@ impl<K> Cache<K> {
     /// Takes a newer version in. An older or the same one changes nothing. Where the object was deleted and made again
     /// unseen, that is two changes.
     pub(super) fn apply(&mut self, key: &str, new: Entry<K>) -> Vec<Change<K>> {
-        let mut changes = Vec::new();
         match self.objects.get(key) {
-            Some(old) if old.revision >= new.revision => return changes,
-            Some(old) if old.uid != new.uid => changes.extend(self.remove(key)),
-            _ => {}
+            Some(old) if old.revision >= new.revision => Vec::new(),
+            _ => self.put(key, new),
+        }
+    }
+
+    fn put(&mut self, key: &str, new: Entry<K>) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        if self.objects.get(key).is_some_and(|old| old.uid != new.uid) {
+            changes.extend(self.remove(key));
         }
         let key: Arc<str> = Arc::from(key);
         let value = new.value.clone();
@@ -104,13 +109,16 @@ impl<K> Cache<K> {
         Some(Change::Deleted(entry.value))
     }
 
-    /// Takes a whole list in: what differs is changed, what is not in it is gone.
+    /// Takes a whole list in: what differs is changed, what is not in it is gone. Revisions may go back, as they do when
+    /// a server with a volatile store was started anew.
     pub(super) fn replace(&mut self, list: Vec<(String, Entry<K>)>) -> Vec<Change<K>> {
         let kept: BTreeSet<&str> = list.iter().map(|(key, _)| key.as_str()).collect();
         let gone: Vec<Arc<str>> = self.objects.keys().filter(|k| !kept.contains(&***k)).cloned().collect();
         let mut changes: Vec<_> = gone.iter().filter_map(|key| self.remove(key)).collect();
         for (key, entry) in list {
-            changes.extend(self.apply(&key, entry));
+            if self.at_revision(&key, entry.revision).is_none() {
+                changes.extend(self.put(&key, entry));
+            }
         }
         changes
     }
@@ -172,6 +180,13 @@ mod tests {
         cache.replace(load(&first));
         assert_eq!(told(cache.replace(load(&second))), ["1>2", "-1", ">9", ">1"]);
         assert_eq!(told(cache.replace(load(&second[3..]))), ["-1", "-2", "-9"]);
+    }
+
+    #[test]
+    fn a_list_wins_even_when_revisions_went_back() {
+        let mut cache = Cache::default();
+        cache.apply("a", entry("1", "u", 50));
+        assert_eq!(told(cache.replace(vec![("a".into(), entry("2", "u", 7))])), ["1>2"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::client::{Backoff, ListOptions, SharedTransport, WatchOptions};
 use crate::random;
 use futures::StreamExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,9 @@ use tracing::{debug, warn};
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 /// A watch that ended sooner than this without a word counts as a failure, so that it is not reopened in a hot loop.
 const SHORT: Duration = Duration::from_secs(1);
+/// After so many failures in a row the revision itself is in doubt (a server that lost its history may never have heard
+/// of it): list again.
+const STUBBORN: u32 = 5;
 const PAGE: u64 = 500;
 
 /// What is followed.
@@ -58,6 +62,9 @@ impl<K: Send + Sync + 'static> Driver<K> {
         let Some(error) = error else { return Duration::ZERO };
         let first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
+        if self.failures.is_multiple_of(STUBBORN) {
+            self.from = None;
+        }
         if error.is_gone() {
             debug!(target = %self.source.target, "watch fell out of history, listing again");
             self.from = None;
@@ -117,40 +124,43 @@ impl<K: Send + Sync + 'static> Driver<K> {
             }
             options.continue_token = page.continue_token;
         };
-        let mut cache = self.shared.cache.write();
+        let shared = self.shared.clone();
+        let mut cache = shared.cache.write();
         let changes = cache.replace(entries);
         for change in changes {
             // An error only says that nobody listens.
             let _ = self.shared.changes.send(change);
         }
+        self.reached(revision);
         drop(cache);
-        self.from = Some(revision);
         self.shared.synced.send_replace(true);
         Ok(revision)
     }
 
     fn take(&mut self, event: WatchEvent) {
         let (kind, object) = match event {
-            WatchEvent::Bookmark { revision, .. } => {
-                self.from = Some(revision);
-                return;
-            }
+            WatchEvent::Bookmark { revision, .. } => return self.reached(revision),
+            WatchEvent::Object(WatchEventType::Bookmark, object) => return self.reached(object.revision),
             WatchEvent::Object(kind, object) => (kind, object),
         };
-        self.from = Some(object.revision);
-        if kind == WatchEventType::Bookmark {
-            return;
-        }
         let entry = if kind == WatchEventType::Deleted { None } else { self.entry(&object) };
-        let mut cache = self.shared.cache.write();
+        let shared = self.shared.clone();
+        let mut cache = shared.cache.write();
         let changes = match entry {
             Some((key, entry)) => cache.apply(&key, entry),
             None => cache.remove(&object.key()).into_iter().collect(),
         };
+        self.reached(object.revision);
         // Sent under the lock, so that changes are told in the order in which they happened to the copy.
         for change in changes {
             let _ = self.shared.changes.send(change);
         }
+    }
+
+    /// Notes that the copy is complete up to a revision.
+    fn reached(&mut self, revision: Revision) {
+        self.from = Some(revision);
+        self.shared.revision.store(revision, Ordering::Release);
     }
 
     /// Decodes an object, or takes the copy at hand of the same version. One that does not decode is left out: it would

@@ -9,11 +9,12 @@ mod driver;
 mod tests;
 
 use super::{Api, ApiResource, SharedTransport};
-use crate::api::{ApiResult, Object, Target};
+use crate::api::{ApiResult, Object, Revision, Target};
 use cache::Cache;
 use driver::{Driver, Source};
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -78,6 +79,8 @@ struct Shared<K> {
     cache: RwLock<Cache<K>>,
     changes: broadcast::Sender<Change<K>>,
     synced: watch::Sender<bool>,
+    /// What the copy has caught up with; set after the copy.
+    revision: AtomicU64,
 }
 
 impl<K: ApiResource> Informer<K> {
@@ -106,6 +109,7 @@ impl<K: Send + Sync + 'static> Informer<K> {
             cache: RwLock::default(),
             changes: broadcast::Sender::new(CHANGES),
             synced: watch::Sender::new(false),
+            revision: AtomicU64::new(0),
         });
         let stopped = stop.child_token();
         tokio::spawn(Driver::new(source, decode, shared.clone()).run(stopped.clone()));
@@ -160,6 +164,12 @@ impl<K: Send + Sync + 'static> Informer<K> {
     /// True once the first list is in.
     pub fn is_synced(&self) -> bool {
         *self.inner.shared.synced.borrow()
+    }
+
+    /// The copy shows every change up to this revision: whoever wrote at a revision can tell here whether the copy has
+    /// seen it.
+    pub fn revision(&self) -> Revision {
+        self.inner.shared.revision.load(Ordering::Acquire)
     }
 
     /// The changes from now on, after they are in the copy. What is there already is not told: subscribe first, then

@@ -1,0 +1,55 @@
+//! The loops that make the cluster what its objects say. Each controller is a pure decision and, around it, the I/O:
+//! informers in, a work queue of keys, writes through the client. None keeps state that a restart would miss.
+//!
+//! A [`ControllerManager`] runs a list of [`Controller`]s; [`all`] is the list of those that every cluster has, and
+//! extensions add theirs to it.
+
+pub mod deployment;
+mod expect;
+mod kinds;
+mod manager;
+mod metrics;
+mod owner;
+mod pods;
+pub mod replicaset;
+mod runner;
+
+pub use expect::Expectations;
+pub use kinds::{KindDirectory, KindRef};
+pub use manager::{Controller, ControllerContext, ControllerManager};
+pub use metrics::ControllerMetrics;
+pub use owner::{controller_of, controller_reference};
+pub use pods::{is_active, is_available, is_ready, ready_since};
+pub use runner::{Outcome, Reconciler, pump, run_workers};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the controllers of a cluster may be told.
+#[derive(Clone)]
+pub struct ControllersConfig {
+    /// The kinds of the cluster, for those controllers that are about all of them.
+    pub kinds: Arc<dyn KindDirectory>,
+    /// Workers of each controller.
+    pub workers: usize,
+    /// A node whose lease is older than this is lost.
+    pub node_grace: Duration,
+    /// How many finished pods are kept in the cluster.
+    pub finished_pods: usize,
+    /// The certificate authority that pods trust, PEM; empty to publish none.
+    pub ca: String,
+}
+
+impl ControllersConfig {
+    /// The defaults of Kubernetes.
+    pub fn new(kinds: Arc<dyn KindDirectory>) -> Self {
+        let node_grace = Duration::from_secs(40);
+        Self { kinds, workers: 4, node_grace, finished_pods: 12_500, ca: String::new() }
+    }
+}
+
+/// The controllers that every cluster has.
+pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
+    let workers = config.workers.max(1);
+    vec![Arc::new(replicaset::ReplicaSetController { workers }), Arc::new(deployment::DeploymentController { workers })]
+}

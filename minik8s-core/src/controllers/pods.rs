@@ -1,0 +1,117 @@
+//! What controllers ask about pods and the nodes they are on.
+
+use crate::client::Informer;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use std::time::Duration;
+
+/// Index of the pod informer: the uid of the managing owner, or `orphan:<namespace>` where there is none.
+pub(super) const BY_OWNER: &str = "controller-uid";
+
+/// Key of pods without a manager in [`BY_OWNER`].
+pub(super) fn orphans(namespace: &str) -> String {
+    format!("orphan:{namespace}")
+}
+
+/// Adds [`BY_OWNER`] to the pod informer.
+pub(super) fn index_by_owner(pods: &Informer<Pod>) {
+    pods.add_index(BY_OWNER, |pod| {
+        let owner = super::controller_of(&pod.metadata).map(|r| r.uid.clone());
+        vec![owner.unwrap_or_else(|| orphans(pod.metadata.namespace.as_deref().unwrap_or_default()))]
+    });
+}
+
+/// The pod's phase; `Pending` where it has none yet.
+pub(super) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// True where the pod has run to its end.
+pub(super) fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// True where the pod counts as a replica: neither finished nor being deleted.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == "Ready")
+}
+
+/// True where the pod says that it is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some_and(|c| c.status == "True")
+}
+
+/// Since when the pod is ready, and `None` where it is not.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let condition = ready_condition(pod).filter(|c| c.status == "True")?;
+    condition.last_transition_time.as_ref().map(|t| t.0)
+}
+
+/// How long until a ready pod has been so for `min_ready` seconds: zero where it has, `None` where it is not ready.
+pub(super) fn until_available(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<Duration> {
+    if !is_ready(pod) {
+        return None;
+    }
+    if min_ready <= 0 {
+        return Some(Duration::ZERO);
+    }
+    let due = ready_since(pod)?.saturating_add(SignedDuration::from_secs(min_ready.into())).ok()?;
+    Some(Duration::try_from(due.duration_since(now)).unwrap_or_default())
+}
+
+/// True where the pod has been ready for `min_ready` seconds.
+pub fn is_available(pod: &Pod, min_ready: i32, now: Timestamp) -> bool {
+    until_available(pod, min_ready, now).is_some_and(|left| left.is_zero())
+}
+
+/// True where the node's agent has been silent for too long: what its pods say of themselves is old news.
+pub(super) fn is_lost(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "Unknown")
+}
+
+/// True where the pod is bound to a node that is known to be lost.
+pub(super) fn on_lost_node(pod: &Pod, nodes: &Informer<Node>) -> bool {
+    let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
+    node.and_then(|n| nodes.get(n)).is_some_and(|n| is_lost(&n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::PodStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn ready(status: &str, since: Option<i64>) -> Pod {
+        let condition = PodCondition {
+            type_: "Ready".into(),
+            status: status.into(),
+            last_transition_time: since.map(|s| Time(Timestamp::from_second(s).unwrap())),
+            ..PodCondition::default()
+        };
+        let status = PodStatus { conditions: Some(vec![condition]), ..PodStatus::default() };
+        Pod { status: Some(status), ..Pod::default() }
+    }
+
+    #[test]
+    fn a_pod_is_available_after_it_has_been_ready_for_long_enough() {
+        let now = Timestamp::from_second(100).unwrap();
+        let table = [
+            (ready("True", Some(95)), 0, Some(0)),
+            (ready("True", None), 0, Some(0)),
+            (ready("True", Some(95)), 10, Some(5)),
+            (ready("True", Some(90)), 10, Some(0)),
+            (ready("True", Some(10)), 10, Some(0)),
+            (ready("True", None), 10, None),
+            (ready("False", Some(10)), 0, None),
+            (Pod::default(), 0, None),
+        ];
+        for (pod, min, left) in table {
+            assert_eq!(until_available(&pod, min, now), left.map(Duration::from_secs), "min {min}");
+        }
+    }
+}
