@@ -2,8 +2,10 @@
 
 pub mod decode;
 mod error;
+mod field_errors;
 mod gvr;
 pub mod human;
+pub mod metadata;
 pub mod names;
 mod object;
 pub mod patch;
@@ -14,7 +16,9 @@ mod selector;
 
 pub use decode::{Decoded, Expect};
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
+pub use field_errors::FieldErrors;
 pub use gvr::{Gvr, Target, api_version};
+pub use names::NameRule;
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use schema::Schemas;

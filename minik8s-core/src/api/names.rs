@@ -32,6 +32,50 @@ fn too_long(max: usize) -> String {
 /// What is wrong with a text, as the sentences of an error; nothing where it is fine.
 pub type Complaints = Vec<String>;
 
+/// Which names the objects of a kind may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, 253 characters.
+    Subdomain,
+    /// RFC 1123 label, 63 characters.
+    Label,
+    /// RFC 1035 label: as above, and the first character is a letter.
+    ServiceLabel,
+    /// Anything that can stand in a URL path (RBAC).
+    PathSegment,
+}
+
+impl NameRule {
+    /// What is wrong with a name.
+    pub fn check(self, name: &str) -> Complaints {
+        match self {
+            NameRule::Subdomain => dns_subdomain(name),
+            NameRule::Label => dns_label(name),
+            NameRule::ServiceLabel => dns_1035_label(name),
+            NameRule::PathSegment => path_segment(name),
+        }
+    }
+
+    /// What is wrong with a `generateName`, to which more is appended: it may end in a dash.
+    pub fn check_prefix(self, prefix: &str) -> Complaints {
+        match prefix.strip_suffix('-') {
+            Some(_) if self != NameRule::PathSegment && prefix.len() > 1 => {
+                self.check(&format!("{}a", &prefix[..prefix.len() - 1]))
+            }
+            _ => self.check(prefix),
+        }
+    }
+}
+
+/// A name that can stand in a URL path.
+pub fn path_segment(text: &str) -> Complaints {
+    if text == "." || text == ".." {
+        return vec![format!("may not be '{text}'")];
+    }
+    let found = ["/", "%"].into_iter().filter(|c| text.contains(c));
+    found.map(|c| format!("may not contain '{c}'")).collect()
+}
+
 /// First and last byte satisfy `edge`, every byte satisfies `edge` or is one of `inner`; not empty.
 fn shaped(text: &str, edge: fn(&u8) -> bool, inner: &[u8]) -> bool {
     let bytes = text.as_bytes();

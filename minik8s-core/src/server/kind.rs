@@ -1,7 +1,8 @@
 //! What makes a kind: everything the generic server must know about one, in one place. A kind is one file that
 //! implements [`Kind`] and one line in the registry's table; nothing else in the server names it.
 
-use crate::api::{ApiError, ApiResult, Cause, Gvr, Reason};
+use crate::api::{ApiError, ApiResult, Gvr, Reason};
+pub use crate::api::{FieldErrors, NameRule};
 use crate::client::DeleteOptions;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -24,17 +25,6 @@ pub struct KindNames {
     pub categories: Vec<Cow<'static, str>>,
     /// Objects live in namespaces.
     pub namespaced: bool,
-}
-
-/// Which names objects may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// RFC 1123 subdomain, 253 characters.
-    Subdomain,
-    /// RFC 1123 label, 63 characters.
-    Label,
-    /// RFC 1035 label: as above, and the first character is a letter.
-    ServiceLabel,
 }
 
 /// Where the `scale` sub-resource finds its numbers, as JSON pointers.
@@ -115,58 +105,6 @@ pub enum Effect {
     Replace(Value),
     /// The object is deleted, and the answer is a `Status`.
     Delete(DeleteOptions),
-}
-
-/// Collects what is wrong with an object, field by field.
-#[derive(Debug, Default)]
-pub struct FieldErrors(pub Vec<Cause>);
-
-impl FieldErrors {
-    fn push(&mut self, reason: &str, field: impl Into<String>, message: String) {
-        self.0.push(Cause { reason: reason.to_owned(), message, field: field.into() });
-    }
-
-    /// `Required value`, with a hint where it is not empty.
-    pub fn required(&mut self, field: impl Into<String>, hint: &str) {
-        let message = if hint.is_empty() { "Required value".into() } else { format!("Required value: {hint}") };
-        self.push("FieldValueRequired", field, message);
-    }
-
-    /// `Invalid value: <value>: <why>`; the value is shown as JSON.
-    pub fn invalid(&mut self, field: impl Into<String>, value: &Value, why: &str) {
-        self.push("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"));
-    }
-
-    /// As [`invalid`](Self::invalid), for values that are not shown as JSON.
-    pub fn invalid_shown(&mut self, field: impl Into<String>, shown: &str, why: &str) {
-        self.push("FieldValueInvalid", field, format!("Invalid value: {shown}: {why}"));
-    }
-
-    /// `Too long: may not be more than <max> bytes`
-    pub fn too_long(&mut self, field: impl Into<String>, max: usize) {
-        self.push("FieldValueTooLong", field, format!("Too long: may not be more than {max} bytes"));
-    }
-
-    /// `Not found: <value>`
-    pub fn not_found(&mut self, field: impl Into<String>, value: &str) {
-        self.push("FieldValueNotFound", field, format!("Not found: {value:?}"));
-    }
-
-    /// `Unsupported value: <value>: supported values: …`
-    pub fn unsupported(&mut self, field: impl Into<String>, value: &str, supported: &[&str]) {
-        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
-        self.push("FieldValueNotSupported", field, format!("Unsupported value: {value:?}: supported values: {list}"));
-    }
-
-    /// `Forbidden: <why>`
-    pub fn forbidden(&mut self, field: impl Into<String>, why: &str) {
-        self.push("FieldValueForbidden", field, format!("Forbidden: {why}"));
-    }
-
-    /// `Duplicate value: <value>`
-    pub fn duplicate(&mut self, field: impl Into<String>, value: &Value) {
-        self.push("FieldValueDuplicate", field, format!("Duplicate value: {value}"));
-    }
 }
 
 /// What a kind may ask of the server while a write is prepared.

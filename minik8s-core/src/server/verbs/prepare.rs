@@ -1,8 +1,8 @@
 //! What every write goes through before it is committed: system metadata, the split of status and the rest,
 //! defaulting, the kind's own door, admission rules, validation.
 
-use super::{Served, rules};
-use crate::api::{ApiResult, Target};
+use super::Served;
+use crate::api::{ApiResult, Target, metadata};
 use crate::clock::rfc3339;
 use crate::server::{AdmissionRequest, ApiServer, FieldErrors, Kind};
 use serde_json::{Map, Value};
@@ -84,7 +84,10 @@ impl ApiServer {
             rule.admit(&request, new, self).await?;
         }
         let mut errors = FieldErrors::default();
-        rules::metadata(kind, new, old, &mut errors);
+        metadata::validate(new, kind.name_rule(), kind.names().namespaced, &mut errors);
+        if let Some(old) = old {
+            metadata::validate_update(new, old, &mut errors);
+        }
         kind.validate(new, old, &mut errors);
         if errors.0.is_empty() {
             return Ok(());

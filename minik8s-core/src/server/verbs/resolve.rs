@@ -1,9 +1,9 @@
 //! From a request's target to the kind and the cache that serve it, and to the object it names.
 
 use super::store_error;
-use crate::api::{ApiError, ApiResult, Details, Object, Reason, Revision, Target};
+use crate::api::{ApiError, ApiResult, Object, Reason, Revision, Target};
 use crate::server::cache::ResourceCache;
-use crate::server::{ApiServer, Kind, keys};
+use crate::server::{ApiServer, FieldErrors, Kind, keys};
 use crate::store::Key;
 use std::sync::Arc;
 
@@ -85,14 +85,5 @@ pub(crate) fn method_not_allowed() -> ApiError {
 /// `Kind "name" is invalid: …`, with the causes.
 pub(crate) fn invalid(kind: &dyn Kind, name: &str, causes: Vec<crate::api::Cause>) -> ApiError {
     let names = kind.names();
-    let group = names.gvr.group.to_string();
-    let qualified = if group.is_empty() { names.kind.to_string() } else { format!("{}.{group}", names.kind) };
-    let texts: Vec<_> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-    let list = if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
-    let details = Details { name: name.to_owned(), group, kind: names.kind.to_string(), causes, ..Details::default() };
-    ApiError {
-        reason: Reason::Invalid,
-        message: format!("{qualified} {name:?} is invalid: {list}"),
-        details: Box::new(details),
-    }
+    FieldErrors(causes).into_error(&names.gvr.group, &names.kind, name)
 }
