@@ -92,13 +92,11 @@ impl Images for ContainerdRuntime {
 #[async_trait]
 impl Streams for ContainerdRuntime {
     async fn exec(&self, id: &str, spec: ExecSpec) -> RuntimeResult<StreamSession> {
-        let _ = (id, spec);
-        Err(RuntimeError::Unsupported("exec"))
+        self.inner.exec(id, spec).await
     }
 
     async fn attach(&self, id: &str, stdin: bool) -> RuntimeResult<StreamSession> {
-        let _ = (id, stdin);
-        Err(RuntimeError::Unsupported("attach"))
+        self.inner.attach(id, stdin).await
     }
 }
 

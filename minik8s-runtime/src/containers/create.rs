@@ -1,7 +1,7 @@
 //! Making a container: specification, containerd's record, the writable layer.
 
 use super::{ContainerFiles, EXTENSION, Record, SANDBOX_LABEL, containerd_id, refused};
-use crate::connection::{Tolerate, unavailable};
+use crate::connection::{Lease, Tolerate, unavailable};
 use crate::images::Image;
 use crate::runtime::{Inner, now};
 use crate::spec::{self, Accounts};
@@ -72,27 +72,41 @@ impl Inner {
         record.image_id.clone_from(&image.id);
         record.stop_signal.clone_from(&image.config.config.stop_signal);
         let accounts = self.accounts.lock().get(&image.chain_id).cloned();
-        let (mounts, accounts) = match accounts {
+        let mounts = match accounts {
             // The record refers to the layer, which keeps it from the collector, so it comes first.
             Some(accounts) => {
                 self.store(cid, &record, self.specify(sandbox, spec, image, &accounts, &record)?).await?;
-                (self.prepare_layer(cid, image).await?, None)
+                self.prepare_layer(cid, image, None).await?
             }
-            // The first container of an image: its users are read through the layer's mounts.
             None => {
-                let mounts = self.prepare_layer(cid, image).await?;
-                let probe = mounts.clone();
-                let accounts = self.blocking(move |_| Ok(Arc::new(spec::read_accounts(&probe)))).await?;
-                (mounts, Some(accounts))
+                let lease = self.connection.lease().await?;
+                let mounts = self.make_first(cid, sandbox, spec, image, &record, &lease).await;
+                self.connection.release(lease).await;
+                mounts?
             }
         };
-        if let Some(accounts) = accounts {
-            self.accounts.lock().insert(image.chain_id.clone(), accounts.clone());
-            self.store(cid, &record, self.specify(sandbox, spec, image, &accounts, &record)?).await?;
-        }
         self.prepared.lock().insert(cid.to_owned(), mounts);
         self.records.lock().insert(cid.to_owned(), Arc::new(record));
         Ok(())
+    }
+
+    /// The first container of an image: its users are read through the layer's mounts, so the layer comes first, and
+    /// a lease keeps it meanwhile.
+    async fn make_first(
+        self: &Arc<Self>,
+        cid: &str,
+        sandbox: &SandboxInfo,
+        spec: &ContainerSpec,
+        image: &Image,
+        record: &Record,
+        lease: &Lease,
+    ) -> RuntimeResult<Vec<Mount>> {
+        let mounts = self.prepare_layer(cid, image, Some(lease)).await?;
+        let probe = mounts.clone();
+        let accounts = self.blocking(move |_| Ok(Arc::new(spec::read_accounts(&probe)))).await?;
+        self.accounts.lock().insert(image.chain_id.clone(), accounts.clone());
+        self.store(cid, record, self.specify(sandbox, spec, image, &accounts, record)?).await?;
+        Ok(mounts)
     }
 
     fn specify(
@@ -157,30 +171,35 @@ impl Inner {
         api::container::Runtime { name: RUNTIME.to_owned(), options: Some(options) }
     }
 
-    async fn prepare_layer(&self, cid: &str, image: &Image) -> RuntimeResult<Vec<Mount>> {
-        let request = snap::PrepareSnapshotRequest {
-            snapshotter: self.config.snapshotter.clone(),
-            key: cid.to_owned(),
-            parent: image.chain_id.clone(),
-            ..Default::default()
-        };
-        let mut snapshots = self.connection.snapshots();
-        let prepared = snapshots.prepare(self.connection.request(request)).await;
-        if let Some(prepared) =
-            prepared.tolerate(Code::AlreadyExists).map_err(unavailable("preparing a root file system"))?
-        {
-            return Ok(prepared.mounts);
+    async fn prepare_layer(&self, cid: &str, image: &Image, lease: Option<&Lease>) -> RuntimeResult<Vec<Mount>> {
+        let failed = unavailable("preparing a root file system");
+        if let Some(mounts) = self.try_prepare(cid, image, lease).await.map_err(&failed)? {
+            return Ok(mounts);
         }
         // Left by a create that was interrupted; nobody ran in it, but nobody knows what it is either.
         self.images.remove_snapshot(cid).await?;
+        let again = self.try_prepare(cid, image, lease).await.map_err(&failed)?;
+        again.ok_or_else(|| failed(tonic::Status::already_exists(format!("snapshot {cid} does not go away"))))
+    }
+
+    async fn try_prepare(
+        &self,
+        cid: &str,
+        image: &Image,
+        lease: Option<&Lease>,
+    ) -> Result<Option<Vec<Mount>>, tonic::Status> {
         let request = snap::PrepareSnapshotRequest {
             snapshotter: self.config.snapshotter.clone(),
             key: cid.to_owned(),
             parent: image.chain_id.clone(),
             ..Default::default()
         };
-        let prepared = snapshots.prepare(self.connection.request(request)).await;
-        Ok(prepared.map_err(unavailable("preparing a root file system"))?.into_inner().mounts)
+        let request = match lease {
+            Some(lease) => self.connection.leased(request, lease),
+            None => self.connection.request(request),
+        };
+        let prepared = self.connection.snapshots().prepare(request).await.tolerate(Code::AlreadyExists)?;
+        Ok(prepared.map(|p| p.mounts))
     }
 
     async fn undo_create(&self, cid: &str) {

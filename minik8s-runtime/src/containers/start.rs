@@ -90,7 +90,7 @@ fn start_error(id: &str, status: &tonic::Status) -> RuntimeError {
     refused("start", id)(plain_cause(status.message()).to_owned())
 }
 
-fn plain_cause(message: &str) -> &str {
+pub(crate) fn plain_cause(message: &str) -> &str {
     let message = message.trim_end_matches(": unknown");
     let inner = ["unable to start container process: ", "OCI runtime create failed: ", "OCI runtime start failed: "];
     inner.iter().find_map(|marker| message.split_once(marker).map(|(_, rest)| rest)).unwrap_or(message)

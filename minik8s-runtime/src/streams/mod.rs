@@ -1,6 +1,10 @@
 //! Input and output of processes: FIFOs for commands and open standard inputs, the log driver for the rest.
 
+mod attach;
+mod exec;
 mod fifo;
+mod pump;
+mod tail;
 
 use crate::containers::{Record, TaskIo};
 use crate::log_driver::{Order, VERB};
