@@ -2,24 +2,35 @@
 
 mod admission;
 mod api_server;
+pub mod auth;
 mod bootstrap;
 mod cache;
+mod discovery;
 mod encode;
 pub mod grpc;
+mod health;
 mod keys;
 mod kind;
 pub mod kinds;
+pub mod kubeconfig;
+pub mod listen;
 mod metrics;
+mod printing;
 mod registry;
+pub mod rest;
 mod rng;
+pub mod tls;
 mod verbs;
+mod version;
 
 pub use admission::{Admission, AdmissionRequest};
 pub use api_server::{ApiServer, ApiServerBuilder};
 pub use cache::WatchSettings;
+pub use health::Health;
 pub use kind::{
     ActionNames, Claim, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule, ScalePaths,
     SelectableField, Settings, WriteContext,
 };
 pub use metrics::Metrics;
 pub use registry::{KindTable, Registry};
+pub use version::git_version;

@@ -70,16 +70,16 @@ impl KindTable {
     }
 }
 
-/// The table as it is now.
-#[derive(Default)]
+/// The table as it is now. Cheap to clone; clones share the table.
+#[derive(Clone, Default)]
 pub struct Registry {
-    table: ArcSwap<KindTable>,
+    table: Arc<ArcSwap<KindTable>>,
 }
 
 impl Registry {
     /// A registry that starts with `table`.
     pub fn new(table: KindTable) -> Self {
-        Self { table: ArcSwap::from_pointee(table) }
+        Self { table: Arc::new(ArcSwap::from_pointee(table)) }
     }
 
     /// The table as it is now; later changes do not show in it.

@@ -3,9 +3,11 @@
 pub mod api;
 mod fake_runtime;
 pub mod grpc;
+pub mod kubectl;
 pub mod need;
 pub mod network;
 pub mod scheduler;
+pub mod served;
 pub mod store;
 pub mod wait;
 

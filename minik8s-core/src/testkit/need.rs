@@ -10,6 +10,8 @@ pub enum Need {
     Root,
     /// A program on the search path.
     Program(&'static str),
+    /// A kubectl of version 1.32 or newer.
+    Kubectl,
 }
 
 impl Need {
@@ -17,6 +19,7 @@ impl Need {
     pub fn missing(self) -> Option<String> {
         match self {
             Need::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Need::Kubectl => super::kubectl::find().is_none().then(|| "needs kubectl 1.32 or newer".to_owned()),
             Need::Program(name) => find_program(name).is_none().then(|| format!("needs the program {name}")),
         }
     }

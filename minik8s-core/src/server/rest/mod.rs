@@ -1,0 +1,243 @@
+//! The HTTP front: a [`tower::Service`] that turns requests into calls on a [`Transport`](crate::client::Transport).
+//!
+//! Nothing here knows a kind or checks an object: paths, queries, media types and bodies are translated, and the
+//! transport decides. The service runs over sockets behind [`listen`](super::listen), and without them, say under
+//! `kube::Client::new(service.acting_as(user), "default")`.
+
+mod body;
+mod delete;
+mod documents;
+mod encode;
+mod exec;
+mod media;
+mod pods;
+mod query;
+mod route;
+mod status;
+mod verbs;
+mod watch;
+
+pub use body::{Body, BoxError};
+pub(crate) use status::error_response;
+
+use super::auth::{AllowAuthenticated, Attributes, SharedAuthorizer, User, unauthorized};
+use super::{ApiServer, Health, Metrics, Registry};
+use crate::api::{ApiError, ApiResult};
+use crate::client::SharedTransport;
+use crate::clock::{SharedClock, SystemClock};
+use crate::node::NodeDirectory;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use query::Query;
+use route::Route;
+use status::{no_such_method, no_such_path, no_such_resource, text_response};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio_util::sync::CancellationToken;
+use verbs::Verb;
+
+/// What the front stands before. Everything but transport and registry has a default.
+pub struct RestConfig {
+    /// Who answers.
+    pub transport: SharedTransport,
+    /// The kinds there are.
+    pub registry: Registry,
+    /// The nodes that can be reached, for logs and commands.
+    pub nodes: NodeDirectory,
+    /// Where the time of day comes from.
+    pub clock: SharedClock,
+    /// Who may do what.
+    pub authorizer: SharedAuthorizer,
+    /// Metrics, shown at `/metrics`.
+    pub metrics: Metrics,
+    /// Health checks.
+    pub health: Health,
+    /// Ends every watch and stream when it is cancelled.
+    pub shutdown: CancellationToken,
+}
+
+impl RestConfig {
+    /// The defaults around a transport and its registry.
+    pub fn new(transport: SharedTransport, registry: Registry) -> Self {
+        Self {
+            transport,
+            registry,
+            nodes: NodeDirectory::default(),
+            clock: Arc::new(SystemClock),
+            authorizer: Arc::new(AllowAuthenticated),
+            metrics: Metrics::default(),
+            health: Health::default(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// A front for this server, with its registry, nodes, clock and metrics.
+    pub fn of(server: &Arc<ApiServer>) -> Self {
+        Self {
+            nodes: server.nodes().clone(),
+            clock: server.clock().clone(),
+            metrics: server.metrics().clone(),
+            ..Self::new(server.clone(), server.registry().clone())
+        }
+    }
+}
+
+/// In a request's extensions: the end of what carries it, which ends its watches and streams.
+#[derive(Clone)]
+pub(crate) struct Ending(pub(crate) CancellationToken);
+
+/// The HTTP front. Cheap to clone. A request belongs to the [`User`] in its extensions, where the listener puts it;
+/// without one, all but health and version is refused.
+#[derive(Clone)]
+pub struct RestService {
+    shared: Arc<Shared>,
+    acting_as: Option<User>,
+}
+
+/// What all requests share.
+struct Shared {
+    transport: SharedTransport,
+    registry: Registry,
+    nodes: NodeDirectory,
+    clock: SharedClock,
+    authorizer: SharedAuthorizer,
+    metrics: Metrics,
+    health: Health,
+    shutdown: CancellationToken,
+    lines: Arc<watch::LineCache>,
+    documents: documents::Documents,
+}
+
+impl RestService {
+    /// A front.
+    pub fn new(config: RestConfig) -> Self {
+        let shared = Shared {
+            documents: documents::Documents::new(config.registry.clone()),
+            transport: config.transport,
+            registry: config.registry,
+            nodes: config.nodes,
+            clock: config.clock,
+            authorizer: config.authorizer,
+            metrics: config.metrics,
+            health: config.health,
+            shutdown: config.shutdown,
+            lines: Arc::default(),
+        };
+        Self { shared: Arc::new(shared), acting_as: None }
+    }
+
+    /// The same front, where requests that bring no user are this one's. For callers inside the process.
+    #[must_use]
+    pub fn acting_as(&self, user: User) -> Self {
+        Self { shared: self.shared.clone(), acting_as: Some(user) }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let user = parts.extensions.remove::<User>().or(self.acting_as);
+        let method = parts.method.clone();
+        let work = AssertUnwindSafe(self.shared.route(&mut parts, body, user));
+        match work.catch_unwind().await {
+            Ok(answer) => answer.unwrap_or_else(|e| error_response(&e)),
+            Err(_) => {
+                tracing::error!(%method, path = parts.uri.path(), "a request handler panicked");
+                error_response(&ApiError::internal("this request panicked the server; its log says where"))
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn route(self: &Arc<Self>, parts: &mut Parts, body: Body, user: Option<User>) -> ApiResult<Response<Body>> {
+        let route = route::route(parts.uri.path());
+        let reading = matches!(parts.method, Method::GET | Method::HEAD);
+        match &route {
+            Route::Health(check) if reading => return Ok(self.health_report(parts, check.as_deref())),
+            Route::Version if reading => return Ok(documents::version()),
+            _ => {}
+        }
+        let user = user.ok_or_else(unauthorized)?;
+        if let Route::Objects { target, watch } = route {
+            return self.objects(parts, body, &user, target, watch).await;
+        }
+        let verb = parts.method.as_str().to_ascii_lowercase();
+        let attributes = Attributes { user: &user, verb: &verb, target: None, path: parts.uri.path() };
+        self.authorizer.authorize(&attributes).await?;
+        if !reading && route != Route::Nowhere {
+            return Err(no_such_method());
+        }
+        Ok(match route {
+            Route::Metrics => self.metrics_page()?,
+            route => self.documents.serve(&route, &parts.headers).unwrap_or_else(no_such_path),
+        })
+    }
+
+    async fn objects(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        body: Body,
+        user: &User,
+        target: crate::api::Target,
+        watch: bool,
+    ) -> ApiResult<Response<Body>> {
+        let table = self.registry.snapshot();
+        let Some(kind) = table.get(&target.gvr).cloned() else {
+            let known = table.has_version(&target.gvr.group, &target.gvr.version);
+            return if known { Err(no_such_resource()) } else { Ok(no_such_path()) };
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        // Asking for a watch of one object by its name is answered with the object.
+        let watch = watch || (target.name.is_none() && query.flag("watch"));
+        let verb = verbs::verb(&parts.method, &target, kind.as_ref(), watch)?;
+        let path = parts.uri.path();
+        self.authorizer.authorize(&Attributes { user, verb: verb.as_str(), target: Some(&target), path }).await?;
+        let ending = parts.extensions.get::<Ending>().map_or_else(|| self.shutdown.clone(), |e| e.0.clone());
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        let request = verbs::Request { method, verb, target, query, headers: &headers, kind, ending };
+        match verb {
+            Verb::Connect => pods::connect(self, request, parts).await,
+            _ => verbs::serve(self, request, body).await,
+        }
+    }
+
+    fn metrics_page(&self) -> ApiResult<Response<Body>> {
+        let page =
+            self.metrics.render().map_err(|e| ApiError::internal(format!("metrics without a text form: {e}")))?;
+        Ok(text_response(200, page))
+    }
+
+    fn health_report(&self, parts: &Parts, check: Option<&str>) -> Response<Body> {
+        let endpoint = parts.uri.path().split('/').find(|s| !s.is_empty()).unwrap_or_default();
+        let verbose = Query::parse(parts.uri.query().unwrap_or_default()).flag("verbose");
+        match self.health.report(endpoint, check) {
+            None => no_such_path(),
+            Some((true, report)) => text_response(200, if verbose { report } else { "ok".to_owned() }),
+            Some((false, report)) => text_response(500, report),
+        }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for RestService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        self.clone().answer(request).map(Ok).boxed()
+    }
+}

@@ -1,0 +1,285 @@
+//! Certificates: a CA of the cluster's own, made at the first start, and what it signs: the server's certificate, the
+//! administrator's, and those of components. Private keys are shown nowhere and readable by the owner alone.
+
+mod files;
+mod identity;
+
+use super::auth::{MASTERS, User};
+use files::{Files, Pair};
+use identity::{Facts, Purpose};
+use jiff::Timestamp;
+use rcgen::{Issuer, KeyPair};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use files::write_private;
+pub(crate) use identity::user_of;
+
+/// Why there are no certificates.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read or written.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// `read`, `write`, …
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key of the CA is there without its certificate, or the other way round.
+    #[error("{} is missing, but the other half of the cluster's CA is there: restore it, or remove both to begin a new CA", path.display())]
+    HalfMissing {
+        /// The missing half.
+        path: PathBuf,
+    },
+    /// What is in a file is no certificate or key.
+    #[error("the {what} is unreadable: {cause}")]
+    Unreadable {
+        /// `CA certificate`, …
+        what: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make the {what} certificate")]
+    Make {
+        /// `server`, …
+        what: &'static str,
+        /// Why.
+        source: rcgen::Error,
+    },
+    /// More groups than a certificate made here can hold.
+    #[error("no certificate for {user}: it is in {groups} groups, and a certificate holds one")]
+    Groups {
+        /// Whose.
+        user: String,
+        /// How many.
+        groups: usize,
+    },
+    /// The certificates do not make a TLS configuration.
+    #[error("unusable TLS configuration: {0}")]
+    Config(String),
+}
+
+/// A certificate and its private key, as PEM. `Debug` hides the key.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({} bytes of certificate, key hidden)", self.certificate.len())
+    }
+}
+
+/// The names and addresses the server is called by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerNames(BTreeSet<String>);
+
+impl ServerNames {
+    /// What every server is called by: the host's own names, the Service `kubernetes` and its address.
+    pub fn standard(cluster_domain: &str, service_address: IpAddr) -> Self {
+        let service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
+        Self::default()
+            .with(["localhost", "127.0.0.1", "::1"])
+            .with(service)
+            .with([format!("kubernetes.default.svc.{cluster_domain}"), service_address.to_string()])
+    }
+
+    /// Adds names and addresses.
+    #[must_use]
+    pub fn with<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.0.extend(names.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// The cluster's CA and the certificates it signed.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    ca: Identity,
+    server: Identity,
+    admin: Identity,
+}
+
+impl Pki {
+    /// Certificates that live as long as the process.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] for names no certificate can hold.
+    pub fn in_memory(names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
+        let ca = identity::make_ca(now)?;
+        let server = identity::issue(&ca, &server_purpose(names), now)?;
+        let admin = identity::issue(&ca, &admin_purpose(), now)?;
+        Ok(Self { ca, server, admin })
+    }
+
+    /// The certificates in `directory`; what is missing, about to expire, or made for other names is made anew.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] and [`TlsError::Unreadable`] where the directory does not hold what it should.
+    pub fn open(directory: &Path, names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
+        let files = Files::new(directory)?;
+        let ca = match files.read("ca")? {
+            Pair::Both(ca) => ca,
+            Pair::Neither => files.write("ca", identity::make_ca(now)?)?,
+            Pair::Missing(path) => return Err(TlsError::HalfMissing { path }),
+        };
+        let kept = |name: &str, purpose: &Purpose| -> Result<Identity, TlsError> {
+            match files.read(name)? {
+                Pair::Both(pair) if identity::still_good(&pair, &ca, purpose, now) => Ok(pair),
+                _ => files.write(name, identity::issue(&ca, purpose, now)?),
+            }
+        };
+        let server = kept("server", &server_purpose(names))?;
+        let admin = kept("admin", &admin_purpose())?;
+        Ok(Self { ca, server, admin })
+    }
+
+    /// The CA's certificate, as PEM: what clients trust.
+    pub fn ca_certificate(&self) -> &str {
+        &self.ca.certificate
+    }
+
+    /// The administrator's certificate.
+    pub fn admin(&self) -> &Identity {
+        &self.admin
+    }
+
+    /// A client certificate for a user, good for a year.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] for names no certificate can hold.
+    pub fn issue_client(&self, user: &User, now: Timestamp) -> Result<Identity, TlsError> {
+        identity::issue(&self.ca, &Purpose::Client(user.clone()), now)
+    }
+
+    /// Serves with the server's certificate, HTTP/2 and HTTP/1.1; clients may show a certificate of this CA.
+    ///
+    /// # Errors
+    /// [`TlsError::Config`] where the certificates do not fit together.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let config = |e: &dyn std::fmt::Display| TlsError::Config(e.to_string());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(&self.ca)?).map_err(|e| config(&e))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| config(&e))?;
+        let key = PrivateKeyDer::from_pem_slice(self.server.key.as_bytes()).map_err(|e| config(&e))?;
+        let mut served = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| config(&e))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate(&self.server)?], key)
+            .map_err(|e| config(&e))?;
+        served.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(served))
+    }
+}
+
+fn server_purpose(names: &ServerNames) -> Purpose {
+    Purpose::Server(names.0.clone())
+}
+
+fn admin_purpose() -> Purpose {
+    Purpose::Client(User::new("minik8s-admin", &[MASTERS]))
+}
+
+fn certificate(identity: &Identity) -> Result<CertificateDer<'static>, TlsError> {
+    CertificateDer::from_pem_slice(identity.certificate.as_bytes())
+        .map_err(|e| TlsError::Unreadable { what: "certificate", cause: e.to_string() })
+}
+
+fn issuer(ca: &Identity) -> Result<Issuer<'static, KeyPair>, TlsError> {
+    let unreadable = |e: rcgen::Error| TlsError::Unreadable { what: "CA", cause: e.to_string() };
+    let key = KeyPair::from_pem(&ca.key).map_err(unreadable)?;
+    Issuer::from_ca_cert_pem(&ca.certificate, key).map_err(unreadable)
+}
+
+fn facts(identity: &Identity) -> Option<Facts> {
+    certificate(identity).ok().and_then(|der| Facts::read(&der))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names() -> ServerNames {
+        ServerNames::standard("cluster.local", "10.96.0.1".parse().unwrap())
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn certificates_are_kept_and_renewed_when_they_must_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = at("2026-01-01T00:00:00Z");
+        let first = Pki::open(directory.path(), &names(), start).unwrap();
+        let again = Pki::open(directory.path(), &names(), at("2026-06-01T00:00:00Z")).unwrap();
+        assert_eq!(again.server.certificate, first.server.certificate);
+        assert_eq!(again.admin.certificate, first.admin.certificate);
+        let more = Pki::open(directory.path(), &names().with(["node-1"]), start).unwrap();
+        assert_ne!(more.server.certificate, first.server.certificate);
+        assert_eq!(more.admin.certificate, first.admin.certificate);
+        let late = Pki::open(directory.path(), &names(), at("2026-12-20T00:00:00Z")).unwrap();
+        assert_ne!(late.admin.certificate, first.admin.certificate);
+        assert_eq!(late.ca.certificate, first.ca.certificate);
+    }
+
+    #[test]
+    fn certificates_of_another_ca_are_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        let first = Pki::open(directory.path(), &names(), now).unwrap();
+        for half in ["ca.crt", "ca.key"] {
+            std::fs::remove_file(directory.path().join(half)).unwrap();
+        }
+        let second = Pki::open(directory.path(), &names(), now).unwrap();
+        assert_ne!(second.admin.certificate, first.admin.certificate);
+        std::fs::remove_file(directory.path().join("ca.key")).unwrap();
+        let error = Pki::open(directory.path(), &names(), now).unwrap_err();
+        assert!(error.to_string().contains("ca.key is missing"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_readable_by_their_owner_alone_and_hidden() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path(), &names(), at("2026-01-01T00:00:00Z")).unwrap();
+        for name in ["ca.key", "server.key", "admin.key"] {
+            let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert!(!format!("{pki:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn the_owner_of_a_client_certificate_is_read_back() {
+        let now = at("2026-01-01T00:00:00Z");
+        let pki = Pki::in_memory(&names(), now).unwrap();
+        let node = User::new("system:node:n1", &["system:nodes"]);
+        let crowd = User::new("x", &["a", "b"]);
+        assert!(matches!(pki.issue_client(&crowd, now), Err(TlsError::Groups { groups: 2, .. })));
+        let issued = pki.issue_client(&node, now).unwrap();
+        assert_eq!(user_of(&certificate(&issued).unwrap()), Some(node));
+        assert!(user_of(&certificate(pki.admin()).unwrap()).unwrap().groups.contains(&MASTERS.to_owned()));
+        pki.server_config().unwrap();
+    }
+}

@@ -1,0 +1,96 @@
+//! An API server on a memory store, served over TLS on a port of the loopback: what real clients are tested against.
+
+use super::kubectl::Kubectl;
+use crate::client::SharedTransport;
+use crate::server::auth::{Authenticator, User};
+use crate::server::kubeconfig::Kubeconfig;
+use crate::server::listen::{self, Front};
+use crate::server::rest::{RestConfig, RestService};
+use crate::server::tls::{Pki, ServerNames};
+use crate::server::{ApiServer, ApiServerBuilder};
+use crate::store::MemoryStore;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The bearer token [`Served`] knows, as `alice`'s.
+pub const TOKEN: &str = "alice-token";
+
+/// A server that real clients can reach. Ends when it is dropped.
+pub struct Served {
+    /// The server.
+    pub server: Arc<ApiServer>,
+    /// Its HTTP front, for calls without sockets.
+    pub rest: RestService,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificates.
+    pub pki: Pki,
+    shutdown: CancellationToken,
+    listener: JoinHandle<()>,
+    _ended: DropGuard,
+}
+
+impl Served {
+    /// A server with the built-in kinds on an empty store.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub async fn start() -> Self {
+        Self::start_with(|builder| builder).await
+    }
+
+    /// A server put together by the caller.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[allow(clippy::expect_used, reason = "a test cannot go on without its server")]
+    pub async fn start_with(configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Self {
+        let builder = ApiServer::builder(Arc::new(MemoryStore::new()));
+        let server = configure(builder).start().await.expect("the API server starts");
+        let transport: SharedTransport = server.clone();
+        let shutdown = CancellationToken::new();
+        let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
+        let names = ServerNames::default().with(["localhost", "127.0.0.1"]);
+        let pki = Pki::in_memory(&names, Timestamp::now()).expect("certificates are made");
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port of the loopback");
+        let address = tcp.local_addr().expect("the port's address");
+        let tls = pki.server_config().expect("the certificates fit");
+        let authenticator = Authenticator::default().with_token(TOKEN, User::new("alice", &[]));
+        let front = Front::new(rest.clone(), authenticator).with_grpc(crate::server::grpc::service(transport));
+        let listener = tokio::spawn(listen::serve(tcp, tls, front, shutdown.clone()));
+        Self { server, rest, address, pki, _ended: shutdown.clone().drop_guard(), shutdown, listener }
+    }
+
+    /// How the administrator reaches it.
+    pub fn kubeconfig(&self) -> Kubeconfig {
+        Kubeconfig {
+            name: "test".to_owned(),
+            server: format!("https://{}", self.address),
+            ca_certificate: self.pki.ca_certificate().to_owned(),
+            user: self.pki.admin().clone(),
+        }
+    }
+
+    /// kubectl for it.
+    ///
+    /// # Panics
+    /// Where the machine has none; ask [`need::met`](super::need::met) first.
+    #[allow(clippy::expect_used, reason = "the test has said that it needs kubectl")]
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubeconfig()).expect("kubectl's home is made").expect("a kubectl is here")
+    }
+
+    /// Ends it, and answers when every connection is closed.
+    ///
+    /// # Panics
+    /// Where the listener panicked.
+    #[allow(clippy::expect_used, reason = "the listener's panic is the test's")]
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.listener.await.expect("the listener ends");
+    }
+}
