@@ -69,6 +69,7 @@ impl Ledger {
 
     /// The pod's record, made where there is none. A record of another range counts as none.
     pub(crate) fn allocate(&mut self, pod: &PodAttachment, link: String) -> NetworkResult<Record> {
+        self.check_ports(pod)?;
         if let Some(known) = self.records.get(&pod.id)
             && self.pool.range().contains(&known.ip)
         {
@@ -86,6 +87,25 @@ impl Ledger {
         };
         let _ = write_atomically(&self.dir.join("last"), ip.to_string().as_bytes());
         self.keep(record).inspect_err(|_| self.pool.release(ip))
+    }
+
+    /// Refuses ports of the host that another pod has.
+    fn check_ports(&self, pod: &PodAttachment) -> NetworkResult<()> {
+        let clash = |a: &HostPort, b: &HostPort| {
+            let same_address = a.host_ip == b.host_ip || a.host_ip.is_none() || b.host_ip.is_none();
+            a.host_port == b.host_port && a.protocol == b.protocol && same_address
+        };
+        let others = self.records.values().filter(|record| record.id != pod.id);
+        for (record, taken) in others.flat_map(|record| record.host_ports.iter().map(move |port| (record, port))) {
+            if pod.host_ports.iter().any(|wanted| clash(wanted, taken)) {
+                return Err(NetworkError::Taken {
+                    what: "port",
+                    name: format!("{}/{}", taken.host_port, taken.protocol.as_str()),
+                    hint: format!("pod {}/{} on this node has it", record.namespace, record.name),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn keep(&mut self, record: Record) -> NetworkResult<Record> {

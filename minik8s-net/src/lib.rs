@@ -9,6 +9,8 @@ mod kernel;
 mod ledger;
 mod link;
 mod netns;
+mod nft;
+mod services;
 mod sysctl;
 
 pub use bridge::BridgeNetwork;

@@ -9,6 +9,7 @@
 mod addresses;
 mod bed;
 mod services;
+mod table;
 
 pub use bed::{Answer, Bed, Place, Server};
 

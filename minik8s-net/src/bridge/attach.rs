@@ -1,6 +1,6 @@
 //! One pod's link and address.
 
-use super::BridgeNetwork;
+use super::{BridgeNetwork, pod_rules};
 use crate::kernel::failed;
 use crate::ledger::Record;
 use crate::link::{Link, Links, Pair};
@@ -17,7 +17,10 @@ impl BridgeNetwork {
         })?;
         let fresh = self.ledger.lock().get(&pod.id).is_none();
         let record = self.ledger.lock().allocate(pod, self.config.link_name(&pod.id))?;
-        let done = self.wire(&record, inside).await;
+        let done = match self.wire(&record, inside).await {
+            Ok(()) => self.rules.set_pod(pod.id.clone(), pod_rules(&record)).await,
+            failed => failed,
+        };
         if done.is_err() && fresh {
             let _ = self.disconnect(&pod.id).await;
         }
@@ -74,6 +77,7 @@ impl BridgeNetwork {
     pub(super) async fn disconnect(&self, id: &str) -> NetworkResult<()> {
         let Some(record) = self.ledger.lock().get(id).cloned() else { return Ok(()) };
         self.links().await?.remove(&record.link).await?;
+        self.rules.remove_pod(id.to_owned(), record.ip).await?;
         self.ledger.lock().release(id).map_err(failed("forget", format!("pod {id}")))
     }
 }

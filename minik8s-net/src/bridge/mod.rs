@@ -9,8 +9,9 @@ mod setup;
 
 use crate::config::BridgeConfig;
 use crate::kernel::failed;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Record};
 use crate::link::Links;
+use crate::services::{PodRules, ServiceRules, Surroundings};
 use async_trait::async_trait;
 use minik8s_core::network::pool::AddressPool;
 use minik8s_core::network::{
@@ -29,6 +30,7 @@ use tokio::sync::OnceCell;
 pub struct BridgeNetwork {
     config: BridgeConfig,
     links: OnceCell<Links>,
+    rules: ServiceRules,
     /// The canonical copy of who has which address; the files follow it.
     ledger: Mutex<Ledger>,
     /// One at a time for each pod.
@@ -46,9 +48,12 @@ impl BridgeNetwork {
         config.check()?;
         let ledger = Ledger::open(config.state_dir.clone(), AddressPool::new(config.pod_cidr))
             .map_err(failed("open", config.state_dir.display().to_string()))?;
+        let rules = ServiceRules::new(surroundings(&config));
+        ledger.records().for_each(|record| rules.note_pod(&record.id, pod_rules(record)));
         Ok(Self {
             config,
             links: OnceCell::new(),
+            rules,
             ledger: Mutex::new(ledger),
             busy: Mutex::default(),
             lock: Mutex::default(),
@@ -71,6 +76,21 @@ impl BridgeNetwork {
     }
 }
 
+fn surroundings(config: &BridgeConfig) -> Surroundings {
+    Surroundings {
+        table: config.table(),
+        bridge: config.bridge.clone(),
+        node: config.node.clone(),
+        pods: config.pod_cidr.trunc(),
+        cluster: config.cluster_cidr.trunc(),
+        services: config.service_cidr.trunc(),
+    }
+}
+
+fn pod_rules(record: &Record) -> PodRules {
+    PodRules { ip: record.ip, host_ports: record.host_ports.clone() }
+}
+
 #[async_trait]
 impl NetworkPlugin for BridgeNetwork {
     fn capabilities(&self) -> NetworkCapabilities {
@@ -83,7 +103,8 @@ impl NetworkPlugin for BridgeNetwork {
     }
 
     async fn setup(&self) -> NetworkResult<()> {
-        self.make_bridge().await
+        self.make_bridge().await?;
+        self.rules.ensure().await
     }
 
     async fn attach(&self, pod: &PodAttachment) -> NetworkResult<PodNetwork> {
@@ -99,11 +120,11 @@ impl NetworkPlugin for BridgeNetwork {
     }
 
     async fn attachments(&self) -> NetworkResult<Vec<PodNetwork>> {
-        Ok(self.ledger.lock().records().map(crate::ledger::Record::network).collect())
+        Ok(self.ledger.lock().records().map(Record::network).collect())
     }
 
-    async fn sync_services(&self, _table: Arc<ServiceTable>) -> NetworkResult<()> {
-        Err(NetworkError::Unsupported("service rules"))
+    async fn sync_services(&self, table: Arc<ServiceTable>) -> NetworkResult<()> {
+        self.rules.sync(table).await
     }
 
     async fn sync_peers(&self, peers: &[Peer]) -> NetworkResult<()> {
@@ -112,6 +133,7 @@ impl NetworkPlugin for BridgeNetwork {
 
     async fn teardown(&self) -> NetworkResult<()> {
         let mut problems = self.remove_links().await;
+        problems.extend(self.rules.remove().await.err().map(|error| error.to_string()));
         problems.extend(self.remove_state());
         if problems.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(problems)) }
     }

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use minik8s_core::network::{NetworkPlugin, Protocol, SharedNetwork};
 use minik8s_core::testkit::network::{Answer, Bed, Place, Server};
-use minik8s_core::testkit::wait::until;
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use nix::sched::{CloneFlags, setns, unshare};
 use parking_lot::Mutex;
@@ -58,6 +57,7 @@ impl Machine {
             ip("link set lo up");
             ip(&format!("addr add {NEIGHBOUR}/24 dev eth0"));
             ip("link set eth0 up");
+            ip(&format!("route add 203.0.113.0/24 via {NODE}"));
         })
         .await;
         ip(&format!("route add default via {NEIGHBOUR}"));
@@ -104,15 +104,18 @@ impl Machine {
     fn inventory(&self) -> BTreeSet<String> {
         let mut all: BTreeSet<String> = BTreeSet::new();
         for command in ["ip -o link", "ip -o -4 addr", "ip -4 route show table all", "ip -4 rule", "nft list ruleset"] {
-            // A link's flags follow its peer; its number and name are what counts.
-            let lines = output(command)
-                .lines()
-                .map(|line| match command {
+            let mut part = String::new();
+            for line in output(command).lines() {
+                if line.starts_with("table ") {
+                    line.clone_into(&mut part);
+                }
+                // Flags of a link follow its peer; its number and name are what counts.
+                let line = match command {
                     "ip -o link" => line.split('<').next().unwrap_or_default().to_owned(),
-                    _ => line.to_owned(),
-                })
-                .collect::<Vec<_>>();
-            all.extend(lines.into_iter().map(|line| format!("{command}: {line}")));
+                    _ => line.replace(" linkdown", ""),
+                };
+                all.insert(format!("{command}: {part} {line}"));
+            }
         }
         for name in ["ip_forward", "conf/all/route_localnet", "conf/all/rp_filter", "conf/eth0/route_localnet"] {
             let value = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
@@ -184,23 +187,27 @@ impl Bed for Machine {
     }
 
     async fn add_foreign(&self) {
+        let before = self.inventory();
         ip("link add foreign0 type bridge");
-        ip("addr add 203.0.113.1/24 dev foreign0");
+        ip("addr add 198.51.100.1/24 dev foreign0");
         ip("link set foreign0 up");
         nft(
             "add table ip theirs { chain c { type nat hook prerouting priority -100; tcp dport 1 dnat to 192.0.2.77; }; }",
         );
-        let theirs = self.inventory();
-        let theirs = theirs.into_iter().filter(|line| !line.contains("mk8s") && !line.contains("minik8s"));
-        *self.before.lock() = theirs.collect();
+        let theirs: Vec<String> = self.inventory().difference(&before).cloned().collect();
+        self.before.lock().extend(theirs);
     }
 
     async fn leftovers(&self) -> Vec<String> {
-        until("everything is as before", Duration::from_secs(5), async || {
+        // The kernel takes namespaces and their links away in its own time.
+        let end = tokio::time::Instant::now() + Duration::from_secs(5);
+        loop {
             let (before, now) = (self.before.lock().clone(), self.inventory());
-            (before == now).then_some(Vec::new())
-        })
-        .await
+            if before == now || tokio::time::Instant::now() > end {
+                return before.symmetric_difference(&now).cloned().collect();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

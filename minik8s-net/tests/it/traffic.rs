@@ -69,7 +69,10 @@ pub(crate) async fn ask(from: File, protocol: Protocol, to: SocketAddr, port: Op
             Some((words, peer)) => Answer::Said(words.to_owned(), peer.parse().unwrap()),
             None => Answer::Silence,
         },
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Answer::Refused,
+        // The latter is what a sender on the host itself gets for a datagram that is refused.
+        Ok(Err(error)) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied) => {
+            Answer::Refused
+        }
         Ok(Err(error)) => panic!("asking {to}: {error}"),
         Err(_) => Answer::Silence,
     }

@@ -1,0 +1,247 @@
+//! The expressions of a rule, as the kernel names and numbers them (`linux/netfilter/nf_tables.h`).
+
+use super::wire::Messages;
+
+/// A register of the rule machine. Two banks of four words; a key or a value of several words fills a bank in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reg(u32);
+
+impl Reg {
+    /// The verdict: what a lookup in a verdict map writes to.
+    pub(crate) const VERDICT: Reg = Reg(0);
+    pub(crate) const A: [Reg; 3] = [Reg(1), Reg(9), Reg(10)];
+    pub(crate) const B: [Reg; 3] = [Reg(2), Reg(13), Reg(14)];
+}
+
+/// What a packet's fate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+}
+
+impl Verdict {
+    fn code(&self) -> i32 {
+        match self {
+            Verdict::Drop => 0,
+            Verdict::Return => -5,
+            Verdict::Jump(_) => -3,
+            Verdict::Goto(_) => -4,
+        }
+    }
+
+    /// As the value of an element or of an immediate.
+    pub(crate) fn encode(&self, out: &mut Messages) {
+        let nest = out.open(2);
+        out.u32(1, self.code().cast_unsigned());
+        if let Verdict::Jump(chain) | Verdict::Goto(chain) = self {
+            out.text(2, chain);
+        }
+        out.close(nest);
+    }
+}
+
+/// A set of a lookup: by name, or one of its own that lives and dies with the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SetRef {
+    Named(String),
+    /// Keys with values, keys alone: whichever the lookup has a destination for.
+    Own(OwnSet),
+}
+
+/// An anonymous set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnSet {
+    pub(crate) key_type: u32,
+    pub(crate) key_len: u32,
+    pub(crate) host_order: bool,
+    /// Type and length of values.
+    pub(crate) data: Option<(u32, u32)>,
+    pub(crate) elements: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What to do with an element of a set that packets change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SetChange {
+    Update = 1,
+    Delete = 2,
+}
+
+/// One expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expr {
+    /// Bytes of the network header.
+    Network {
+        offset: u32,
+        len: u32,
+        to: Reg,
+    },
+    /// Bytes of the transport header.
+    Transport {
+        offset: u32,
+        len: u32,
+        to: Reg,
+    },
+    /// Transport protocol.
+    L4Proto(Reg),
+    /// Names of links.
+    InputName(Reg),
+    OutputName(Reg),
+    /// Bits of the connection's status.
+    CtStatus(Reg),
+    /// Kind of the destination address: local, broadcast, ….
+    DestinationType(Reg),
+    /// Kind of the source address.
+    SourceType(Reg),
+    And {
+        reg: Reg,
+        mask: Vec<u8>,
+    },
+    Equal(Reg, Vec<u8>),
+    NotEqual(Reg, Vec<u8>),
+    Lookup {
+        set: SetRef,
+        key: Reg,
+        to: Option<Reg>,
+    },
+    Set {
+        reg: Reg,
+        data: Vec<u8>,
+    },
+    Verdict(Verdict),
+    Random {
+        modulus: u32,
+        to: Reg,
+    },
+    Dynset {
+        set: String,
+        change: SetChange,
+        key: Reg,
+        data: Option<Reg>,
+    },
+    Dnat {
+        address: Reg,
+        port: Reg,
+    },
+    Masquerade,
+    RejectTcp,
+    RejectPort,
+}
+
+impl Expr {
+    /// Encodes the expression; `own` numbers the anonymous set it refers to.
+    pub(crate) fn encode(&self, out: &mut Messages, own: u32) {
+        let element = out.open(1);
+        out.text(1, self.name());
+        let data = out.open(2);
+        self.encode_data(out, own);
+        out.close(data);
+        out.close(element);
+    }
+
+    /// The kernel's name for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Expr::Network { .. } | Expr::Transport { .. } => "payload",
+            Expr::L4Proto(_) | Expr::InputName(_) | Expr::OutputName(_) => "meta",
+            Expr::CtStatus(_) => "ct",
+            Expr::DestinationType(_) | Expr::SourceType(_) => "fib",
+            Expr::And { .. } => "bitwise",
+            Expr::Equal(..) | Expr::NotEqual(..) => "cmp",
+            Expr::Lookup { .. } => "lookup",
+            Expr::Set { .. } | Expr::Verdict(_) => "immediate",
+            Expr::Random { .. } => "numgen",
+            Expr::Dynset { .. } => "dynset",
+            Expr::Dnat { .. } => "nat",
+            Expr::Masquerade => "masq",
+            Expr::RejectTcp | Expr::RejectPort => "reject",
+        }
+    }
+
+    fn encode_data(&self, out: &mut Messages, own: u32) {
+        match self {
+            Expr::Network { offset, len, to } => numbers(out, &[(1, to.0), (2, 1), (3, *offset), (4, *len)]),
+            Expr::Transport { offset, len, to } => numbers(out, &[(1, to.0), (2, 2), (3, *offset), (4, *len)]),
+            Expr::L4Proto(to) => numbers(out, &[(1, to.0), (2, 16)]),
+            Expr::InputName(to) => numbers(out, &[(1, to.0), (2, 6)]),
+            Expr::OutputName(to) => numbers(out, &[(1, to.0), (2, 7)]),
+            Expr::CtStatus(to) => numbers(out, &[(1, to.0), (2, 2)]),
+            Expr::DestinationType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 2)]),
+            Expr::SourceType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 1)]),
+            Expr::And { reg, mask } => {
+                numbers(out, &[(1, reg.0), (2, reg.0), (3, mask.len() as u32)]);
+                value(out, 4, mask);
+                value(out, 5, &vec![0; mask.len()]);
+            }
+            Expr::Equal(reg, data) => compare(out, *reg, 0, data),
+            Expr::NotEqual(reg, data) => compare(out, *reg, 1, data),
+            Expr::Lookup { set, key, to } => encode_lookup(out, set, *key, *to, own),
+            Expr::Set { reg, data } => {
+                out.u32(1, reg.0);
+                value(out, 2, data);
+            }
+            Expr::Verdict(verdict) => {
+                out.u32(1, 0);
+                let nest = out.open(2);
+                verdict.encode(out);
+                out.close(nest);
+            }
+            Expr::Random { modulus, to } => numbers(out, &[(1, to.0), (2, *modulus), (3, 1), (4, 0)]),
+            Expr::Dynset { set, change, key, data } => {
+                out.text(1, set);
+                numbers(out, &[(3, *change as u32), (4, key.0)]);
+                if let Some(data) = data {
+                    out.u32(5, data.0);
+                }
+            }
+            Expr::Dnat { address, port } => numbers(out, &[(1, 1), (2, 2), (3, address.0), (5, port.0)]),
+            Expr::Masquerade => {}
+            Expr::RejectTcp => numbers(out, &[(1, 1)]),
+            Expr::RejectPort => {
+                out.u32(1, 0);
+                out.raw(2, &[3]);
+            }
+        }
+    }
+}
+
+fn encode_lookup(out: &mut Messages, set: &SetRef, key: Reg, to: Option<Reg>, own: u32) {
+    match set {
+        SetRef::Named(name) => out.text(1, name),
+        SetRef::Own(set) => {
+            out.text(1, set.name());
+            out.u32(4, own);
+        }
+    }
+    out.u32(2, key.0);
+    if let Some(to) = to {
+        out.u32(3, to.0);
+    }
+}
+
+impl OwnSet {
+    /// The kernel puts a number in.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.data.is_some() { "__map%d" } else { "__set%d" }
+    }
+}
+
+fn numbers(out: &mut Messages, pairs: &[(u16, u32)]) {
+    for (attribute, number) in pairs {
+        out.u32(*attribute, *number);
+    }
+}
+
+fn compare(out: &mut Messages, reg: Reg, operation: u32, data: &[u8]) {
+    numbers(out, &[(1, reg.0), (2, operation)]);
+    value(out, 3, data);
+}
+
+/// A plain value within an attribute.
+pub(crate) fn value(out: &mut Messages, attribute: u16, data: &[u8]) {
+    let nest = out.open(attribute);
+    out.raw(1, data);
+    out.close(nest);
+}

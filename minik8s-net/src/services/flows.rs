@@ -1,0 +1,127 @@
+//! Remembered flows of UDP: translation is decided by a flow's first packet, and a flow that goes on would reach a
+//! backend that is gone for ever. So such flows are forgotten when backends change.
+
+use super::plan::{Backend, Front};
+use crate::nft::wire::{self, CONNTRACK, FAMILY_IPV4, Messages};
+use crate::nft::{NftError, NftSocket};
+use ipnet::Ipv4Net;
+use minik8s_core::network::Protocol;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+const GET: u16 = (CONNTRACK << 8) | 1;
+const DELETE: u16 = (CONNTRACK << 8) | 2;
+const UDP: u8 = 17;
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tuple {
+    source: Backend,
+    destination: Backend,
+    protocol: u8,
+}
+
+/// What a front's traffic may reach.
+pub(super) type Reach = BTreeMap<Front, Vec<Backend>>;
+
+/// Forgets flows through `fronts` to anything but their backends, and all flows to `gone`.
+pub(super) fn forget(
+    socket: &mut NftSocket,
+    cluster: Ipv4Net,
+    fronts: &Reach,
+    gone: &[Ipv4Addr],
+) -> Result<(), NftError> {
+    let mut stale = Vec::new();
+    socket.dump(
+        GET,
+        FAMILY_IPV4,
+        |_| {},
+        |message| {
+            let attributes = message.body.get(wire::NFGEN..).unwrap_or_default();
+            let parts = wire::find(attributes, 1).zip(wire::find(attributes, 2));
+            let Some((raw, (original, reply))) = parts.and_then(|(o, r)| Some((o, tuple(o).zip(tuple(r))?))) else {
+                return;
+            };
+            let translated = reply.source.0 != original.destination.0;
+            if is_stale(original, reply, cluster, fronts) || (translated && gone.contains(&reply.source.0)) {
+                stale.push(raw.to_vec());
+            }
+        },
+    )?;
+    for raw in stale {
+        let mut out = Messages::default();
+        out.begin(DELETE, 0, FAMILY_IPV4, 0);
+        out.raw(1 | 0x8000, &raw);
+        out.end();
+        match socket.tell(out) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A flow through one of the fronts that does not lead to one of its backends.
+fn is_stale(original: Tuple, reply: Tuple, cluster: Ipv4Net, fronts: &Reach) -> bool {
+    if original.protocol != UDP {
+        return false;
+    }
+    let (ip, port) = original.destination;
+    let by_address = fronts.get(&Front::Address(ip, Protocol::Udp, port));
+    let translated = reply.source != original.destination;
+    // Somebody else's port of the same number must not be taken for the node's.
+    let plausible = if translated { cluster.contains(&reply.source.0) } else { reply.destination == original.source };
+    let by_port = fronts.get(&Front::NodePort(Protocol::Udp, port)).filter(|_| plausible);
+    by_address.or(by_port).is_some_and(|backends| !backends.contains(&reply.source))
+}
+
+fn tuple(bytes: &[u8]) -> Option<Tuple> {
+    let (ip, proto) = (wire::find(bytes, 1)?, wire::find(bytes, 2)?);
+    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(wire::find(ip, kind)?).ok()?));
+    let port = |kind| {
+        let bytes = wire::find(proto, kind).and_then(|value| <[u8; 2]>::try_from(value).ok());
+        bytes.map(u16::from_be_bytes).unwrap_or_default()
+    };
+    Some(Tuple {
+        source: (address(1)?, port(2)),
+        destination: (address(2)?, port(3)),
+        protocol: *wire::find(proto, 1)?.first()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Backend {
+        let address: std::net::SocketAddrV4 = text.parse().unwrap();
+        (*address.ip(), address.port())
+    }
+
+    /// A flow from a client to `to` that is answered by `by`, as the client `seen`.
+    #[track_caller]
+    fn check(fronts: &[(Front, &[&str])], to: &str, by: &str, seen: &str, stale: bool) {
+        let reach = fronts.iter().map(|(f, b)| (*f, b.iter().map(|t| at(t)).collect())).collect();
+        let original = Tuple { source: at("192.0.2.9:5000"), destination: at(to), protocol: UDP };
+        let reply = Tuple { source: at(by), destination: at(seen), protocol: UDP };
+        assert_eq!(is_stale(original, reply, "10.244.0.0/16".parse().unwrap(), &reach), stale);
+    }
+
+    #[test]
+    fn flows_to_backends_that_are_gone_are_stale() {
+        let address = Front::Address(Ipv4Addr::new(10, 96, 0, 1), Protocol::Udp, 53);
+        let port = Front::NodePort(Protocol::Udp, 30053);
+        let fronts: &[(Front, &[&str])] = &[(address, &["10.244.0.2:53"]), (port, &["10.244.0.2:53"])];
+        let client = "192.0.2.9:5000";
+        check(fronts, "10.96.0.1:53", "10.244.0.2:53", client, false);
+        check(fronts, "10.96.0.1:53", "10.244.0.3:53", client, true);
+        check(fronts, "10.96.0.1:54", "10.244.0.3:53", client, false);
+        check(fronts, "10.96.0.1:53", "10.96.0.1:53", client, true);
+        check(fronts, "192.0.2.2:30053", "10.244.0.2:53", client, false);
+        check(fronts, "192.0.2.2:30053", "10.244.0.3:53", client, true);
+        check(fronts, "192.0.2.2:30053", "192.0.2.2:30053", client, true);
+        // A pod's masqueraded flow to the same port of another machine.
+        check(fronts, "198.51.100.1:30053", "198.51.100.1:30053", "192.0.2.2:6000", false);
+        check(&[], "10.96.0.1:53", "10.244.0.3:53", client, false);
+    }
+}

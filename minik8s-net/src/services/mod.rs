@@ -1,0 +1,16 @@
+//! Service rules: what the table of services means in chains and maps, and how a change of it reaches the kernel.
+//!
+//! [`plan`] decides, from data to data; [`rules`] and [`base`] put decisions into the words of nftables; [`program`]
+//! finds what changed; [`drift`] compares with what the kernel has; [`table`] acts.
+
+mod base;
+mod drift;
+mod flows;
+mod plan;
+mod program;
+mod rules;
+mod table;
+
+pub(crate) use base::Surroundings;
+pub(crate) use program::PodRules;
+pub(crate) use table::ServiceRules;

@@ -1,0 +1,217 @@
+//! The table in the kernel: made, changed in single transactions, checked for what others did to it, removed.
+
+use super::base::Surroundings;
+use super::drift;
+use super::flows::{self, Reach};
+use super::plan::Front;
+use super::program::{PodRules, Program};
+use crate::kernel::failed;
+use crate::nft::{Batch, NftError, NftSocket};
+use minik8s_core::network::{NetworkError, NetworkResult, Protocol, ServiceTable};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// Service rules of one node. Calls block a thread of their own, never the runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceRules {
+    table: String,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    socket: Option<NftSocket>,
+    program: Program,
+    services: Arc<ServiceTable>,
+    /// Of the rules when they were last known to be as the program says; `None` before the first time.
+    generation: Option<u32>,
+}
+
+impl ServiceRules {
+    pub(crate) fn new(around: Surroundings) -> Self {
+        Self {
+            table: around.table.clone(),
+            inner: Arc::new(Mutex::new(Inner {
+                socket: None,
+                program: Program::new(around),
+                services: Arc::default(),
+                generation: None,
+            })),
+        }
+    }
+
+    /// Makes the table, or repairs it.
+    pub(crate) async fn ensure(&self) -> NetworkResult<()> {
+        self.run(|inner| {
+            let services = inner.services.clone();
+            inner.sync(services)
+        })
+        .await
+    }
+
+    /// Makes rules match `services`.
+    pub(crate) async fn sync(&self, services: Arc<ServiceTable>) -> NetworkResult<()> {
+        self.run(|inner| inner.sync(services)).await
+    }
+
+    /// Adds or changes what a pod needs.
+    pub(crate) async fn set_pod(&self, id: String, pod: PodRules) -> NetworkResult<()> {
+        self.run(move |inner| inner.set_pod(&id, pod)).await
+    }
+
+    /// Notes a pod before the table is made.
+    pub(crate) fn note_pod(&self, id: &str, pod: PodRules) {
+        self.inner.lock().program.set_pod(id, pod);
+    }
+
+    /// Removes what a pod needed, and forgets its flows.
+    pub(crate) async fn remove_pod(&self, id: String, ip: Ipv4Addr) -> NetworkResult<()> {
+        self.run(move |inner| inner.remove_pod(&id, ip)).await
+    }
+
+    /// Removes the table.
+    pub(crate) async fn remove(&self) -> NetworkResult<()> {
+        self.run(Inner::remove).await
+    }
+
+    async fn run(&self, work: impl FnOnce(&mut Inner) -> Result<(), NftError> + Send + 'static) -> NetworkResult<()> {
+        let inner = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut inner.lock())).await;
+        let table = format!("table ip {}", self.table);
+        done.map_err(failed("change", table.clone()))?.map_err(|error| NetworkError::Kernel {
+            operation: "change",
+            object: table,
+            cause: match error {
+                NftError::Refused { what, source } => format!("{what}: {source}"),
+                NftError::Io(source) => source.to_string(),
+                NftError::Stale => error.to_string(),
+            },
+        })
+    }
+}
+
+impl Inner {
+    fn sync(&mut self, services: Arc<ServiceTable>) -> Result<(), NftError> {
+        self.services = services;
+        if !self.check()? {
+            return self.rebuild();
+        }
+        let (changes, touched) = self.program.update(&self.services);
+        let mut batch = self.batch();
+        changes.write(&mut batch);
+        self.commit_or_rebuild(batch)?;
+        self.forget_flows(&touched, &[])
+    }
+
+    fn set_pod(&mut self, id: &str, pod: PodRules) -> Result<(), NftError> {
+        let sound = self.check()?;
+        let (go, come) = self.program.set_pod(id, pod);
+        if !sound {
+            return self.rebuild();
+        }
+        let mut batch = self.batch();
+        go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
+        come.iter().for_each(|(set, elements)| batch.add_elements(set, elements));
+        self.commit_or_rebuild(batch)
+    }
+
+    fn remove_pod(&mut self, id: &str, ip: Ipv4Addr) -> Result<(), NftError> {
+        let sound = self.check()?;
+        let go = self.program.remove_pod(id);
+        if sound {
+            let mut batch = self.batch();
+            go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
+            self.commit_or_rebuild(batch)?;
+        } else if self.generation.is_some() {
+            self.rebuild()?;
+        }
+        self.forget_flows(&BTreeSet::new(), &[ip])
+    }
+
+    /// True where the kernel is known to have what the program says. Cheap while nobody else changes any rules.
+    fn check(&mut self) -> Result<bool, NftError> {
+        let Some(expected) = self.generation else { return Ok(false) };
+        let Self { socket, program, .. } = self;
+        let socket = open(socket)?;
+        let now = socket.generation()?;
+        if now == expected {
+            return Ok(true);
+        }
+        let intact = drift::intact(socket, program)?;
+        if intact {
+            self.generation = Some(now);
+        } else {
+            tracing::warn!(table = program.around().table, "service rules were changed by somebody else; repairing");
+        }
+        Ok(intact)
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new(&self.program.around().table, self.generation)
+    }
+
+    fn commit_or_rebuild(&mut self, batch: Batch) -> Result<(), NftError> {
+        match open(&mut self.socket)?.commit(batch) {
+            Ok(changed) => {
+                self.generation = self.generation.map(|g| if changed { next(g) } else { g });
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "rules did not fit what the kernel has; making them anew");
+                self.rebuild()
+            }
+        }
+    }
+
+    /// The whole table in one transaction, whatever there was.
+    fn rebuild(&mut self) -> Result<(), NftError> {
+        self.generation = None;
+        self.program.forget();
+        let (changes, touched) = self.program.update(&self.services);
+        let mut batch = Batch::new(&self.program.around().table, None);
+        self.program.write_all(&changes, &mut batch);
+        let socket = open(&mut self.socket)?;
+        let before = socket.generation()?;
+        socket.commit(batch)?;
+        // Where somebody else came between, the next check notices.
+        self.generation = Some(next(before));
+        self.forget_flows(&touched, &[])
+    }
+
+    fn forget_flows(&mut self, touched: &BTreeSet<Front>, gone: &[Ipv4Addr]) -> Result<(), NftError> {
+        let udp = touched.iter().filter(|front| front.protocol() == Protocol::Udp);
+        let reach: Reach = udp.map(|front| (*front, self.program.reach(*front))).collect();
+        if reach.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.program.around().cluster;
+        flows::forget(open(&mut self.socket)?, cluster, &reach, gone)
+    }
+
+    fn remove(&mut self) -> Result<(), NftError> {
+        self.generation = None;
+        self.program = Program::new(self.program.around().clone());
+        self.services = Arc::default();
+        let mut batch = Batch::new(&self.program.around().table, None);
+        // Adding first makes removing succeed where there is none.
+        batch.add_table();
+        batch.delete_table();
+        open(&mut self.socket)?.commit(batch)?;
+        self.socket = None;
+        Ok(())
+    }
+}
+
+fn open(socket: &mut Option<NftSocket>) -> Result<&mut NftSocket, NftError> {
+    match socket {
+        Some(socket) => Ok(socket),
+        empty => Ok(empty.insert(NftSocket::new()?)),
+    }
+}
+
+/// The kernel never uses generation 0.
+fn next(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
