@@ -2,7 +2,7 @@
 //!
 //! A store is a flat, ordered map from keys to bytes with **one monotonic revision per commit**, like etcd's.
 //! The API server is its only writer. [`MemoryStore`] forgets everything with its process, [`EmbeddedStore`] keeps it
-//! in one directory and has it on disk before it acknowledges. All implementations pass the suite in `testkit::store`.
+//! in one directory and has it on disk before it acknowledges; [`FaultStore`] wraps one and lets it fail. All implementations pass the suite in `testkit::store`.
 //!
 //! # Promises every implementation keeps
 //! - A commit is all or nothing, and every key it touches carries the same new revision.
@@ -15,10 +15,12 @@
 
 mod embedded;
 mod engine;
+mod faults;
 mod memory;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use engine::Limits;
+pub use faults::{Fault, FaultRates, FaultStore};
 pub use memory::MemoryStore;
 
 use crate::api::Revision;

@@ -1,4 +1,6 @@
 //! Stores under the conformance suite, and what each of them promises beyond it.
 
 mod embedded;
+mod faults;
+mod kill;
 mod memory;
