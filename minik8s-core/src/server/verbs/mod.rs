@@ -12,6 +12,7 @@ mod patch;
 mod prepare;
 mod read;
 mod resolve;
+mod rules;
 mod scale;
 mod token;
 mod update;
