@@ -20,4 +20,4 @@ mod view;
 mod watch;
 
 pub(crate) use commit::store_error;
-pub(crate) use resolve::Served;
+pub(crate) use resolve::{Served, invalid};
