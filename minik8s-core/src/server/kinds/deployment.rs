@@ -150,8 +150,10 @@ mod tests {
             (json!({"selector": null}), "spec.selector"),
             (json!({"replicas": -1}), "spec.replicas"),
             (json!({"strategy": {"type": "Magic"}}), "spec.strategy.type"),
-            (json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}),
-                "spec.strategy.rollingUpdate.maxUnavailable"),
+            (
+                json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}),
+                "spec.strategy.rollingUpdate.maxUnavailable",
+            ),
             (json!({"strategy": {"rollingUpdate": {"maxSurge": "many"}}}), "spec.strategy.rollingUpdate.maxSurge"),
             (json!({"template": {"spec": {"restartPolicy": "Never"}}}), "spec.template.spec.restartPolicy"),
             (json!({"template": {"spec": {"containers": []}}}), "spec.template.spec.containers"),

@@ -81,7 +81,9 @@ fn addresses(object: &Value) -> String {
             all.extend(ips().map(str::to_owned));
         }
         for port in ports {
-            all.extend(ips().map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }));
+            all.extend(
+                ips().map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }),
+            );
         }
     }
     if all.is_empty() { NONE.to_owned() } else { shortened(&all) }

@@ -63,13 +63,7 @@ fn component(event: &Value) -> String {
     if source.is_empty() { text(event, "/reportingComponent") } else { source }.to_owned()
 }
 
-const fn columns(
-    object: Cell,
-    subobject: Cell,
-    source: Cell,
-    message: Cell,
-    seen: (Cell, Cell, Cell),
-) -> [Column; 10] {
+const fn columns(object: Cell, subobject: Cell, source: Cell, message: Cell, seen: (Cell, Cell, Cell)) -> [Column; 10] {
     [
         column("Last Seen", seen.0),
         column("Type", |o, _| text(o, "/type").into()),

@@ -127,7 +127,10 @@ mod tests {
     fn status_and_roles() {
         let node = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "worker"}},
             "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-        assert_eq!((status(&node).as_str(), roles(&node).as_str()), ("Ready,SchedulingDisabled", "control-plane,worker"));
+        assert_eq!(
+            (status(&node).as_str(), roles(&node).as_str()),
+            ("Ready,SchedulingDisabled", "control-plane,worker")
+        );
         assert_eq!((status(&json!({})).as_str(), roles(&json!({})).as_str()), ("Unknown", "<none>"));
         assert_eq!(address(&node, "InternalIP"), "<none>");
     }

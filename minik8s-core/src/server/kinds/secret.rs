@@ -17,12 +17,8 @@ impl SecretKind {
     }
 }
 
-static COLUMNS: [Column; 4] = [
-    NAME,
-    column("Type", |o, _| text(o, "/type").into()),
-    column("Data", |o, _| count(o, "/data").into()),
-    AGE,
-];
+static COLUMNS: [Column; 4] =
+    [NAME, column("Type", |o, _| text(o, "/type").into()), column("Data", |o, _| count(o, "/data").into()), AGE];
 
 static FIELDS: [SelectableField; 1] = [SelectableField { path: "type", value: |o| text(o, "/type").to_owned() }];
 

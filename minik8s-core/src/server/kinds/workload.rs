@@ -7,11 +7,8 @@ use crate::server::{FieldErrors, ScalePaths};
 use serde_json::Value;
 
 /// Where their scale stands.
-pub(super) const SCALE: ScalePaths = ScalePaths {
-    spec_replicas: "/spec/replicas",
-    status_replicas: "/status/replicas",
-    selector: "/spec/selector",
-};
+pub(super) const SCALE: ScalePaths =
+    ScalePaths { spec_replicas: "/spec/replicas", status_replicas: "/status/replicas", selector: "/spec/selector" };
 
 /// One replica, and the defaults of the template's pods.
 pub(super) fn default_workload(object: &mut Value) {
@@ -52,11 +49,8 @@ fn validate_selector(new: &Value, value: &Value, errors: &mut FieldErrors) {
         return errors.invalid_shown("spec.selector", &shown_selector(value), why);
     }
     let labels = new.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
-    let labels: std::collections::BTreeMap<String, String> = labels
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
-        .collect();
+    let labels: std::collections::BTreeMap<String, String> =
+        labels.into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
     if !selector.matches(&labels) {
         let shown: Vec<_> = labels.iter().map(|(k, v)| format!("{k:?}:{v:?}")).collect();
         let shown = format!("map[string]string{{{}}}", shown.join(", "));
@@ -75,9 +69,7 @@ fn shown_selector(selector: &Value) -> String {
         },
     );
     let expressions = selector.get("matchExpressions").and_then(Value::as_array);
-    let expressions = expressions.map_or_else(
-        || "[]v1.LabelSelectorRequirement(nil)".to_owned(),
-        |e| Value::from(e.clone()).to_string(),
-    );
+    let expressions = expressions
+        .map_or_else(|| "[]v1.LabelSelectorRequirement(nil)".to_owned(), |e| Value::from(e.clone()).to_string());
     format!("v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:{expressions}}}")
 }

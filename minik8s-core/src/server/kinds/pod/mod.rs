@@ -41,9 +41,7 @@ static FIELDS: [SelectableField; 9] = [
     field("spec.hostNetwork", |o| (o.pointer("/spec/hostNetwork") == Some(&Value::Bool(true))).to_string()),
     field("status.phase", |o| text(o, "/status/phase").to_owned()),
     field("status.podIP", |o| text(o, "/status/podIP").to_owned()),
-    field("status.podIPs", |o| {
-        items(o, "/status/podIPs").map(|ip| text(ip, "/ip")).collect::<Vec<_>>().join(",")
-    }),
+    field("status.podIPs", |o| items(o, "/status/podIPs").map(|ip| text(ip, "/ip")).collect::<Vec<_>>().join(",")),
     field("status.nominatedNodeName", |o| text(o, "/status/nominatedNodeName").to_owned()),
 ];
 
@@ -181,7 +179,8 @@ fn bind(gvr: &Gvr, body: &Value, object: &Value, now: Timestamp) -> ApiResult<Va
         set(spec, "nodeName", node.into());
     }
     for extra in ["labels", "annotations"] {
-        for (key, value) in body.pointer(&format!("/metadata/{extra}")).and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in body.pointer(&format!("/metadata/{extra}")).and_then(Value::as_object).into_iter().flatten()
+        {
             if let Some(map) = new.get_mut("metadata").and_then(|m| child(m, extra)) {
                 set(map, key, value.clone());
             }
@@ -222,9 +221,7 @@ mod tests {
 
     #[test]
     fn grace_is_for_pods_that_somebody_runs() {
-        let pod = |node: &str, phase: &str| {
-            json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}})
-        };
+        let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 7}, "status": {"phase": phase}});
         assert_eq!(grace(&pod("", "Pending")), 0);
         assert_eq!(grace(&pod("n1", "Running")), 7);
         assert_eq!(grace(&pod("n1", "Succeeded")), 0);

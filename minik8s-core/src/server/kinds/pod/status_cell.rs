@@ -38,7 +38,8 @@ fn running_reason(pod: &Value) -> String {
         }
     }
     if reason == "Completed" && some_run {
-        let ready = items(pod, "/status/conditions").any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True");
+        let ready =
+            items(pod, "/status/conditions").any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True");
         return if ready { "Running" } else { "NotReady" }.to_owned();
     }
     reason
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn one_word_for_every_state() {
-        let with = |status: Value| json!({"spec": {"initContainers": [{"name": "i"}, {"name": "j"}]}, "status": status});
+        let with =
+            |status: Value| json!({"spec": {"initContainers": [{"name": "i"}, {"name": "j"}]}, "status": status});
         let container = |state: Value| json!({"phase": "Running", "containerStatuses": [{"state": state}]});
         let init = |state: Value| json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": state}]});
         for (status_of_pod, want) in [

@@ -56,7 +56,11 @@ fn same_but_seconds(new: &Value, old: &Value) -> bool {
 fn deadline(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let of = |spec: &Value| spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
     match (of(new), of(old)) {
-        (None, Some(_)) => errors.invalid("spec.activeDeadlineSeconds", &Value::Null, "must not update from a positive integer to nil value"),
+        (None, Some(_)) => errors.invalid(
+            "spec.activeDeadlineSeconds",
+            &Value::Null,
+            "must not update from a positive integer to nil value",
+        ),
         (Some(n), Some(o)) if n > o => {
             errors.invalid("spec.activeDeadlineSeconds", &n.into(), &format!("must be less than or equal to {o}"));
         }
@@ -80,7 +84,9 @@ mod tests {
             errors.0.into_iter().map(|c| c.field).collect::<Vec<_>>()
         };
         assert!(check(json!({"spec": {"containers": [{"name": "c", "image": "i2"}]}})).is_empty());
-        assert!(check(json!({"spec": {"tolerations": [{"operator": "Exists"}], "activeDeadlineSeconds": 5}})).is_empty());
+        assert!(
+            check(json!({"spec": {"tolerations": [{"operator": "Exists"}], "activeDeadlineSeconds": 5}})).is_empty()
+        );
         assert_eq!(check(json!({"spec": {"nodeName": "n2"}})), ["spec"]);
         assert_eq!(check(json!({"spec": {"containers": []}})), ["spec.containers"]);
     }

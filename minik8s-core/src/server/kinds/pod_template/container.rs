@@ -98,7 +98,8 @@ fn env(path: &str, container: &Value, errors: &mut FieldErrors) {
         }
         let sources = from.as_object().map_or(0, |f| f.values().filter(|v| !v.is_null()).count());
         if sources != 1 {
-            let why = "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+            let why =
+                "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
             errors.invalid(format!("{at}.valueFrom"), &"".into(), why);
         }
         for source in ["configMapKeyRef", "secretKeyRef"] {
@@ -146,7 +147,9 @@ fn probes(path: &str, container: &Value, init: bool, errors: &mut FieldErrors) {
         probe::validate_probe(&at, name, found, errors);
     }
     for hook in ["postStart", "preStop"] {
-        let Some(found) = container.get("lifecycle").and_then(|l| l.get(hook)).filter(|h| !h.is_null()) else { continue };
+        let Some(found) = container.get("lifecycle").and_then(|l| l.get(hook)).filter(|h| !h.is_null()) else {
+            continue;
+        };
         let at = format!("{path}.lifecycle.{hook}");
         if init && !sidecar {
             errors.forbidden(at, "may not be set for init containers without restartPolicy=Always");

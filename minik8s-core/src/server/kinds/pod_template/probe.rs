@@ -11,7 +11,9 @@ pub(super) const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startu
 const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
 
 pub(super) fn default_probe(probe: &mut Value) {
-    for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (field, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if probe.get(field).and_then(Value::as_i64).unwrap_or_default() == 0 {
             super::super::util::set(probe, field, value.into());
         }

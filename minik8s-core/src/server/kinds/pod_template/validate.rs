@@ -29,8 +29,7 @@ pub(crate) fn validate_template(path: &str, template: &Value, errors: &mut Field
 /// Checks a pod spec. Defaults are filled in already.
 pub(crate) fn validate_spec(path: &str, spec: &Value, stands: Use, errors: &mut FieldErrors) {
     let volumes = volume::validate(path, spec, errors);
-    let mut shared =
-        container::Shared { volumes, names: BTreeSet::new(), host_ports: BTreeSet::new(), init: false };
+    let mut shared = container::Shared { volumes, names: BTreeSet::new(), host_ports: BTreeSet::new(), init: false };
     if items(spec, "/containers").next().is_none() {
         errors.required(format!("{path}.containers"), "");
         return;
@@ -64,7 +63,11 @@ fn seconds(path: &str, spec: &Value, errors: &mut FieldErrors) {
         errors.invalid(at, &grace.into(), "must be greater than or equal to 0");
     }
     if let Some(most) = number(spec, "/activeDeadlineSeconds").filter(|n| *n < 1) {
-        errors.invalid(format!("{path}.activeDeadlineSeconds"), &most.into(), "must be between 1 and 2147483647, inclusive");
+        errors.invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            &most.into(),
+            "must be between 1 and 2147483647, inclusive",
+        );
     }
 }
 
@@ -90,7 +93,8 @@ fn node_selector(path: &str, spec: &Value, errors: &mut FieldErrors) {
 fn tolerations(path: &str, spec: &Value, errors: &mut FieldErrors) {
     for (index, toleration) in items(spec, "/tolerations").enumerate() {
         let at = format!("{path}.tolerations[{index}]");
-        let (key, operator, effect) = (text(toleration, "/key"), text(toleration, "/operator"), text(toleration, "/effect"));
+        let (key, operator, effect) =
+            (text(toleration, "/key"), text(toleration, "/operator"), text(toleration, "/effect"));
         for why in if key.is_empty() { Vec::new() } else { names::qualified_name(key) } {
             errors.invalid(format!("{at}.key"), &key.into(), &why);
         }

@@ -115,8 +115,7 @@ async fn node_ports(spec: &mut Value, held: &Value, ctx: &dyn WriteContext, erro
         return Ok(());
     }
     let held: Vec<i64> = items(held, "/ports").filter_map(|p| number(p, "/nodePort")).collect();
-    let asked: Vec<Option<i64>> =
-        items(spec, "/ports").map(|p| number(p, "/nodePort").filter(|n| *n != 0)).collect();
+    let asked: Vec<Option<i64>> = items(spec, "/ports").map(|p| number(p, "/nodePort").filter(|n| *n != 0)).collect();
     let mut taken: Vec<i64> = asked.iter().flatten().copied().collect();
     let mut chosen = Vec::new();
     for (index, wanted) in asked.into_iter().enumerate() {

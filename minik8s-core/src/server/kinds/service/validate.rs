@@ -27,7 +27,11 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut FieldError
         errors.unsupported("spec.type", kind, &TYPES);
     }
     if headless && has_node_ports(spec) {
-        errors.invalid("spec.clusterIPs[0]", &HEADLESS.into(), "may not be set to 'None' for NodePort and LoadBalancer services");
+        errors.invalid(
+            "spec.clusterIPs[0]",
+            &HEADLESS.into(),
+            "may not be set to 'None' for NodePort and LoadBalancer services",
+        );
     }
     if kind == "ExternalName" {
         external_name(text(spec, "/externalName"), errors);
