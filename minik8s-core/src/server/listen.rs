@@ -126,7 +126,8 @@ where
     }
 }
 
-/// Serves connections until `shutdown`, then ends them: watches and streams are closed, requests in progress finish.
+/// Serves connections until `shutdown`, then ends them: REST watches and streams are closed, requests in progress
+/// finish, and what has not ended after five seconds is cut. gRPC streams end with the transport behind them.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
@@ -148,14 +149,17 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, 
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
-        tracing::warn!(left = connections.len(), "connections did not end in time and are cut");
-    }
+    // Each connection bounds its own end.
+    connections.wait().await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, front: Front, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => handshake,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) => return tracing::debug!(error = %e, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),

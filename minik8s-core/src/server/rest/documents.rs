@@ -2,6 +2,7 @@
 
 use super::body::{Body, full};
 use super::media::ranges;
+use super::openapi::OpenApi;
 use super::route::Route;
 use super::status::{json_response, respond};
 use super::verbs::accept;
@@ -22,6 +23,7 @@ pub(crate) struct Documents {
 struct Made {
     of: Arc<KindTable>,
     discovery: Discovery,
+    openapi: OpenApi,
 }
 
 impl Documents {
@@ -36,7 +38,7 @@ impl Documents {
             return made;
         }
         let kinds: Vec<_> = table.kinds().cloned().collect();
-        let made = Arc::new(Made { discovery: Discovery::new(&kinds), of: table });
+        let made = Arc::new(Made { discovery: Discovery::new(&kinds), openapi: OpenApi::new(&table), of: table });
         self.made.store(Some(made.clone()));
         made
     }
@@ -58,6 +60,16 @@ impl Documents {
                 classic(discovery, &format!("/api/{version}"), headers)
             }
             Route::Resources(group, version) => classic(discovery, &format!("/apis/{group}/{version}"), headers),
+            Route::OpenApiIndex => Some(tagged(made.openapi.index(), "application/json", "no-cache", headers)),
+            Route::OpenApi(path) => {
+                let document = made.openapi.document(&made.of, path)?;
+                let mut response = tagged(document, "application/json", "public, immutable", headers);
+                // The address holds the document's hash: it never changes.
+                response
+                    .headers_mut()
+                    .insert(header::EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2100 00:00:00 GMT"));
+                Some(response)
+            }
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ mod documents;
 mod encode;
 mod exec;
 mod media;
+mod openapi;
 mod pods;
 mod query;
 mod route;
@@ -138,18 +139,26 @@ impl RestService {
         Self { shared: self.shared.clone(), acting_as: Some(user) }
     }
 
+    /// A kube-rs client of this front, without sockets.
+    #[cfg(feature = "kube")]
+    pub fn kube_client(&self, user: User, namespace: &str) -> kube::Client {
+        kube::Client::new(self.acting_as(user), namespace)
+    }
+
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let user = parts.extensions.remove::<User>().or(self.acting_as);
         let method = parts.method.clone();
         let work = AssertUnwindSafe(self.shared.route(&mut parts, body, user));
-        match work.catch_unwind().await {
+        let response = match work.catch_unwind().await {
             Ok(answer) => answer.unwrap_or_else(|e| error_response(&e)),
             Err(_) => {
                 tracing::error!(%method, path = parts.uri.path(), "a request handler panicked");
                 error_response(&ApiError::internal("this request panicked the server; its log says where"))
             }
-        }
+        };
+        tracing::trace!(%method, path = parts.uri.path(), code = response.status().as_u16(), "answered");
+        response
     }
 }
 

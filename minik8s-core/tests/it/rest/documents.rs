@@ -89,3 +89,21 @@ async fn a_document_is_fetched_once() {
         assert_eq!(other.code, 200);
     }
 }
+
+#[tokio::test]
+async fn openapi_is_kept_by_its_hash() {
+    let http = Http::new().await;
+    let index = http.get("/openapi/v3").await;
+    assert_eq!(index.header("cache-control"), "no-cache");
+    let url = index.json()["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("/openapi/v3/api/v1?hash="), "{url}");
+    let document = http.get(&url).await;
+    assert_eq!(document.header("cache-control"), "public, immutable");
+    let again = http.call(Method::GET, &url, &[("if-none-match", document.header("etag"))], "").await;
+    assert_eq!(again.code, 304);
+    let patch = &document.json()["paths"]["/api/v1/namespaces/{namespace}/configmaps/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "ConfigMap");
+    let parameters = patch["parameters"].as_array().unwrap();
+    assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"), "{patch}");
+    assert_eq!(http.get("/openapi/v3/apis/nope/v1").await.code, 404);
+}

@@ -1,6 +1,6 @@
 //! kube-rs over the front, without sockets.
 
-use super::Http;
+use super::{Http, User};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 
 fn client(http: &Http) -> kube::Client {
-    kube::Client::new(http.rest.clone(), "default")
+    http.rest.kube_client(User::system(), "default")
 }
 
 fn config_map(name: &str) -> ConfigMap {

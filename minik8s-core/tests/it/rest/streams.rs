@@ -13,6 +13,7 @@ use minik8s_core::runtime::{ExecSpec, Output, StreamSession, TerminalSize};
 use minik8s_core::testkit::served::Served;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::client::TlsStream;
@@ -246,4 +247,34 @@ async fn logs_are_text() {
     let unnamed = read("two/log").await;
     assert!(unnamed.0 == 400 && unnamed.1.contains("a container name must be specified for pod two"), "{unnamed:?}");
     assert_eq!(read("p/exec").await.0, 400);
+}
+
+async fn kube_over_tls(served: &Served) -> kube::Client {
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&served.kubeconfig().to_yaml()).unwrap();
+    let options = kube::config::KubeConfigOptions::default();
+    kube::Client::try_from(kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn kube_rs_runs_commands_and_reads_logs() {
+    let served = Served::start().await;
+    pod(&served, "p", &["c"]).await;
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::default_namespaced(kube_over_tls(&served).await);
+    let params = kube::api::LogParams { tail_lines: Some(1), ..Default::default() };
+    assert_eq!(pods.logs("p", &params).await.unwrap(), "p/c line 5\n");
+    let params = kube::api::AttachParams::default().stdin(true).stderr(false);
+    let mut process = pods.exec("p", ["cat"], &params).await.unwrap();
+    let mut stdin = process.stdin().unwrap();
+    let mut stdout = process.stdout().unwrap();
+    stdin.write_all(b"to and fro").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    drop(stdin);
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "to and fro");
+    let status = process.take_status().unwrap().await.unwrap();
+    assert_eq!(status.status.as_deref(), Some("Success"));
+    let mut failing = pods.exec("p", ["exit", "3"], &kube::api::AttachParams::default()).await.unwrap();
+    let status = failing.take_status().unwrap().await.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("NonZeroExitCode"));
 }

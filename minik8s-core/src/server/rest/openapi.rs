@@ -1,0 +1,105 @@
+//! OpenAPI v3: an index, and a document per group and version, made when it is first asked for.
+
+use crate::api::api_version;
+use crate::server::discovery::Document;
+use crate::server::kind::{Kind, KindNames};
+use crate::server::registry::KindTable;
+use crate::server::version::git_version;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+/// The documents of one state of the registry.
+pub(crate) struct OpenApi {
+    index: Document,
+    /// By path below `/openapi/v3/`.
+    versions: BTreeMap<String, Version>,
+}
+
+struct Version {
+    group: String,
+    version: String,
+    document: OnceLock<Document>,
+}
+
+impl OpenApi {
+    /// Describes these kinds.
+    pub(crate) fn new(table: &KindTable) -> Self {
+        let mut paths = Map::new();
+        let mut versions = BTreeMap::new();
+        for (group, version) in table.versions() {
+            let path = prefix(&group, &version);
+            let url = format!("/openapi/v3/{path}?hash={}", hash(table, &group, &version));
+            paths.insert(path.clone(), json!({"serverRelativeURL": url}));
+            versions.insert(path, Version { group, version, document: OnceLock::new() });
+        }
+        Self { index: Document::new(json!({"paths": paths}).to_string()), versions }
+    }
+
+    /// The list of the documents.
+    pub(crate) fn index(&self) -> &Document {
+        &self.index
+    }
+
+    /// The document at a path such as `apis/apps/v1`.
+    pub(crate) fn document(&self, table: &KindTable, path: &str) -> Option<&Document> {
+        let version = self.versions.get(path)?;
+        Some(version.document.get_or_init(|| {
+            let kinds: Vec<_> = table.of_version(&version.group, &version.version).cloned().collect();
+            Document::new(describe(&kinds).to_string())
+        }))
+    }
+}
+
+/// `api/v1`, `apis/apps/v1`
+fn prefix(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// Clients keep a document for as long as its hash stays. A document follows from this server's version and the kinds,
+/// so that the index needs no documents.
+fn hash(table: &KindTable, group: &str, version: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(git_version());
+    for kind in table.of_version(group, version) {
+        digest.update(format!("{:?} {}", kind.names(), kind.schema()));
+    }
+    digest.finalize().iter().take(16).map(|b| format!("{b:02X}")).collect()
+}
+
+/// What clients look up before they write: which parameters a patch of a kind takes, and in which media types.
+fn describe(kinds: &[Arc<dyn Kind>]) -> Value {
+    let paths: Map<String, Value> =
+        kinds.iter().map(|kind| (path(kind.names()), json!({"patch": patch(kind.names())}))).collect();
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": git_version()},
+        "paths": paths,
+        "components": {"schemas": {}},
+    })
+}
+
+fn path(names: &KindNames) -> String {
+    let scope = if names.namespaced { "namespaces/{namespace}/" } else { "" };
+    format!("/{}/{scope}{}/{{name}}", prefix(&names.gvr.group, &names.gvr.version), names.gvr.resource)
+}
+
+fn patch(names: &KindNames) -> Value {
+    let parameters: Vec<Value> = [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")]
+        .into_iter()
+        .chain([("force", "boolean")])
+        .map(|(name, kind)| json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}}))
+        .collect();
+    let content = ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+    let content: Map<String, Value> = content.into_iter().map(|media| (media.to_owned(), json!({}))).collect();
+    let gvr = &names.gvr;
+    json!({
+        "operationId": format!("patch {} {}", api_version(&gvr.group, &gvr.version), names.kind),
+        "parameters": parameters,
+        "requestBody": {"content": content, "required": true},
+        "responses": {"200": {"description": "OK"}},
+        "x-kubernetes-action": "patch",
+        "x-kubernetes-group-version-kind": {"group": gvr.group, "version": gvr.version, "kind": names.kind},
+    })
+}
