@@ -1,7 +1,7 @@
 //! The kinds of the cluster, for controllers that are about all of them.
 
 use crate::api::Gvr;
-use crate::server::KindNames;
+use crate::server::{KindNames, Registry};
 
 /// One kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,5 +29,12 @@ pub trait KindDirectory: Send + Sync + 'static {
 impl KindDirectory for Vec<KindRef> {
     fn kinds(&self) -> Vec<KindRef> {
         self.clone()
+    }
+}
+
+impl KindDirectory for Registry {
+    fn kinds(&self) -> Vec<KindRef> {
+        let table = self.snapshot();
+        table.kinds().filter(|kind| kind.stored_as().is_none()).map(|kind| kind.names().into()).collect()
     }
 }

@@ -7,6 +7,8 @@ use crate::client::{
     Api, Change, Client, EventRecorder, EventType, Informer, PatchType, Payload, WriteOptions, reference_of,
 };
 use crate::clock::{SharedClock, rfc3339};
+use crate::controllers::{Controller, ControllerContext};
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 use std::collections::HashMap;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a driver works with.
+#[derive(Clone)]
 pub struct SchedulerConfig {
     /// The schedulers, found by their names.
     pub schedulers: Vec<Arc<dyn Scheduler>>,
@@ -279,5 +282,30 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Runs a [`SchedulerDriver`] the way every other loop of the cluster is run: with shared informers, and started again
+/// should it end.
+pub struct SchedulerLoop {
+    config: SchedulerConfig,
+}
+
+impl SchedulerLoop {
+    /// A loop with these schedulers.
+    pub fn new(config: SchedulerConfig) -> Self {
+        Self { config }
+    }
+}
+
+#[async_trait]
+impl Controller for SchedulerLoop {
+    fn name(&self) -> &str {
+        "default-scheduler"
+    }
+
+    async fn run(self: Arc<Self>, ctx: ControllerContext) {
+        let (pods, nodes) = (ctx.informers.of(), ctx.informers.of());
+        SchedulerDriver::new(ctx.client, ctx.clock, pods, nodes, ctx.events, self.config.clone()).run(ctx.stop).await;
     }
 }

@@ -29,7 +29,7 @@ mod queue;
 mod resources;
 mod snapshot;
 
-pub use driver::{SchedulerConfig, SchedulerDriver};
+pub use driver::{SchedulerConfig, SchedulerDriver, SchedulerLoop};
 pub use framework::{ClusterEvent, FilterPlugin, FrameworkScheduler, Profile, ScorePlugin, Weighted};
 pub use info::{NodeInfo, PodInfo};
 pub use outcome::{Choice, Diagnosis, Outcome};

@@ -131,6 +131,13 @@ pub struct Settings {
     pub cluster_domain: String,
 }
 
+impl Settings {
+    /// The virtual address of the API: the first of the range of services.
+    pub fn api_address(&self) -> std::net::IpAddr {
+        self.service_cidr.hosts().next().unwrap_or_else(|| self.service_cidr.addr())
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let service_cidr = ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16));

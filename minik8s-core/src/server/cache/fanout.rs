@@ -99,4 +99,9 @@ impl Fanout {
             self.by_field.remove(path);
         }
     }
+
+    /// How many follow.
+    pub(crate) fn len(&self) -> usize {
+        self.followers.len()
+    }
 }

@@ -12,7 +12,6 @@ mod patch;
 mod prepare;
 mod read;
 mod resolve;
-mod rules;
 mod scale;
 mod token;
 mod update;
@@ -20,4 +19,4 @@ mod view;
 mod watch;
 
 pub(crate) use commit::store_error;
-pub(crate) use resolve::{Served, invalid};
+pub(crate) use resolve::Served;

@@ -1,0 +1,125 @@
+//! Putting a cluster together.
+
+use super::parts;
+use super::{Cluster, ClusterError, Extension};
+use crate::clock::{SharedClock, SystemClock};
+use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
+use crate::server::{Admission, Settings};
+use crate::store::{MemoryStore, Store};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// What a cluster is made of. Every part has a default but nodes: without one, the cluster is a control plane.
+pub struct ClusterBuilder {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: SharedClock,
+    pub(super) settings: Settings,
+    pub(super) seed: Option<u64>,
+    pub(super) extensions: Vec<Arc<dyn Extension>>,
+    pub(super) admission: Vec<Arc<dyn Admission>>,
+    pub(super) schedulers: Vec<Arc<dyn Scheduler>>,
+    pub(super) listener: Option<TcpListener>,
+    pub(super) names: Vec<String>,
+    pub(super) pki: Option<PathBuf>,
+    pub(super) controllers: bool,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::default()),
+            clock: Arc::new(SystemClock),
+            settings: Settings::default(),
+            seed: None,
+            extensions: Vec::new(),
+            admission: Vec::new(),
+            schedulers: vec![Arc::new(FrameworkScheduler::new(Policy::Default.profile()))],
+            listener: None,
+            names: Vec::new(),
+            pki: None,
+            controllers: true,
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// Where the state lives. Default: memory.
+    #[must_use]
+    pub fn store(self, store: Arc<dyn Store>) -> Self {
+        Self { store, ..self }
+    }
+
+    /// Where the time of day comes from. Default: the machine's clock.
+    #[must_use]
+    pub fn clock(self, clock: SharedClock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What kinds default from: address ranges, the domain.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Makes identities and generated names repeatable.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    /// Adds kinds and controllers.
+    #[must_use]
+    pub fn extension(mut self, extension: impl Extension) -> Self {
+        self.extensions.push(Arc::new(extension));
+        self
+    }
+
+    /// Adds a rule over writes.
+    #[must_use]
+    pub fn admission(mut self, rule: Arc<dyn Admission>) -> Self {
+        self.admission.push(rule);
+        self
+    }
+
+    /// Adds a scheduler, found by its name; one named `default-scheduler` replaces the built-in.
+    #[must_use]
+    pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
+        self.schedulers.retain(|known| known.name() != scheduler.name());
+        self.schedulers.push(Arc::new(scheduler));
+        self
+    }
+
+    /// Serves REST and gRPC over TLS here. Default: nothing listens.
+    #[must_use]
+    pub fn listen(self, listener: TcpListener) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
+    /// More names and addresses that the server's certificate is for.
+    #[must_use]
+    pub fn server_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.names.extend(names);
+        self
+    }
+
+    /// Keeps keys and certificates in this directory. Default: they live as long as the process.
+    #[must_use]
+    pub fn pki(self, directory: impl Into<PathBuf>) -> Self {
+        Self { pki: Some(directory.into()), ..self }
+    }
+
+    /// Runs neither controllers nor schedulers: an API server alone, as tests of clients and operators want it.
+    #[must_use]
+    pub fn without_controllers(self) -> Self {
+        Self { controllers: false, ..self }
+    }
+
+    /// Starts everything. When this returns, the API answers; nodes become ready in their own time.
+    ///
+    /// # Errors
+    /// Where a part cannot start; nothing keeps running then.
+    pub async fn start(self) -> Result<Cluster, ClusterError> {
+        parts::start(self).await
+    }
+}

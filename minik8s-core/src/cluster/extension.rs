@@ -1,0 +1,30 @@
+//! How a crate adds to a cluster without being known to it: kinds, their schemas, and controllers.
+
+use crate::api::schema::{SchemaError, Schemas};
+use crate::controllers::Controller;
+use crate::server::Kind;
+use std::sync::Arc;
+
+/// Something that adds kinds and controllers to a cluster. The project's own leaf crates use this door too.
+pub trait Extension: Send + Sync + 'static {
+    /// Name, for messages.
+    fn name(&self) -> &str;
+
+    /// Adds the types its kinds are made of.
+    ///
+    /// # Errors
+    /// Where a type cannot be added.
+    fn schemas(&self, _schemas: &mut Schemas) -> Result<(), SchemaError> {
+        Ok(())
+    }
+
+    /// Its kinds.
+    fn kinds(&self) -> Vec<Arc<dyn Kind>> {
+        Vec::new()
+    }
+
+    /// Its controllers.
+    fn controllers(&self) -> Vec<Arc<dyn Controller>> {
+        Vec::new()
+    }
+}
