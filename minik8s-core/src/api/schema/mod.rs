@@ -1,6 +1,7 @@
 //! The types behind the kinds: which fields an object may have, how they are encoded, and how they merge. One table for
 //! all built-in groups ([`Schemas::builtin`]), parsed type by type on first use; extensions add their own.
 
+mod describe;
 mod open_api;
 mod parse;
 
