@@ -1,0 +1,200 @@
+//! Volumes: directories and files on this machine that containers see as mounts.
+//!
+//! Everything lies below the pod's own directory (`<data>/pods/<uid>/volumes/<name>`), in memory-backed storage for
+//! `medium: Memory`, or where a `hostPath` says. Nothing here mounts anything: the runtime does, per container. So an
+//! agent killed at any moment leaves only directories, which the next one finds by uid.
+
+mod atomic;
+mod host_path;
+mod payload;
+mod sub_path;
+#[cfg(test)]
+mod tests;
+
+use super::pod;
+use super::spec::{Facts, Sources, fs_group};
+use crate::runtime::Mount;
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+/// Why a volume cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum VolumeError {
+    /// It takes its content from something that is not there.
+    #[error("volume {volume:?}: {what}")]
+    Missing {
+        volume: String,
+        what: String,
+    },
+    /// The path on the host is not what the volume says it is.
+    #[error("volume {volume:?}: hostPath {path:?} is not {wanted}")]
+    HostPath {
+        volume: String,
+        path: String,
+        wanted: &'static str,
+    },
+    /// A kind of volume this agent does not have.
+    #[error("volume {volume:?} is of a kind this node does not support: {kind}")]
+    Unsupported {
+        volume: String,
+        kind: String,
+    },
+    /// A path that leads out of its volume, or is malformed.
+    #[error("subPath {path:?} of volume {volume:?} {why}")]
+    SubPath {
+        volume: String,
+        path: String,
+        why: &'static str,
+    },
+    /// A mount names a volume the pod does not have.
+    #[error("container {container:?} mounts volume {volume:?}, which the pod does not define")]
+    Undefined {
+        container: String,
+        volume: String,
+    },
+    /// The machine refused.
+    #[error("volume {volume:?}: cannot {operation} {path}")]
+    Io {
+        volume: String,
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+pub(crate) type VolumeResult<T> = Result<T, VolumeError>;
+
+/// Where the volumes of one pod lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Roots {
+    /// `<data>/pods/<uid>`
+    pub(crate) pod: PathBuf,
+    /// Memory-backed, for this pod alone; `None` where the machine has none.
+    pub(crate) memory: Option<PathBuf>,
+}
+
+impl Roots {
+    fn dir(&self, volume: &str) -> PathBuf {
+        self.pod.join("volumes").join(volume)
+    }
+
+    fn memory_dir(&self, volume: &str) -> PathBuf {
+        self.memory.as_ref().unwrap_or(&self.pod).join("memory").join(volume)
+    }
+
+    /// The volume's root on this machine.
+    fn source(&self, volume: &Volume) -> PathBuf {
+        match (&volume.host_path, &volume.empty_dir) {
+            (Some(host), _) => PathBuf::from(&host.path),
+            (_, Some(empty)) if empty.medium.as_deref() == Some("Memory") => self.memory_dir(&volume.name),
+            _ => self.dir(&volume.name),
+        }
+    }
+
+    /// Removes all that is the pod's. Missing is success.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let gone = |path: &Path| match fs::remove_dir_all(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        };
+        let memory = self.memory.as_deref().map_or(Ok(()), gone);
+        gone(&self.pod).and(memory)
+    }
+}
+
+/// Makes the pod's volumes, or brings their content up to date. Blocks.
+pub(crate) fn set_up(pod: &Pod, roots: &Roots, sources: &Sources, facts: &Facts) -> VolumeResult<()> {
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        set_up_one(pod, volume, roots, sources, facts)?;
+    }
+    Ok(())
+}
+
+fn set_up_one(pod: &Pod, volume: &Volume, roots: &Roots, sources: &Sources, facts: &Facts) -> VolumeResult<()> {
+    let root = roots.source(volume);
+    if let Some(host) = &volume.host_path {
+        return host_path::ensure(&volume.name, host);
+    }
+    if volume.empty_dir.is_some() {
+        let fresh = !root.exists();
+        make_dir(&volume.name, &root, 0o777)?;
+        return if fresh { own(&volume.name, &root, fs_group(pod)) } else { Ok(()) };
+    }
+    let files = payload::files(pod, volume, sources, facts)?;
+    make_dir(&volume.name, &root, 0o755)?;
+    let fail = |source| VolumeError::Io { volume: volume.name.clone(), operation: "write", path: root.clone(), source };
+    atomic::write(&root, &files, fs_group(pod)).map_err(fail)
+}
+
+fn make_dir(volume: &str, path: &Path, mode: u32) -> VolumeResult<()> {
+    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "make", path: path.into(), source };
+    fs::create_dir_all(path).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
+}
+
+/// Gives a fresh directory to the pod's group, which new files inherit.
+fn own(volume: &str, path: &Path, group: Option<u32>) -> VolumeResult<()> {
+    let Some(group) = group else { return Ok(()) };
+    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "give", path: path.into(), source };
+    chown_group(path, group).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o2777)).map_err(fail)
+}
+
+/// Without root there is nobody to give anything to: then containers are not real, either.
+fn chown_group(path: &Path, group: u32) -> io::Result<()> {
+    match lchown(path, None, Some(group)) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
+/// The mounts of one container; `expand` resolves `subPathExpr`. Blocks.
+pub(crate) fn mounts(
+    pod: &Pod,
+    container: &Container,
+    roots: &Roots,
+    expand: impl Fn(&str) -> VolumeResult<String>,
+) -> VolumeResult<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = pod::spec(pod).volumes.iter().flatten().find(|v| v.name == mount.name).ok_or_else(|| {
+            VolumeError::Undefined { container: container.name.clone(), volume: mount.name.clone() }
+        })?;
+        mounts.push(one_mount(pod, volume, mount, roots, &expand)?);
+    }
+    // An outer mount must not hide an inner one.
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(mounts)
+}
+
+fn one_mount(
+    pod: &Pod,
+    volume: &Volume,
+    mount: &VolumeMount,
+    roots: &Roots,
+    expand: &impl Fn(&str) -> VolumeResult<String>,
+) -> VolumeResult<Mount> {
+    let root = roots.source(volume);
+    let path = match (&mount.sub_path_expr, &mount.sub_path) {
+        (Some(text), _) if !text.is_empty() => expand(text)?,
+        (_, Some(path)) => path.clone(),
+        _ => String::new(),
+    };
+    let writable = volume.empty_dir.is_some() || volume.host_path.is_some();
+    let source = if path.is_empty() {
+        root
+    } else {
+        sub_path::resolve(&volume.name, &root, &path, writable.then(|| fs_group(pod)))?
+    };
+    Ok(Mount {
+        source,
+        target: PathBuf::from(&mount.mount_path),
+        // What the API writes, containers cannot.
+        read_only: mount.read_only.unwrap_or(false) || !writable,
+        propagate: matches!(mount.mount_propagation.as_deref(), Some("HostToContainer" | "Bidirectional")),
+    })
+}
