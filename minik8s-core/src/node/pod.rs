@@ -1,7 +1,7 @@
 //! Reading pods: the questions every part of the agent asks of a specification.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use std::sync::LazyLock;
 
 /// What becomes of a container whose process ended.

@@ -4,8 +4,8 @@ use super::backoff::later;
 use super::end::end;
 use super::seen::{Life, Seen};
 use super::{Action, Busy, Decision, SandboxState, View};
-use crate::node::pod::{self, RestartPolicy, Role};
 use crate::node::ids;
+use crate::node::pod::{self, RestartPolicy, Role};
 use k8s_openapi::api::core::v1::Container;
 use std::time::Duration;
 
@@ -51,9 +51,9 @@ pub(crate) fn outcome(view: &View<'_>) -> Option<bool> {
 fn init_failed(view: &View<'_>) -> bool {
     !mains_exist(view)
         && RestartPolicy::of(view.pod) == RestartPolicy::Never
-        && pod::inits(view.pod).filter(|c| pod::init_role(c) == Role::Init).any(|c| {
-            matches!(Seen::of(view, &c.name).life(view.now), Life::Ended { code, .. } if code != 0)
-        })
+        && pod::inits(view.pod)
+            .filter(|c| pod::init_role(c) == Role::Init)
+            .any(|c| matches!(Seen::of(view, &c.name).life(view.now), Life::Ended { code, .. } if code != 0))
 }
 
 /// A main container exists: the init containers of this sandbox have done their work.

@@ -34,7 +34,12 @@ pub(crate) enum Life {
     Created,
     Running,
     /// Ended: exit code, start, end, and back-off step.
-    Ended { code: i32, started: Timestamp, finished: Timestamp, step: u32 },
+    Ended {
+        code: i32,
+        started: Timestamp,
+        finished: Timestamp,
+        step: u32,
+    },
 }
 
 impl<'a> Seen<'a> {
@@ -74,7 +79,9 @@ impl<'a> Seen<'a> {
         let state = self.recorded.and_then(|status| status.state.as_ref());
         let step = self.recorded.map_or(0, |r| u32::try_from(r.restart_count).unwrap_or(0));
         if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
-            let at = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| time.as_ref().map_or(now, |t| t.0);
+            let at = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+                time.as_ref().map_or(now, |t| t.0)
+            };
             let (started, finished) = (at(&ended.started_at), at(&ended.finished_at));
             return Life::Ended { code: ended.exit_code, started, finished, step };
         }
@@ -101,6 +108,9 @@ impl<'a> Seen<'a> {
 
 /// The API remembers a life of it.
 fn lived(status: &ContainerStatus) -> bool {
-    let ended = |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some() || state.terminated.is_some();
-    status.state.as_ref().is_some_and(ended) || status.last_state.as_ref().is_some_and(ended) || status.restart_count > 0
+    let ended =
+        |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some() || state.terminated.is_some();
+    status.state.as_ref().is_some_and(ended)
+        || status.last_state.as_ref().is_some_and(ended)
+        || status.restart_count > 0
 }

@@ -111,9 +111,8 @@ impl Maker<'_, '_> {
         let earlier = seen.previous.and_then(|info| self.ended(info));
         let kept = seen.recorded.and_then(|r| r.last_state.as_ref()).and_then(|s| s.terminated.clone());
         let last = if waiting.is_some() { ended_now.clone().or(earlier) } else { earlier }.or(kept);
-        let running = (life == Life::Running).then(|| ContainerStateRunning {
-            started_at: seen.current.map(|info| time(from_millis(info.started_at))),
-        });
+        let running = (life == Life::Running)
+            .then(|| ContainerStateRunning { started_at: seen.current.map(|info| time(from_millis(info.started_at))) });
         let terminated = if waiting.is_none() && running.is_none() { ended_now } else { None };
         let started = running.is_some() && role != Role::Init && started(self.view, container);
         let ready = match role {
@@ -123,8 +122,14 @@ impl Maker<'_, '_> {
         ContainerStatus {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
-            image_id: seen.current.map_or_else(|| seen.recorded.map_or(String::new(), |r| r.image_id.clone()), |info| self.image_id(info)),
-            container_id: seen.current.map(|info| self.id(info)).or_else(|| seen.recorded.and_then(|r| r.container_id.clone())),
+            image_id: seen.current.map_or_else(
+                || seen.recorded.map_or(String::new(), |r| r.image_id.clone()),
+                |info| self.image_id(info),
+            ),
+            container_id: seen
+                .current
+                .map(|info| self.id(info))
+                .or_else(|| seen.recorded.and_then(|r| r.container_id.clone())),
             restart_count: i32::try_from(seen.restarts()).unwrap_or(i32::MAX),
             ready,
             started: Some(started),
@@ -184,9 +189,14 @@ impl Maker<'_, '_> {
                 }
             }
             Life::None | Life::Created => failed.or_else(|| {
-                let initialising = role == Role::Main && !self.inits_done && seen.recorded.is_none_or(|r| r.restart_count == 0);
+                let initialising =
+                    role == Role::Main && !self.inits_done && seen.recorded.is_none_or(|r| r.restart_count == 0);
                 let has_inits = pod::inits(view.pod).next().is_some();
-                let reason = if has_inits && (initialising || role != Role::Main) { "PodInitializing" } else { "ContainerCreating" };
+                let reason = if has_inits && (initialising || role != Role::Main) {
+                    "PodInitializing"
+                } else {
+                    "ContainerCreating"
+                };
                 Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message: None })
             }),
         }
@@ -228,7 +238,8 @@ impl Maker<'_, '_> {
     fn conditions(&self, inits: &[ContainerStatus], mains: &[ContainerStatus], phase: &str) -> Vec<PodCondition> {
         let view = self.view;
         let done = phase == "Succeeded";
-        let unready: Vec<&str> = sidecars(view, inits).chain(mains).filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
+        let unready: Vec<&str> =
+            sidecars(view, inits).chain(mains).filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
         let incomplete: Vec<&str> = inits.iter().filter(|c| !c.ready).map(|c| c.name.as_str()).collect();
         let containers_ready = match phase {
             "Succeeded" => Verdict::no("PodCompleted", String::new()),
@@ -300,10 +311,8 @@ fn gates(view: &View<'_>) -> Verdict {
         let kind = &gate.condition_type;
         match conditions.iter().find(|c| c.type_ == *kind) {
             Some(condition) if condition.status == "True" => {}
-            Some(condition) => open.push(format!(
-                "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
-                condition.status
-            )),
+            Some(condition) => open
+                .push(format!("the status of pod readiness gate \"{kind}\" is not \"True\", but {}", condition.status)),
             None => open.push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
         }
     }

@@ -202,8 +202,10 @@ mod tests {
     }
 
     fn sources() -> Sources {
-        let map: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(json!({"data": {"k": "v", "l": "w"}})).unwrap();
-        let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(json!({"data": {"p": "cGFzcw=="}})).unwrap();
+        let map: k8s_openapi::api::core::v1::ConfigMap =
+            serde_json::from_value(json!({"data": {"k": "v", "l": "w"}})).unwrap();
+        let secret: k8s_openapi::api::core::v1::Secret =
+            serde_json::from_value(json!({"data": {"p": "cGFzcw=="}})).unwrap();
         Sources {
             config_maps: [("cm".to_owned(), map.into())].into(),
             secrets: [("s".to_owned(), secret.into())].into(),

@@ -142,7 +142,10 @@ mod tests {
         let cluster = "nameserver 10.96.0.10\nsearch ns.svc.cluster.local svc.cluster.local cluster.local corp.example\noptions ndots:5\n";
         assert_eq!(conf(json!({"containers": []})), cluster);
         assert_eq!(conf(json!({"containers": [], "hostNetwork": true})), HOST);
-        assert_eq!(conf(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})), cluster);
+        assert_eq!(
+            conf(json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})),
+            cluster
+        );
         assert_eq!(conf(json!({"containers": [], "dnsPolicy": "Default"})), HOST);
         let own = json!({"nameservers": ["9.9.9.9"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}]});
         assert_eq!(

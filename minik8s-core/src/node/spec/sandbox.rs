@@ -54,11 +54,7 @@ fn cgroup_parent(pod: &Pod, root: &str) -> String {
 }
 
 pub(super) fn pod_labels(pod: &Pod) -> Labels {
-    [
-        (ids::POD_NAMESPACE, pod::namespace(pod)),
-        (ids::POD_NAME, pod::name(pod)),
-        (ids::POD_UID, pod::uid(pod)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+    [(ids::POD_NAMESPACE, pod::namespace(pod)), (ids::POD_NAME, pod::name(pod)), (ids::POD_UID, pod::uid(pod))]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }

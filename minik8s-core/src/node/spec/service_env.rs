@@ -9,12 +9,11 @@ pub(super) fn service_env(pod: &Pod, services: &[Arc<Service>]) -> Vec<(String, 
     let links = pod::spec(pod).enable_service_links != Some(false);
     let namespace = pod::namespace(pod);
     let is = |service: &Service, ns: &str, name: Option<&str>| {
-        service.metadata.namespace.as_deref() == Some(ns) && name.is_none_or(|n| service.metadata.name.as_deref() == Some(n))
+        service.metadata.namespace.as_deref() == Some(ns)
+            && name.is_none_or(|n| service.metadata.name.as_deref() == Some(n))
     };
-    let mut chosen: Vec<&Arc<Service>> = services
-        .iter()
-        .filter(|s| is(s, "default", Some("kubernetes")) || (links && is(s, namespace, None)))
-        .collect();
+    let mut chosen: Vec<&Arc<Service>> =
+        services.iter().filter(|s| is(s, "default", Some("kubernetes")) || (links && is(s, namespace, None))).collect();
     chosen.sort_by_key(|s| s.metadata.name.clone());
     chosen.into_iter().flat_map(|service| of_service(service)).collect()
 }

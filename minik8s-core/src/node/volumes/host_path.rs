@@ -40,5 +40,9 @@ pub(super) fn ensure(volume: &str, source: &HostPathVolumeSource) -> VolumeResul
         "BlockDevice" => (fits(FileTypeExt::is_block_device), "a block device"),
         _ => (false, "of a known hostPath type"),
     };
-    if good { Ok(()) } else { Err(VolumeError::HostPath { volume: volume.to_owned(), path: source.path.clone(), wanted }) }
+    if good {
+        Ok(())
+    } else {
+        Err(VolumeError::HostPath { volume: volume.to_owned(), path: source.path.clone(), wanted })
+    }
 }

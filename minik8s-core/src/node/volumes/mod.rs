@@ -26,44 +26,22 @@ use std::path::{Path, PathBuf};
 pub(crate) enum VolumeError {
     /// It takes its content from something that is not there.
     #[error("volume {volume:?}: {what}")]
-    Missing {
-        volume: String,
-        what: String,
-    },
+    Missing { volume: String, what: String },
     /// The path on the host is not what the volume says it is.
     #[error("volume {volume:?}: hostPath {path:?} is not {wanted}")]
-    HostPath {
-        volume: String,
-        path: String,
-        wanted: &'static str,
-    },
+    HostPath { volume: String, path: String, wanted: &'static str },
     /// A kind of volume this agent does not have.
     #[error("volume {volume:?} is of a kind this node does not support: {kind}")]
-    Unsupported {
-        volume: String,
-        kind: String,
-    },
+    Unsupported { volume: String, kind: String },
     /// A path that leads out of its volume, or is malformed.
     #[error("subPath {path:?} of volume {volume:?} {why}")]
-    SubPath {
-        volume: String,
-        path: String,
-        why: &'static str,
-    },
+    SubPath { volume: String, path: String, why: &'static str },
     /// A mount names a volume the pod does not have.
     #[error("container {container:?} mounts volume {volume:?}, which the pod does not define")]
-    Undefined {
-        container: String,
-        volume: String,
-    },
+    Undefined { container: String, volume: String },
     /// The machine refused.
     #[error("volume {volume:?}: cannot {operation} {path}")]
-    Io {
-        volume: String,
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { volume: String, operation: &'static str, path: PathBuf, source: io::Error },
 }
 
 pub(crate) type VolumeResult<T> = Result<T, VolumeError>;
@@ -161,9 +139,10 @@ pub(crate) fn mounts(
 ) -> VolumeResult<Vec<Mount>> {
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        let volume = pod::spec(pod).volumes.iter().flatten().find(|v| v.name == mount.name).ok_or_else(|| {
-            VolumeError::Undefined { container: container.name.clone(), volume: mount.name.clone() }
-        })?;
+        let volume =
+            pod::spec(pod).volumes.iter().flatten().find(|v| v.name == mount.name).ok_or_else(|| {
+                VolumeError::Undefined { container: container.name.clone(), volume: mount.name.clone() }
+            })?;
         mounts.push(one_mount(pod, volume, mount, roots, &expand)?);
     }
     // An outer mount must not hide an inner one.

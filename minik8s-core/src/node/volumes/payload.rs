@@ -16,12 +16,26 @@ pub(super) fn files(pod: &Pod, volume: &Volume, sources: &Sources, facts: &Facts
     let maker = Maker { pod, volume: &volume.name, sources, facts };
     if let Some(source) = &volume.config_map {
         let content = maker.config_map(&source.name, source.optional)?;
-        return maker.select("ConfigMap", &source.name, content, source.items.as_ref(), mode(source.default_mode), source.optional);
+        return maker.select(
+            "ConfigMap",
+            &source.name,
+            content,
+            source.items.as_ref(),
+            mode(source.default_mode),
+            source.optional,
+        );
     }
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
         let content = maker.secret(name, source.optional)?;
-        return maker.select("Secret", name, content, source.items.as_ref(), mode(source.default_mode), source.optional);
+        return maker.select(
+            "Secret",
+            name,
+            content,
+            source.items.as_ref(),
+            mode(source.default_mode),
+            source.optional,
+        );
     }
     if let Some(source) = &volume.downward_api {
         return maker.downward(source.items.as_deref().unwrap_or_default(), mode(source.default_mode));
@@ -145,7 +159,12 @@ impl Maker<'_> {
 
     /// A path that stays below the volume and does not look like ours.
     fn path(&self, path: &str) -> VolumeResult<String> {
-        let bad = path.is_empty() || path.starts_with('/') || path.starts_with("..") || path.split('/').any(|p| p == "..");
-        if bad { Err(self.missing(format!("item path {path:?} must be relative and must not contain \"..\""))) } else { Ok(path.to_owned()) }
+        let bad =
+            path.is_empty() || path.starts_with('/') || path.starts_with("..") || path.split('/').any(|p| p == "..");
+        if bad {
+            Err(self.missing(format!("item path {path:?} must be relative and must not contain \"..\"")))
+        } else {
+            Ok(path.to_owned())
+        }
     }
 }

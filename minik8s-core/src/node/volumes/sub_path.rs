@@ -9,12 +9,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The real path of `path` below `root`. With `create`, missing directories are made (and given to that group).
-pub(super) fn resolve(
-    volume: &str,
-    root: &Path,
-    path: &str,
-    create: Option<Option<u32>>,
-) -> VolumeResult<PathBuf> {
+pub(super) fn resolve(volume: &str, root: &Path, path: &str, create: Option<Option<u32>>) -> VolumeResult<PathBuf> {
     let refuse = |why| VolumeError::SubPath { volume: volume.to_owned(), path: path.to_owned(), why };
     let io = |operation, path: &Path, source| VolumeError::Io {
         volume: volume.to_owned(),
