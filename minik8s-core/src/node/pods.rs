@@ -1,0 +1,78 @@
+//! The pods this agent works on: one handle each, through which everyone wakes its worker.
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// The handles, by uid.
+#[derive(Default)]
+pub(crate) struct Pods(Mutex<HashMap<String, Arc<PodHandle>>>);
+
+/// How a worker learns of the world. News overwrite older news: only the present counts.
+pub(crate) struct PodHandle {
+    slot: Mutex<Slot>,
+    pub(crate) wake: Notify,
+}
+
+/// What is new for a worker.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub(crate) pod: Arc<Pod>,
+    /// The record has gone from the API.
+    pub(crate) gone: bool,
+    /// The record, or an object it refers to, has changed since the worker last looked.
+    pub(crate) changed: bool,
+    /// The runtime's sandboxes should be listed again.
+    pub(crate) doubt: bool,
+}
+
+impl PodHandle {
+    pub(crate) fn new(pod: Arc<Pod>) -> Arc<Self> {
+        let slot = Slot { pod, gone: false, changed: false, doubt: false };
+        Arc::new(Self { slot: Mutex::new(slot), wake: Notify::new() })
+    }
+
+    pub(crate) fn edit(&self, edit: impl FnOnce(&mut Slot)) {
+        edit(&mut self.slot.lock());
+        self.wake.notify_one();
+    }
+
+    /// The present state; the marks are taken down.
+    pub(crate) fn look(&self) -> Slot {
+        let mut slot = self.slot.lock();
+        let seen = slot.clone();
+        (slot.changed, slot.doubt) = (false, false);
+        seen
+    }
+
+    pub(crate) fn pod(&self) -> Arc<Pod> {
+        self.slot.lock().pod.clone()
+    }
+}
+
+impl Pods {
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<PodHandle>> {
+        self.0.lock().get(uid).cloned()
+    }
+
+    pub(crate) fn insert(&self, uid: &str, handle: Arc<PodHandle>) {
+        self.0.lock().insert(uid.to_owned(), handle);
+    }
+
+    pub(crate) fn remove(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<PodHandle>> {
+        self.0.lock().values().cloned().collect()
+    }
+
+    /// Lets a pod's worker look again.
+    pub(crate) fn wake(&self, uid: &str) {
+        if let Some(handle) = self.get(uid) {
+            handle.wake.notify_one();
+        }
+    }
+}
