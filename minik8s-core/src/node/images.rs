@@ -176,7 +176,9 @@ mod tests {
             "reg.example:5000": {"username": "a", "password": "b"}}});
         let data = json!({".dockerconfigjson": STANDARD.encode(config.to_string())});
         let secret: Arc<Secret> = Arc::new(serde_json::from_value(json!({"data": data})).unwrap());
-        let of = |image: &str| credentials(image, std::slice::from_ref(&secret)).map(|a| format!("{}:{}", a.username, a.password));
+        let of = |image: &str| {
+            credentials(image, std::slice::from_ref(&secret)).map(|a| format!("{}:{}", a.username, a.password))
+        };
         assert_eq!(of("nginx:1").as_deref(), Some("u:p"));
         assert_eq!(of("reg.example:5000/x").as_deref(), Some("a:b"));
         assert_eq!(of("other.example/x"), None);

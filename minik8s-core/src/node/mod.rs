@@ -1,11 +1,33 @@
 //! The node agent: makes the pods bound to its node real, and reports truthfully about them.
+//!
+//! One worker per pod looks at the record and at the runtime, decides ([`lifecycle`], without doing anything), acts and
+//! reports. The agent keeps nothing that it could not find again from the runtime and the API: it can be killed at any
+//! instant. It is the only writer of pods' status.
 
 #![allow(dead_code, unused_imports)]
 mod access;
+mod agent;
+mod config;
+mod context;
+mod hooks;
 mod ids;
+mod images;
 mod lifecycle;
+mod logs;
 mod pod;
+mod pods;
+mod probe;
+mod proxy;
+mod recover;
+mod refs;
+mod register;
 mod spec;
+mod status_sync;
+mod streams;
 mod volumes;
+mod worker;
 
 pub use access::{ContainerRef, LogOptions, NodeAccess, NodeDirectory};
+pub use agent::{NodeAgent, NodeAgentBuilder};
+pub use config::{NodeCapacity, NodeConfig};
+pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};

@@ -3,7 +3,7 @@
 use super::backoff::later;
 use super::end::end;
 use super::seen::{Life, Seen};
-use super::{Action, Busy, Decision, SandboxState, View};
+use super::{Action, Decision, SandboxState, View};
 use crate::node::ids;
 use crate::node::pod::{self, RestartPolicy, Role};
 use k8s_openapi::api::core::v1::Container;
@@ -136,7 +136,7 @@ impl Plan<'_, '_> {
             match role {
                 // Only the runtime's word counts: a new sandbox runs them again.
                 Role::Init if past || (seen.current.is_some() && matches!(life, Life::Ended { code: 0, .. })) => {
-                    self.clean(container, &seen);
+                    self.clean(&seen);
                     continue;
                 }
                 _ => self.supervise(role, container),
@@ -156,7 +156,7 @@ impl Plan<'_, '_> {
         if view.memory.busy.contains_key(&container.name) {
             return;
         }
-        self.clean(container, &seen);
+        self.clean(&seen);
         let step = match seen.life(view.now) {
             Life::Running => return self.check(container, &seen),
             Life::None => 0,
@@ -215,10 +215,7 @@ impl Plan<'_, '_> {
         });
     }
 
-    fn clean(&mut self, container: &Container, seen: &Seen<'_>) {
-        if self.view.memory.busy.get(&container.name) == Some(&Busy::Removing) {
-            return;
-        }
+    fn clean(&mut self, seen: &Seen<'_>) {
         for life in &seen.stale {
             self.decision.act(Action::Remove { id: life.id.clone() });
         }

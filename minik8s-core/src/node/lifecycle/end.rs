@@ -64,7 +64,7 @@ fn stop(view: &View<'_>, decision: &mut Decision, container: &Container, why: &s
         None => false,
         Some(Busy::Stopping(until)) => later(later(view.now, grace), WORTH) >= *until,
         // It is being started: that ends soon, and then it is stopped.
-        Some(Busy::Starting | Busy::Removing) => true,
+        Some(Busy::Starting) => true,
     };
     if !asked {
         let (id, container) = (info.id.clone(), container.name.clone());

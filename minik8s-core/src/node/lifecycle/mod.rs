@@ -10,14 +10,14 @@ mod status;
 mod tests;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use decide::next;
-pub(crate) use seen::Seen;
+pub(crate) use decide::{ending, next};
+pub(crate) use seen::{Life, Seen};
 pub(crate) use status::{StatusContext, status};
 
 use crate::runtime::ContainerInfo;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -75,8 +75,6 @@ pub(crate) struct Memory {
     pub(crate) released: bool,
     /// Images of containers that run, by container id: what the status shows.
     pub(crate) images: BTreeMap<String, String>,
-    /// Ids of containers whose stop was asked for because they were unhealthy.
-    pub(crate) stop_failed: BTreeSet<String>,
 }
 
 /// An operation under way on a container.
@@ -85,7 +83,6 @@ pub(crate) enum Busy {
     Starting,
     /// Its process gets until then to end.
     Stopping(Timestamp),
-    Removing,
 }
 
 /// A try that failed.

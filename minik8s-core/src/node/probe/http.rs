@@ -57,8 +57,13 @@ fn same_host(request: &Request, location: &str) -> Option<(bool, u16, String)> {
 }
 
 async fn once(request: &Request) -> Result<(u16, Option<String>), String> {
-    let stream = TcpStream::connect((request.host.as_str(), request.port)).await.map_err(|e| format!("dial tcp: {e}"))?;
-    if request.tls { exchange(tls::connect(stream, &request.host).await?, request).await } else { exchange(stream, request).await }
+    let stream =
+        TcpStream::connect((request.host.as_str(), request.port)).await.map_err(|e| format!("dial tcp: {e}"))?;
+    if request.tls {
+        exchange(tls::connect(stream, &request.host).await?, request).await
+    } else {
+        exchange(stream, request).await
+    }
 }
 
 async fn exchange<S>(stream: S, request: &Request) -> Result<(u16, Option<String>), String>
@@ -69,7 +74,8 @@ where
     let path = if request.path.starts_with('/') { request.path.clone() } else { format!("/{}", request.path) };
     let mut builder = http::Request::get(path).header("connection", "close");
     let has = |name: &str| request.headers.iter().any(|(there, _)| there.eq_ignore_ascii_case(name));
-    for (name, value) in [("host", request.authority().as_str()), ("user-agent", "kube-probe/1.33"), ("accept", "*/*")] {
+    for (name, value) in [("host", request.authority().as_str()), ("user-agent", "kube-probe/1.33"), ("accept", "*/*")]
+    {
         if !has(name) {
             builder = builder.header(name, value);
         }

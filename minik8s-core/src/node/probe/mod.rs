@@ -68,7 +68,8 @@ struct Counter {
 
 impl Counter {
     fn new(probe: &Probe, verdict: Option<bool>) -> Self {
-        let number = |n: Option<i32>, default| n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default);
+        let number =
+            |n: Option<i32>, default| n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default);
         Self {
             successes: 0,
             failures: 0,
@@ -85,7 +86,8 @@ impl Counter {
         } else {
             (self.successes, self.failures) = (0, self.failures + 1);
         }
-        let reached = if good { self.successes >= self.success_threshold } else { self.failures >= self.failure_threshold };
+        let reached =
+            if good { self.successes >= self.success_threshold } else { self.failures >= self.failure_threshold };
         (reached && self.verdict != Some(good)).then(|| {
             self.verdict = Some(good);
             good
@@ -200,7 +202,6 @@ impl Task {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +224,13 @@ mod tests {
                 .chars()
                 .map(|c| match counter.record(c == '1') {
                     None => '.',
-                    Some(good) => if good { '1' } else { '0' },
+                    Some(good) => {
+                        if good {
+                            '1'
+                        } else {
+                            '0'
+                        }
+                    }
                 })
                 .collect();
             assert_eq!(said, want, "{results}");

@@ -1,0 +1,32 @@
+//! The kernel's word that something in a directory changed.
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use tokio::io::unix::AsyncFd;
+
+/// Watches the files of one directory.
+pub(super) struct Notify(AsyncFd<OwnedFd>);
+
+impl Notify {
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+        inotify::add_watch(&fd, dir, what)?;
+        Ok(Self(AsyncFd::new(fd)?))
+    }
+
+    /// Returns once something changed since the last call.
+    pub(super) async fn changed(&self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let mut guard = self.0.readable().await?;
+            match guard.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?)) {
+                Ok(result) => return result.map(drop),
+                // Another wake-up took it.
+                Err(_) => continue,
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+use std::io::Write;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const BOUND: Duration = Duration::from_secs(5);
+
+struct Log {
+    dir: tempfile::TempDir,
+    ended: CancellationToken,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), ended: CancellationToken::new() }
+    }
+
+    fn write(&self, file: &str, lines: &[&str]) {
+        let path = self.dir.path().join(file);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        for line in lines {
+            let (second, rest) = line.split_once(' ').unwrap();
+            writeln!(file, "2026-01-01T00:00:{second:0>2}.000000001Z {rest}").unwrap();
+        }
+    }
+
+    fn read(&self, options: LogOptions) -> BoxStream<'static, ApiResult<Bytes>> {
+        let life = find(self.dir.path(), options.previous).unwrap();
+        let ended = self.ended.clone();
+        read(life, options, Box::new(|| Box::pin(ended.cancelled_owned())))
+    }
+
+    async fn text(&self, options: LogOptions) -> String {
+        let chunks: Vec<_> = self.read(options).collect().await;
+        chunks.into_iter().map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).collect()
+    }
+}
+
+async fn more(stream: &mut BoxStream<'static, ApiResult<Bytes>>) -> String {
+    let chunk = tokio::time::timeout(BOUND, stream.next()).await.expect("news within the bound");
+    chunk.map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn lines_are_chosen_and_spelled_as_asked() {
+    let log = Log::new();
+    log.write("0.log", &["1 stdout F old"]);
+    log.write("1.log.1", &["2 stdout F a", "3 stderr F b"]);
+    log.write("1.log", &["4 stdout P c", "4 stdout F c2", "5 stdout F d e"]);
+    let options = LogOptions::default;
+    for (options, want) in [
+        (options(), "a\nb\ncc2\nd e\n"),
+        (LogOptions { tail_lines: Some(2), ..options() }, "cc2\nd e\n"),
+        (LogOptions { tail_lines: Some(3), ..options() }, "b\ncc2\nd e\n"),
+        (LogOptions { tail_lines: Some(0), ..options() }, ""),
+        (LogOptions { tail_lines: Some(99), ..options() }, "a\nb\ncc2\nd e\n"),
+        (LogOptions { limit_bytes: Some(5), ..options() }, "a\nb\nc"),
+        (LogOptions { previous: true, ..options() }, "old\n"),
+        (LogOptions { since: Some(1_767_225_605_000_000_000), ..options() }, "d e\n"),
+        (
+            LogOptions { timestamps: true, tail_lines: Some(2), ..options() },
+            "2026-01-01T00:00:04.000000001Z cc2\n2026-01-01T00:00:05.000000001Z d e\n",
+        ),
+    ] {
+        assert_eq!(log.text(options.clone()).await, want, "{options:?}");
+    }
+    assert_eq!(find(&log.dir.path().join("none"), false), None);
+}
+
+#[tokio::test]
+async fn following_sees_new_lines_rotation_and_the_end() {
+    let log = Log::new();
+    log.write("0.log", &["1 stdout F a"]);
+    let mut stream = log.read(LogOptions { follow: true, ..LogOptions::default() });
+    assert_eq!(more(&mut stream).await, "a\n");
+    log.write("0.log", &["2 stdout F b"]);
+    assert_eq!(more(&mut stream).await, "b\n");
+    let path = log.dir.path().join("0.log");
+    std::fs::rename(&path, log.dir.path().join("0.log.1")).unwrap();
+    log.write("0.log", &["3 stdout F c"]);
+    assert_eq!(more(&mut stream).await, "c\n");
+    log.write("0.log", &["4 stdout F d"]);
+    log.ended.cancel();
+    let mut rest = String::new();
+    while let Some(chunk) = tokio::time::timeout(BOUND, stream.next()).await.unwrap() {
+        rest.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+    }
+    assert_eq!(rest, "d\n");
+}

@@ -1,0 +1,110 @@
+//! The door to this node's containers: logs from their files, commands and terminals from the runtime.
+
+use super::access::{ContainerRef, LogOptions, NodeAccess};
+use super::config::NodeConfig;
+use super::logs::{self, Ended, Life};
+use super::{ids, worker};
+use crate::api::{ApiError, ApiResult, Reason};
+use crate::runtime::{
+    ContainerInfo, ContainerState, ExecSpec, RuntimeError, RuntimeEvent, SharedRuntime, StreamSession,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::time::Duration;
+
+/// How often a follower asks again where events cannot be had.
+const NO_EVENTS: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+pub(crate) struct Access {
+    config: NodeConfig,
+    runtime: SharedRuntime,
+}
+
+impl Access {
+    pub(crate) fn new(config: NodeConfig, runtime: SharedRuntime) -> Self {
+        Self { config, runtime }
+    }
+
+    /// The present life of a container.
+    async fn current(&self, at: &ContainerRef) -> ApiResult<ContainerInfo> {
+        let all = self.runtime.containers(Some(&at.uid)).await.map_err(|e| refused(&e))?;
+        let found = worker::lives(&all, &at.container).into_iter().next().cloned();
+        found.ok_or_else(|| ApiError::new(Reason::NotFound, format!("container not found (\"{}\")", at.container)))
+    }
+
+    /// Resolves once that life of the container has ended.
+    fn end(&self, at: &ContainerRef, life: &Life) -> Ended {
+        let (runtime, uid, container, attempt) =
+            (self.runtime.clone(), at.uid.clone(), at.container.clone(), life.attempt);
+        Box::new(move || Box::pin(ended(runtime, uid, container, attempt)))
+    }
+}
+
+async fn ended(runtime: SharedRuntime, uid: String, container: String, attempt: u32) {
+    let id = ids::container_id(&uid, &container, attempt);
+    loop {
+        // Subscribed before asking, so that its end is not missed.
+        let events = runtime.events().await;
+        match runtime.container(&id).await {
+            Ok(Some(info)) if matches!(info.state, ContainerState::Exited(_)) => return,
+            Ok(None) => return,
+            _ => {}
+        }
+        let Ok(mut events) = events else {
+            tokio::time::sleep(NO_EVENTS).await;
+            continue;
+        };
+        loop {
+            match events.next().await {
+                Some(RuntimeEvent::Container { id: about, .. }) if about != id => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl NodeAccess for Access {
+    async fn logs(&self, at: &ContainerRef, options: LogOptions) -> ApiResult<BoxStream<'static, ApiResult<Bytes>>> {
+        let pod = format!("{}_{}_{}", at.namespace, at.pod, at.uid);
+        let dir = self.config.logs_dir().join(pod).join(&at.container);
+        let found = logs::find(&dir, options.previous);
+        let (container, pod) = (&at.container, &at.pod);
+        let life = found.ok_or_else(|| {
+            ApiError::bad_request(if options.previous {
+                format!("previous terminated container \"{container}\" in pod \"{pod}\" not found")
+            } else {
+                format!("container \"{container}\" in pod \"{pod}\" is waiting to start: ContainerCreating")
+            })
+        })?;
+        let end = self.end(at, &life);
+        Ok(logs::read(life, options, end))
+    }
+
+    async fn exec(&self, at: &ContainerRef, spec: ExecSpec) -> ApiResult<StreamSession> {
+        let container = self.current(at).await?;
+        self.runtime.exec(&container.id, spec).await.map_err(|e| refused(&e))
+    }
+
+    async fn attach(&self, at: &ContainerRef, stdin: bool) -> ApiResult<StreamSession> {
+        let container = self.current(at).await?;
+        self.runtime.attach(&container.id, stdin).await.map_err(|e| refused(&e))
+    }
+}
+
+/// What a runtime's refusal means to a client of the API.
+fn refused(error: &RuntimeError) -> ApiError {
+    let reason = match error {
+        RuntimeError::NotFound { .. } => Reason::NotFound,
+        RuntimeError::WrongState { .. } | RuntimeError::Invalid(_) | RuntimeError::InvalidImageName { .. } => {
+            Reason::BadRequest
+        }
+        RuntimeError::Unsupported(_) => Reason::MethodNotAllowed,
+        RuntimeError::Unavailable { .. } => Reason::ServiceUnavailable,
+        _ => Reason::InternalError,
+    };
+    ApiError::new(reason, error.to_string())
+}

@@ -1,0 +1,380 @@
+//! One pod's worker: looks, decides, acts, and reports, whenever anything about the pod changes.
+//!
+//! Long work runs beside it, one operation per container and one for the pod; the worker only ever waits for news.
+//! Dropping a worker drops its operations: the next one learns everything from the runtime and the API.
+
+mod look;
+mod ops;
+mod start;
+
+pub(crate) use look::lives;
+
+use super::context::Context;
+use super::images::StartError;
+use super::lifecycle::{
+    Action, Backoff, Busy, Decision, Failure, Memory, SandboxState, StatusContext, View, backoff::later, ending, next,
+    status,
+};
+use super::pod;
+use super::pods::{PodHandle, Slot};
+use super::probe::{ProbeKind, ProbeNews, Probes};
+use super::status_sync::{self, Wish};
+use crate::runtime::{ContainerInfo, SandboxInfo};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use ops::Done;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Probe results that may wait for the worker.
+const NEWS: usize = 16;
+
+/// What was found of a pod when the agent started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) sandbox: Option<SandboxInfo>,
+    pub(crate) ips: Vec<IpAddr>,
+}
+
+/// See the [module](self).
+pub(crate) struct Worker {
+    context: Arc<Context>,
+    handle: Arc<PodHandle>,
+    uid: String,
+    memory: Memory,
+    containers: Vec<ContainerInfo>,
+    sandbox: Option<SandboxInfo>,
+    /// The sandbox is on the network.
+    networked: bool,
+    images: BTreeMap<String, Option<String>>,
+    removing: BTreeSet<String>,
+    ops: JoinSet<Done>,
+    /// Cancelled when the pod begins to end: waits inside operations are cut short.
+    stop: CancellationToken,
+    _stop: DropGuard,
+    probes: Probes,
+    news: mpsc::Receiver<ProbeNews>,
+    wish: watch::Sender<Option<Wish>>,
+    _writer: AbortOnDropHandle<()>,
+    start_time: Timestamp,
+    backoff: Backoff,
+    /// For what must work in the end: setting up, configuration.
+    retry: Backoff,
+    runtime_failures: u32,
+}
+
+impl Worker {
+    pub(crate) fn new(context: Arc<Context>, handle: Arc<PodHandle>, found: Found) -> Self {
+        let pod = handle.pod();
+        let (sender, news) = mpsc::channel(NEWS);
+        let (wish, wishes) = watch::channel(None);
+        let writer = tokio::spawn(status_sync::write(context.clone(), handle.clone(), wishes));
+        let stop = CancellationToken::new();
+        let backoff = context.config.backoff();
+        let second = Duration::from_secs(1);
+        let mut worker = Self {
+            uid: pod::uid(&pod).to_owned(),
+            memory: Memory { ips: found.ips, ..Memory::default() },
+            containers: Vec::new(),
+            networked: false,
+            images: pod::containers(&pod).map(|(_, c)| (c.name.clone(), c.image.clone())).collect(),
+            removing: BTreeSet::new(),
+            ops: JoinSet::new(),
+            _stop: stop.clone().drop_guard(),
+            stop,
+            probes: Probes::new(context.clone(), sender),
+            news,
+            wish,
+            _writer: AbortOnDropHandle::new(writer),
+            start_time: context.clock.now(),
+            backoff,
+            retry: Backoff { base: backoff.base.min(second), max: backoff.max.min(second * 30), ..backoff },
+            runtime_failures: 0,
+            sandbox: found.sandbox,
+            context,
+            handle,
+        };
+        worker.adopt(&pod);
+        worker
+    }
+
+    /// A sandbox that was found is set up again, which changes nothing where nothing is missing.
+    fn adopt(&mut self, pod: &Arc<Pod>) {
+        let alive = self.sandbox.as_ref().is_some_and(|sandbox| sandbox.ready);
+        let wanted = pod::deletion(pod).is_none() && !pod::is_terminal(pod) && !self.handle.look().gone;
+        if alive && wanted {
+            self.memory.pod_busy = true;
+            self.ops.spawn(ops::set_up(self.context.clone(), pod.clone(), self.stop.clone()));
+        }
+    }
+
+    /// Works until the pod is gone from the API and from this machine.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let slot = self.handle.look();
+            let wake = match self.look(&slot).await {
+                Ok(()) => {
+                    self.runtime_failures = 0;
+                    let decision = self.decide(&slot);
+                    if slot.gone && decision.actions.contains(&Action::Finish) {
+                        return self.context.refs.release(&self.uid);
+                    }
+                    let doomed = decision.actions.iter().any(|action| matches!(action, Action::Doom { .. }));
+                    for action in decision.actions {
+                        self.act(action, &slot);
+                    }
+                    self.report(&slot);
+                    if doomed { Some(Duration::ZERO) } else { decision.wake.map(|at| self.until(at)) }
+                }
+                Err(error) => {
+                    self.runtime_failures += 1;
+                    tracing::warn!(pod = pod::key(&slot.pod), %error, "cannot look at the pod's containers");
+                    Some(self.context.retry.delay(self.runtime_failures))
+                }
+            };
+            self.wait(wake).await;
+        }
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        let wait = at.duration_since(self.context.clock.now());
+        // A timer that fires a moment early must not spin.
+        if wait.is_positive() { wait.unsigned_abs() } else { Duration::from_millis(1) }
+    }
+
+    fn view<'a>(&'a self, slot: &'a Slot) -> View<'a> {
+        View {
+            pod: &slot.pod,
+            gone: slot.gone,
+            sandbox: match &self.sandbox {
+                Some(sandbox) if !sandbox.ready => SandboxState::Broken,
+                Some(_) if self.networked || self.memory.pod_busy => SandboxState::Ready,
+                _ => SandboxState::Absent,
+            },
+            containers: &self.containers,
+            memory: &self.memory,
+            backoff: &self.backoff,
+            now: self.context.clock.now(),
+        }
+    }
+
+    fn decide(&mut self, slot: &Slot) -> Decision {
+        let view = self.view(slot);
+        let (decision, ends) = (next(&view), ending(&view));
+        if ends {
+            self.stop.cancel();
+        }
+        decision
+    }
+
+    /// Begins what is to be done.
+    fn act(&mut self, action: Action, slot: &Slot) {
+        let (context, pod) = (self.context.clone(), slot.pod.clone());
+        match action {
+            Action::SetUp => {
+                self.memory.pod_busy = true;
+                self.ops.spawn(ops::set_up(context, pod, self.stop.clone()));
+            }
+            Action::Rebuild => {
+                context.normal(&pod, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+                self.memory.pod_busy = true;
+                self.ops.spawn(ops::rebuild(context, self.uid.clone()));
+            }
+            Action::Start { container, attempt, step } => {
+                self.memory.busy.insert(container.clone(), Busy::Starting);
+                let ips = self.memory.ips.clone();
+                let plan = start::Plan { context, pod, container, attempt, step, ips, stop: self.stop.clone() };
+                self.ops.spawn(plan.run());
+            }
+            Action::Stop { id, container, grace, why } => {
+                let until = later(context.clock.now(), grace);
+                let again = self.memory.busy.insert(container.clone(), Busy::Stopping(until)).is_some();
+                if !again {
+                    context.normal(&pod, "Killing", format!("Stopping container {container}: {why}"));
+                }
+                self.ops.spawn(ops::stop(context, pod, ops::Stop { id, container, grace, until, hook: !again }));
+            }
+            Action::Remove { id } => {
+                if self.removing.insert(id.clone()) {
+                    self.ops.spawn(ops::remove(context, id));
+                }
+            }
+            Action::Release => {
+                self.memory.pod_busy = true;
+                self.ops.spawn(ops::release(context, self.uid.clone()));
+            }
+            Action::TearDown => {
+                self.memory.pod_busy = true;
+                self.ops.spawn(ops::tear_down(context, pod));
+            }
+            Action::Doom { reason, message } => {
+                context.warning(&pod, reason, message.clone());
+                self.memory.doom = Some((reason, message));
+            }
+            // Told with the status.
+            Action::Finish => {}
+        }
+    }
+
+    /// Says what is, and that the record may go once nothing is left.
+    fn report(&mut self, slot: &Slot) {
+        self.probe(slot);
+        let context = StatusContext {
+            scheme: self.context.scheme(),
+            host_ips: self.context.config.addresses.clone(),
+            start_time: self.start_time,
+        };
+        let view = self.view(slot);
+        let delete = self.memory.torn_down && pod::deletion(&slot.pod).is_some();
+        let wish = Some(Wish { status: status(&view, &context), delete });
+        self.wish.send_if_modified(|current| {
+            let new = !slot.gone && *current != wish;
+            if new {
+                *current = wish;
+            }
+            new
+        });
+    }
+
+    /// Waits until something happens, or for `wake`.
+    async fn wait(&mut self, wake: Option<Duration>) {
+        let alarm = async {
+            match wake {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let done = tokio::select! {
+            () = self.handle.wake.notified() => None,
+            done = self.ops.join_next(), if !self.ops.is_empty() => done,
+            Some(news) = self.news.recv() => {
+                self.heed(news);
+                None
+            }
+            () = alarm => None,
+        };
+        if let Some(done) = done {
+            self.absorb(done);
+        }
+    }
+
+    /// Takes in the result of an operation.
+    fn absorb(&mut self, done: Result<Done, JoinError>) {
+        let now = self.context.clock.now();
+        match done {
+            Ok(Done::SetUp(result)) => {
+                self.memory.pod_busy = false;
+                match result {
+                    Ok((sandbox, ips)) => {
+                        (self.sandbox, self.memory.ips, self.networked) = (Some(sandbox), ips, true);
+                        self.memory.setup_failure = None;
+                    }
+                    Err(error) => self.setup_failed(error, now),
+                }
+            }
+            Ok(Done::Rebuilt(result)) => {
+                self.memory.pod_busy = false;
+                match result {
+                    Ok(()) => (self.sandbox, self.networked) = (None, false),
+                    Err(error) => self.setup_failed(error, now),
+                }
+            }
+            Ok(Done::Started { container, result }) => {
+                if self.memory.busy.get(&container) == Some(&Busy::Starting) {
+                    self.memory.busy.remove(&container);
+                }
+                self.started(container, result, now);
+            }
+            Ok(Done::Stopped { container, until }) => {
+                if self.memory.busy.get(&container) == Some(&Busy::Stopping(until)) {
+                    self.memory.busy.remove(&container);
+                }
+            }
+            Ok(Done::Removed { id }) => drop(self.removing.remove(&id)),
+            Ok(Done::Refreshed(Err(error))) => {
+                self.context.warning(&self.handle.pod(), "FailedMount", error);
+            }
+            Ok(Done::Refreshed(Ok(()))) => {}
+            Ok(Done::Released(result)) => {
+                self.memory.pod_busy = false;
+                match result {
+                    Ok(()) => (self.memory.released, self.networked) = (true, false),
+                    Err(error) => self.setup_failed(error, now),
+                }
+            }
+            Ok(Done::TornDown(result)) => {
+                self.memory.pod_busy = false;
+                match result {
+                    Ok(()) => {
+                        self.memory.torn_down = true;
+                        (self.sandbox, self.networked) = (None, false);
+                    }
+                    Err(error) => self.setup_failed(error, now),
+                }
+            }
+            Err(error) => {
+                // Which one it was is lost with it; all of them can be begun again.
+                tracing::error!(%error, "an operation on a pod broke off");
+                self.memory.pod_busy = false;
+                self.memory.busy.clear();
+                self.removing.clear();
+            }
+        }
+    }
+
+    fn setup_failed(&mut self, error: StartError, now: Timestamp) {
+        let pod = self.handle.pod();
+        tracing::info!(pod = pod::key(&pod), reason = error.reason, error = error.message, "pod operation failed");
+        self.context.warning(&pod, error.reason, error.message.clone());
+        let before = self.memory.setup_failure.as_ref().map_or(0, |failure| failure.count);
+        self.memory.setup_failure = Some(failure(error, before + 1, now, &self.retry));
+    }
+
+    fn started(&mut self, container: String, result: Result<start::Started, start::NotStarted>, now: Timestamp) {
+        match result {
+            Ok(started) => {
+                self.memory.failures.remove(&container);
+                self.memory.images.insert(started.id, started.image_id);
+            }
+            Err(start::NotStarted::Cancelled) => {}
+            Err(start::NotStarted::NoSandbox) => (self.sandbox, self.networked) = (None, false),
+            Err(start::NotStarted::Error(error)) => {
+                let before = self.memory.failures.get(&container).map_or(0, |failure| failure.count);
+                let config = error.reason == "CreateContainerConfigError";
+                let backoff = if config { &self.retry } else { &self.backoff };
+                self.memory.failures.insert(container, failure(error, before + 1, now, backoff));
+            }
+        }
+    }
+
+    /// Takes in what a probe says.
+    fn heed(&mut self, news: ProbeNews) {
+        let pod = self.handle.pod();
+        let ProbeNews { id, container, kind, verdict, message } = news;
+        if !message.is_empty() {
+            let note = format!("{} probe failed for container {container}: {message}", kind.as_str());
+            self.context.warning(&pod, "Unhealthy", note);
+        }
+        let health = self.memory.health.entry(id).or_default();
+        match (kind, verdict) {
+            (_, None) | (ProbeKind::Liveness, Some(true)) => {}
+            (ProbeKind::Readiness, verdict) => health.ready = verdict,
+            (ProbeKind::Startup, Some(true)) => health.startup = Some(true),
+            (ProbeKind::Startup | ProbeKind::Liveness, Some(false)) => {
+                let kind = kind.as_str().to_lowercase();
+                health.unhealthy = Some(format!("it failed its {kind} probe, and will be restarted"));
+            }
+        }
+    }
+}
+
+fn failure(error: StartError, count: u32, now: Timestamp, backoff: &Backoff) -> Failure {
+    let retry_at = later(now, backoff.failure(count));
+    Failure { reason: error.reason, message: error.message, count, at: now, retry_at }
+}
