@@ -5,6 +5,7 @@
 //! extensions add theirs to it.
 
 pub mod deployment;
+pub mod endpoints;
 mod expect;
 mod kinds;
 mod manager;
@@ -51,5 +52,9 @@ impl ControllersConfig {
 /// The controllers that every cluster has.
 pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
     let workers = config.workers.max(1);
-    vec![Arc::new(replicaset::ReplicaSetController { workers }), Arc::new(deployment::DeploymentController { workers })]
+    vec![
+        Arc::new(replicaset::ReplicaSetController { workers }),
+        Arc::new(deployment::DeploymentController { workers }),
+        Arc::new(endpoints::EndpointsController { workers }),
+    ]
 }
