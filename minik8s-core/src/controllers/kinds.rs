@@ -14,6 +14,13 @@ pub struct KindRef {
     pub namespaced: bool,
 }
 
+impl KindRef {
+    /// True for events: many, short-lived, owned by nobody.
+    pub fn is_event(&self) -> bool {
+        self.gvr.resource == "events"
+    }
+}
+
 impl From<&KindNames> for KindRef {
     fn from(names: &KindNames) -> Self {
         Self { gvr: names.gvr.clone(), kind: names.kind.to_string(), namespaced: names.namespaced }

@@ -7,10 +7,14 @@
 pub mod deployment;
 pub mod endpoints;
 mod expect;
+pub mod gc;
 mod kinds;
 mod manager;
 mod metrics;
+pub mod namespace;
+pub mod node_lifecycle;
 mod owner;
+pub mod pod_gc;
 mod pods;
 pub mod replicaset;
 mod runner;
@@ -56,5 +60,10 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(replicaset::ReplicaSetController { workers }),
         Arc::new(deployment::DeploymentController { workers }),
         Arc::new(endpoints::EndpointsController { workers }),
+        Arc::new(namespace::NamespaceController { workers, kinds: config.kinds.clone() }),
+        Arc::new(namespace::NamespaceContentController { ca: config.ca.clone() }),
+        Arc::new(gc::GarbageCollector { workers, kinds: config.kinds.clone() }),
+        Arc::new(node_lifecycle::NodeLifecycleController { grace: config.node_grace }),
+        Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ]
 }
