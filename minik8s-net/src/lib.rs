@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod config;
+mod dns;
 mod kernel;
 mod ledger;
 mod link;

@@ -8,6 +8,7 @@ mod attach;
 mod setup;
 
 use crate::config::BridgeConfig;
+use crate::dns::{DnsServer, Names, Upstreams, Zone};
 use crate::kernel::failed;
 use crate::ledger::{Ledger, Record};
 use crate::link::Links;
@@ -21,7 +22,8 @@ use minik8s_core::network::{
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -31,6 +33,8 @@ pub struct BridgeNetwork {
     config: BridgeConfig,
     links: OnceCell<Links>,
     rules: ServiceRules,
+    names: Arc<Names>,
+    server: tokio::sync::Mutex<Option<DnsServer>>,
     /// The canonical copy of who has which address; the files follow it.
     ledger: Mutex<Ledger>,
     /// One at a time for each pod.
@@ -48,12 +52,15 @@ impl BridgeNetwork {
         config.check()?;
         let ledger = Ledger::open(config.state_dir.clone(), AddressPool::new(config.pod_cidr))
             .map_err(failed("open", config.state_dir.display().to_string()))?;
+        let names = names(&config);
         let rules = ServiceRules::new(surroundings(&config));
         ledger.records().for_each(|record| rules.note_pod(&record.id, pod_rules(record)));
         Ok(Self {
             config,
             links: OnceCell::new(),
             rules,
+            names: Arc::new(names),
+            server: tokio::sync::Mutex::default(),
             ledger: Mutex::new(ledger),
             busy: Mutex::default(),
             lock: Mutex::default(),
@@ -67,6 +74,32 @@ impl BridgeNetwork {
 
     async fn links(&self) -> NetworkResult<&Links> {
         self.links.get_or_try_init(|| async { Links::here().map_err(failed("open", "a netlink socket")) }).await
+    }
+
+    /// Where the name server listens, once it is set up.
+    pub async fn dns_address(&self) -> Option<SocketAddr> {
+        self.server.lock().await.as_ref().map(DnsServer::address)
+    }
+
+    async fn serve_names(&self) -> NetworkResult<()> {
+        let Some(port) = self.config.dns_port else { return Ok(()) };
+        let mut server = self.server.lock().await;
+        if server.is_none() {
+            let address = SocketAddr::from((self.config.gateway(), port));
+            let started = DnsServer::start(address, self.names.clone()).await;
+            *server = Some(started.map_err(|error| {
+                match error.kind() {
+                    ErrorKind::AddrInUse => NetworkError::Taken {
+                        what: "port",
+                        name: address.to_string(),
+                        hint: "another name server of this machine has it; let that listen at its own addresses only"
+                            .to_owned(),
+                    },
+                    _ => failed("listen at", address.to_string())(error),
+                }
+            })?);
+        }
+        Ok(())
     }
 
     fn turn(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -87,6 +120,13 @@ fn surroundings(config: &BridgeConfig) -> Surroundings {
     }
 }
 
+fn names(config: &BridgeConfig) -> Names {
+    let gateway = config.gateway();
+    let ranges = vec![config.cluster_cidr, config.pod_cidr, config.service_cidr];
+    let zone = Zone::new(&config.domain, gateway, ranges, Arc::default());
+    Names::new(zone, Upstreams::new(config.upstreams.clone(), gateway.into()))
+}
+
 fn pod_rules(record: &Record) -> PodRules {
     PodRules { ip: record.ip, host_ports: record.host_ports.clone() }
 }
@@ -104,7 +144,8 @@ impl NetworkPlugin for BridgeNetwork {
 
     async fn setup(&self) -> NetworkResult<()> {
         self.make_bridge().await?;
-        self.rules.ensure().await
+        self.rules.ensure().await?;
+        self.serve_names().await
     }
 
     async fn attach(&self, pod: &PodAttachment) -> NetworkResult<PodNetwork> {
@@ -124,6 +165,7 @@ impl NetworkPlugin for BridgeNetwork {
     }
 
     async fn sync_services(&self, table: Arc<ServiceTable>) -> NetworkResult<()> {
+        self.names.swap(self.names.zone().with(table.clone()));
         self.rules.sync(table).await
     }
 
@@ -132,6 +174,8 @@ impl NetworkPlugin for BridgeNetwork {
     }
 
     async fn teardown(&self) -> NetworkResult<()> {
+        self.server.lock().await.take();
+        self.names.swap(self.names.zone().with(Arc::default()));
         let mut problems = self.remove_links().await;
         problems.extend(self.rules.remove().await.err().map(|error| error.to_string()));
         problems.extend(self.remove_state());

@@ -1,6 +1,7 @@
 //! A machine for one test: a namespace as the host with one outer link, another as a neighbour, more for pods.
 
 use async_trait::async_trait;
+use hickory_proto::rr::RecordType;
 use minik8s_core::network::{NetworkPlugin, Protocol, SharedNetwork};
 use minik8s_core::testkit::network::{Answer, Bed, Place, Server};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
@@ -170,8 +171,10 @@ impl Bed for Machine {
         crate::traffic::ask(self.namespace(from), protocol, to, port).await
     }
 
-    async fn resolve(&self, _from: &Place, _name: &str) -> Vec<IpAddr> {
-        Vec::new()
+    async fn resolve(&self, from: &Place, name: &str) -> Vec<IpAddr> {
+        let server = SocketAddr::new(self.bridge().dns().servers[0], 53);
+        let answer = crate::names::ask_udp(self.namespace(from), server, name, RecordType::A).await;
+        answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect()
     }
 
     fn node_address(&self) -> Ipv4Addr {

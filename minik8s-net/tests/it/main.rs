@@ -2,5 +2,6 @@
 //! process. The real host is never touched, and nothing outlives the process, however it ends.
 
 mod machine;
+mod names;
 mod suite;
 mod traffic;

@@ -26,6 +26,7 @@ pub(super) fn list(list: &mut Vec<Case>) {
     case!(list, a_port_of_the_host_is_given_once, packets: true, durable: false);
     case!(list, flushed_rules_are_repaired, packets: true, durable: false);
     case!(list, services_go_on_after_a_kill, packets: true, durable: true);
+    case!(list, pods_are_told_names_and_names_follow_the_table, packets: true, durable: false);
     case!(list, ten_thousand_services_and_one_change, packets: true, durable: false);
 }
 
@@ -327,6 +328,27 @@ async fn services_go_on_after_a_kill(bed: &dyn Bed) {
     network.setup().await.expect("setup");
     network.sync_services(table).await.expect("sync");
     assert_eq!(ask().await, set(&["a", "b"]), "with a successor");
+}
+
+async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
+    let pair = pair(bed, &[]).await;
+    let [a, b] = &pair.pods;
+    let config = bed.network().dns();
+    assert!(!config.servers.is_empty() && config.domain == "cluster.local", "{config:?}");
+    let web = "web.default.svc.cluster.local.";
+    let nodes = "nodes.default.svc.cluster.local.";
+    assert!(bed.resolve(&a.place, web).await.is_empty());
+    let headless = |pods: &[TestPod]| Service::headless("nodes").to_pods(pods);
+    sync(bed, table([Service::new("web", ADDRESS).to_pods(&pair.pods), headless(&pair.pods)])).await;
+    for from in [&a.place, &Place::Host] {
+        assert_eq!(bed.resolve(from, web).await, [ADDRESS], "{from:?}");
+        let mut found = bed.resolve(from, nodes).await;
+        found.sort();
+        assert_eq!(found, [a.ip(), b.ip()], "{from:?}");
+    }
+    sync(bed, table([headless(&pair.pods[1..])])).await;
+    assert!(bed.resolve(&a.place, web).await.is_empty());
+    assert_eq!(bed.resolve(&a.place, nodes).await, [b.ip()]);
 }
 
 async fn ten_thousand_services_and_one_change(bed: &dyn Bed) {

@@ -1,0 +1,13 @@
+//! The cluster's names: a server for its own domain that passes everything else on.
+//!
+//! [`zone`] knows the answers, straight from the table of services; [`reply`] shapes messages; [`upstream`] asks other
+//! servers; [`server`] listens.
+
+mod reply;
+mod server;
+mod upstream;
+mod zone;
+
+pub(crate) use server::{DnsServer, Names};
+pub(crate) use upstream::Upstreams;
+pub(crate) use zone::Zone;
