@@ -23,6 +23,8 @@ mod record;
 mod recover;
 mod rotation;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::OpenError;
@@ -37,7 +39,7 @@ use async_trait::async_trait;
 use directory::Directory;
 use recover::Recovered;
 use rotation::Rotation;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
@@ -165,10 +167,20 @@ fn writer_ended() -> StoreError {
     StoreError::Unknown("the store's writer ended".to_owned())
 }
 
-fn open_blocking(path: &PathBuf, options: EmbeddedOptions) -> Result<EmbeddedStore, OpenError> {
-    let EmbeddedOptions { limits, snapshot_after, clock } = options;
+fn open_blocking(path: &Path, options: EmbeddedOptions) -> Result<EmbeddedStore, OpenError> {
     let directory = Arc::new(Directory::open(path)?);
-    let recovered = recover::recover(&directory, &limits, unix_millis(&clock))?;
+    let recovered = recover::recover(&directory, &options.limits, unix_millis(&options.clock))?;
+    start(path, directory, recovered, options)
+}
+
+/// Starts the writer of a store that was found on disk.
+fn start(
+    path: &Path,
+    directory: Arc<Directory>,
+    recovered: Recovered,
+    options: EmbeddedOptions,
+) -> Result<EmbeddedStore, OpenError> {
+    let EmbeddedOptions { limits, snapshot_after, clock } = options;
     let Recovered { state, lifetimes, log, snapshot_size } = recovered;
     let engine = Arc::new(Engine::new(state, limits));
     for (key, revision, left) in lifetimes {

@@ -123,3 +123,74 @@ fn weight(batch: &WatchBatch) -> usize {
 fn bytes(batch: &WatchBatch) -> usize {
     batch.events.iter().map(|e: &Event| e.entry().value.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Entry;
+    use std::sync::Arc;
+
+    fn batch(revision: Revision, events: usize) -> WatchBatch {
+        let entry = Entry { key: "/a".into(), value: "four".into(), created: 1, revision };
+        WatchBatch { events: vec![Event::Put(entry); events].into(), revision }
+    }
+
+    fn push(ring: &mut Ring, revision: Revision, events: usize) -> usize {
+        let mut wake = Vec::new();
+        ring.push(batch(revision, events), 4, 1000, &mut wake);
+        wake.len()
+    }
+
+    #[test]
+    fn all_watchers_get_the_same_allocation() {
+        let mut ring = Ring::default();
+        let seats = [ring.join(1), ring.join(1)];
+        push(&mut ring, 2, 1);
+        let events = seats.map(|(seat, position)| match ring.next(seat, position, Waker::noop()) {
+            Next::Batch(batch) => batch.events,
+            _ => panic!("no batch"),
+        });
+        assert!(Arc::ptr_eq(&events[0], &events[1]));
+    }
+
+    #[test]
+    fn nothing_is_kept_while_everyone_waits() {
+        let mut ring = Ring::default();
+        let (seat, mut position) = ring.join(1);
+        for revision in 2..100 {
+            assert!(matches!(ring.next(seat, position, Waker::noop()), Next::Wait));
+            // Asked again without news, it still waits only once.
+            assert!(matches!(ring.next(seat, position, Waker::noop()), Next::Wait));
+            assert_eq!(push(&mut ring, revision, 1), 1);
+            assert_eq!(ring.batches.len(), 1);
+            assert!(matches!(ring.next(seat, position, Waker::noop()), Next::Batch(b) if b.revision == revision));
+            position += 1;
+        }
+    }
+
+    #[test]
+    fn who_falls_off_is_lost_and_others_are_not() {
+        let mut ring = Ring::default();
+        let (slow, start) = ring.join(1);
+        let (quick, mut position) = ring.join(1);
+        for revision in 2..8 {
+            push(&mut ring, revision, 1);
+            assert!(matches!(ring.next(quick, position, Waker::noop()), Next::Batch(_)));
+            position += 1;
+        }
+        assert_eq!(ring.batches.len(), 4);
+        assert!(matches!(ring.next(slow, start, Waker::noop()), Next::Lost));
+        assert!(!ring.leave(slow));
+        assert!(ring.leave(quick));
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_limit_is_kept_alone() {
+        let mut ring = Ring::default();
+        let (seat, position) = ring.join(1);
+        push(&mut ring, 2, 50);
+        assert!(matches!(ring.next(seat, position, Waker::noop()), Next::Batch(b) if b.events.len() == 50));
+        push(&mut ring, 3, 1);
+        assert_eq!((ring.batches.len(), ring.events, ring.bytes), (1, 1, 4));
+    }
+}

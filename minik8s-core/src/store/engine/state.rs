@@ -260,3 +260,94 @@ pub(super) fn narrow(batch: &WatchBatch, prefix: &str) -> Option<WatchBatch> {
     let events = batch.events.iter().filter(|e| e.entry().key.starts_with(prefix)).cloned().collect();
     Some(WatchBatch { events, revision: batch.revision })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::plan::{Overlay, View, plan};
+    use crate::store::{Commit, Op, Precondition};
+
+    fn put(key: &str, size: usize) -> Op {
+        Op::Put { key: key.into(), value: vec![b'x'; size].into(), ttl: None }
+    }
+
+    fn apply(state: &mut State, ops: Vec<Op>) {
+        let plan = plan(state, &Commit { when: vec![], ops }).unwrap().unwrap();
+        state.apply(plan.revision, plan.changes);
+    }
+
+    fn limits(history_events: usize, history_bytes: usize) -> Limits {
+        Limits { history_events, history_bytes, ..Limits::default() }
+    }
+
+    #[test]
+    fn history_is_trimmed_by_events_and_by_superseded_bytes() {
+        for limits in [limits(10, usize::MAX), limits(usize::MAX, 1000)] {
+            let mut state = State::new();
+            for _ in 0..100 {
+                apply(&mut state, vec![put("/a", 100)]);
+                state.trim(&limits);
+            }
+            assert_eq!((state.revision, state.history.len(), state.compacted), (101, 10, 91));
+            assert_eq!(state.keys["/a"].versions().len(), 11);
+            assert!(state.since("/", 90).is_err());
+            assert_eq!(state.since("/", 91).unwrap().len(), 10);
+        }
+    }
+
+    #[test]
+    fn new_keys_cost_no_superseded_bytes() {
+        let mut state = State::new();
+        for i in 0..100 {
+            apply(&mut state, vec![put(&format!("/{i}"), 100)]);
+            state.trim(&limits(usize::MAX, 1000));
+        }
+        assert_eq!((state.superseded, state.history.len()), (0, 100));
+    }
+
+    #[test]
+    fn deleted_keys_leave_nothing_behind_once_forgotten() {
+        let mut state = State::new();
+        apply(&mut state, vec![put("/a", 1), put("/b", 1)]);
+        apply(&mut state, vec![Op::Delete { key: "/a".into() }]);
+        apply(&mut state, vec![put("/b", 2)]);
+        assert_eq!(state.keys.len(), 2);
+        state.compact(4).unwrap();
+        assert_eq!(state.keys.len(), 1);
+        assert!(matches!(state.keys["/b"], Slot::One(_)));
+        assert_eq!((state.events, state.superseded, state.history.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_pinned_revision_survives_compaction_until_it_is_let_go() {
+        let mut state = State::new();
+        apply(&mut state, vec![put("/a", 1)]);
+        state.pinned = Some(2);
+        apply(&mut state, vec![put("/a", 2)]);
+        apply(&mut state, vec![Op::Delete { key: "/a".into() }]);
+        state.compact(4).unwrap();
+        assert!(matches!(state.since("/", 2), Err(StoreError::Compacted { oldest: 4, .. })));
+        let pinned = state.step(2, None, 10);
+        assert_eq!(pinned.iter().map(|e| e.value.len()).collect::<Vec<_>>(), [1]);
+        state.pinned = None;
+        state.trim(&Limits::default());
+        assert!(state.keys.is_empty() && state.history.is_empty());
+    }
+
+    #[test]
+    fn a_commit_is_checked_against_those_decided_before_it() {
+        let state = State::new();
+        let mut ahead = Overlay::new(&state);
+        let create = Commit { when: vec![Precondition::Absent("/a".into())], ops: vec![put("/a", 1)] };
+        let first = plan(&ahead, &create).unwrap().unwrap();
+        ahead.add(&first);
+        assert_eq!((first.revision, ahead.revision(), state.revision()), (2, 2, 1));
+        let error = plan(&ahead, &create).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { current: Some(e), .. } if e.revision == 2));
+        let delete =
+            Commit { when: vec![Precondition::At("/a".into(), 2)], ops: vec![Op::Delete { key: "/a".into() }] };
+        ahead.add(&plan(&ahead, &delete).unwrap().unwrap());
+        assert_eq!(plan(&ahead, &create).unwrap().unwrap().revision, 4);
+        assert!(plan(&ahead, &delete).is_err());
+    }
+}

@@ -4,3 +4,4 @@ mod embedded;
 mod faults;
 mod kill;
 mod memory;
+mod model;
