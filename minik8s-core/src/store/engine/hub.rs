@@ -66,7 +66,7 @@ impl Hub {
                 ring.lock().push(part, limits.watch_events, limits.watch_bytes, &mut wake.0);
             }
         }
-        if batch.revision % limits.progress_every.max(1) == 0 {
+        if batch.revision.is_multiple_of(limits.progress_every.max(1)) {
             mark_progress(&groups, batch.revision, limits, &mut wake.0);
         }
         wake
