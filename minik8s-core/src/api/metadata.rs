@@ -114,10 +114,12 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 fn new_finalizers(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let before = old["finalizers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let after = new["finalizers"].as_array().into_iter().flatten();
-    let added: Vec<&str> = after.filter(|f| !before.contains(f)).filter_map(Value::as_str).collect();
+    let added: Vec<String> = after.filter(|f| !before.contains(f)).map(Value::to_string).collect();
     if !added.is_empty() {
-        let why =
-            format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+        let added = added.join(", ");
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
+        );
         errors.forbidden("metadata.finalizers", &why);
     }
 }
@@ -224,7 +226,7 @@ mod tests {
                 "metadata.uid: Invalid value: \"2\": field is immutable",
                 "metadata.generation: Invalid value: 1: must not be decremented",
                 "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found \
-                 new finalizers [\"c/d\"]"
+                 new finalizers []string{\"c/d\"}"
             ]
         );
     }

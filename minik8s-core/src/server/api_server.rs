@@ -5,7 +5,7 @@ use super::admission::Admission;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
 use super::rng::Dice;
 use super::{Claim, Kind, KindTable, Metrics, Registry, Settings, WriteContext, kinds, verbs};
-use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
+use crate::api::{ApiResult, Gvr, Object, ObjectList, Schemas, Target};
 use crate::client::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
     Written,
@@ -25,6 +25,7 @@ pub struct ApiServerBuilder {
     store: Arc<dyn Store>,
     clock: SharedClock,
     settings: Settings,
+    schemas: Schemas,
     watch: WatchSettings,
     kinds: Vec<Arc<dyn Kind>>,
     admission: Vec<Arc<dyn Admission>>,
@@ -58,6 +59,12 @@ impl ApiServerBuilder {
     pub fn kind(mut self, kind: Arc<dyn Kind>) -> Self {
         self.kinds.push(kind);
         self
+    }
+
+    /// The types of objects; a kind added here has its schema among them.
+    #[must_use]
+    pub fn schemas(self, schemas: Schemas) -> Self {
+        Self { schemas, ..self }
     }
 
     /// Adds a rule over writes.
@@ -109,6 +116,7 @@ impl ApiServerBuilder {
             caches,
             clock: self.clock,
             settings: self.settings,
+            schemas: self.schemas,
             admission: self.admission,
             metrics: Metrics::default(),
             nodes: self.nodes,
@@ -145,6 +153,7 @@ pub struct ApiServer {
     pub(crate) caches: Arc<Caches>,
     pub(crate) clock: SharedClock,
     pub(crate) settings: Settings,
+    pub(crate) schemas: Schemas,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) dice: Dice,
     pub(crate) stop: CancellationToken,
@@ -160,6 +169,7 @@ impl ApiServer {
             store,
             clock: Arc::new(SystemClock),
             settings: Settings::default(),
+            schemas: Schemas::builtin(),
             watch: WatchSettings::default(),
             kinds: Vec::new(),
             admission: Vec::new(),
@@ -188,6 +198,11 @@ impl ApiServer {
     /// Where time comes from.
     pub fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    /// The types of objects.
+    pub fn schemas(&self) -> &Schemas {
+        &self.schemas
     }
 
     /// What kinds default from.

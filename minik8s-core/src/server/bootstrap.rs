@@ -1,27 +1,84 @@
 //! What every cluster begins with: its namespaces, their default service accounts, and the Service that leads to the
-//! API server itself. Idempotent: what is there stays as it is.
+//! API server itself. Idempotent: what is there stays as it is, but for the endpoints, which follow the address.
 
 use super::ApiServer;
 use crate::api::{ApiError, ApiResult, Gvr, Target};
-use crate::client::{Payload, Transport, WriteOptions};
+use crate::client::{PatchType, Payload, Transport, WriteOptions};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const SERVICE: &str = "kubernetes";
 
 /// Makes what is missing.
-pub(crate) async fn run(server: &ApiServer, _advertise: Option<SocketAddr>) -> ApiResult<()> {
+pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> ApiResult<()> {
     for name in NAMESPACES {
-        let target = Target::all(Gvr::new("", "v1", "namespaces"));
-        make(server, target, json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})).await?;
+        let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        make(server, Target::all(Gvr::new("", "v1", "namespaces")), &namespace).await?;
+        let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
+        make(server, Target::in_namespace(Gvr::new("", "v1", "serviceaccounts"), name), &account).await?;
+    }
+    make(server, in_default("", "v1", "services"), &service(server)).await?;
+    if let Some(address) = advertise {
+        replace(server, in_default("", "v1", "endpoints"), &endpoints(address)).await?;
+        replace(server, in_default("discovery.k8s.io", "v1", "endpointslices"), &slice(address)).await?;
     }
     Ok(())
 }
 
-async fn make(server: &ApiServer, target: Target, object: Value) -> ApiResult<()> {
-    let body = serde_json::to_vec(&object).map_err(|e| ApiError::internal(format!("bootstrap: {e}")))?;
-    match server.create(&target, Payload::Json(body.into()), &WriteOptions::default()).await {
+fn in_default(group: &'static str, version: &'static str, resource: &'static str) -> Target {
+    Target::in_namespace(Gvr::new(group, version, resource), "default")
+}
+
+fn service(server: &ApiServer) -> Value {
+    let first = server.cluster_settings().service_cidr.hosts().next().map(|ip| ip.to_string());
+    json!({
+        "kind": "Service", "apiVersion": "v1",
+        "metadata": {"name": SERVICE, "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": first, "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "targetPort": 6443, "protocol": "TCP"}]},
+    })
+}
+
+fn endpoints(address: SocketAddr) -> Value {
+    json!({
+        "kind": "Endpoints", "apiVersion": "v1",
+        "metadata": {"name": SERVICE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address.ip()}],
+            "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}],
+    })
+}
+
+fn slice(address: SocketAddr) -> Value {
+    let kind = if matches!(address.ip(), IpAddr::V4(_)) { "IPv4" } else { "IPv6" };
+    json!({
+        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"name": SERVICE, "labels": {"kubernetes.io/service-name": SERVICE}},
+        "addressType": kind,
+        "endpoints": [{"addresses": [address.ip()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    })
+}
+
+fn body(object: &Value) -> ApiResult<Payload> {
+    let text = serde_json::to_vec(object).map_err(|e| ApiError::internal(format!("bootstrap: {e}")))?;
+    Ok(Payload::Json(text.into()))
+}
+
+async fn make(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
+    match server.create(&target, body(object)?, &WriteOptions::default()).await {
         Err(error) if !error.is_already_exists() => Err(error),
         _ => Ok(()),
+    }
+}
+
+async fn replace(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
+    match server.create(&target, body(object)?, &WriteOptions::default()).await {
+        Err(error) if error.is_already_exists() => {
+            let one = Target { name: Some(SERVICE.to_owned()), ..target };
+            server.patch(&one, PatchType::Merge, body(object)?, &WriteOptions::default()).await.map(drop)
+        }
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
     }
 }

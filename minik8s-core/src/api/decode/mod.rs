@@ -20,7 +20,7 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 /// What a body is expected to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Expect<'a> {
-    /// Name in the schema table.
+    /// Name in the schema table; empty for objects that have no schema, which are taken as they are.
     pub type_name: &'a str,
     /// `Deployment`; given to objects that do not say.
     pub kind: &'a str,
@@ -75,7 +75,7 @@ impl Schemas {
         if validation == FieldValidation::Strict && !problems.is_empty() {
             return Err(expect.refuse(&strict_error(&problems)));
         }
-        if !expect.api_version.is_empty() {
+        if !expect.api_version.is_empty() && value.is_object() {
             value["apiVersion"] = expect.api_version.into();
             value["kind"] = expect.kind.into();
         }
@@ -106,7 +106,35 @@ impl Schemas {
         self.check_node(type_name, value.into())
     }
 
+    /// Reads a body without holding it against a schema. Protobuf says itself what it is.
+    ///
+    /// # Errors
+    /// `BadRequest` where it cannot be read; `RequestEntityTooLarge`.
+    pub fn parse(&self, body: &Payload) -> ApiResult<Value> {
+        let bytes = limited(body)?;
+        let refuse = |why: String| ApiError::bad_request(format!("error decoding the body: {why}"));
+        match body {
+            Payload::Json(_) => Node::from_json(bytes).map(Node::into_value).map_err(refuse),
+            Payload::Yaml(_) => Node::from_yaml(bytes).map(Node::into_value).map_err(refuse),
+            Payload::Protobuf(_) => self.parse_protobuf(bytes).map_err(refuse),
+        }
+    }
+
+    fn parse_protobuf(&self, bytes: &[u8]) -> Result<Value, String> {
+        let envelope = protobuf::envelope(bytes).map_err(|e| e.to_string())?;
+        let (version, kind) = (envelope.api_version, envelope.kind);
+        let schema =
+            self.by_kind(&version, &kind).ok_or_else(|| format!("no kind {kind:?} is known in {version:?}"))?;
+        let mut value = protobuf::decode(self, &schema.name, &envelope.raw).map_err(|e| e.to_string())?;
+        value["apiVersion"] = version.into();
+        value["kind"] = kind.into();
+        Ok(value)
+    }
+
     fn check_node(&self, type_name: &str, node: Node) -> Result<Checked, String> {
+        if type_name.is_empty() {
+            return Ok(Checked { value: node.into_value(), problems: Vec::new() });
+        }
         let schema = self.get(type_name).ok_or_else(|| format!("the server has no schema of {type_name}"))?;
         walk::check(self, &schema, node)
     }
@@ -114,44 +142,29 @@ impl Schemas {
 
 /// Refuses an object that says it is something else.
 fn check_names(expect: &Expect<'_>, api_version: Option<&str>, kind: Option<&str>) -> ApiResult<()> {
-    let given = |text: Option<&str>| text.filter(|t| !t.is_empty()).map(str::to_owned);
-    if expect.api_version.is_empty() {
+    let given = |text: Option<&str>, own: &str| text.filter(|t| !t.is_empty()).unwrap_or(own).to_owned();
+    let (version, kind) = (given(api_version, expect.api_version), given(kind, expect.kind));
+    if expect.api_version.is_empty() || (version == expect.api_version && kind == expect.kind) {
         return Ok(());
     }
-    if let Some(version) = given(api_version).filter(|v| v != expect.api_version) {
+    if kind == expect.kind {
         let expected = expect.api_version;
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({expected})"
         )));
     }
-    if let Some(kind) = given(kind).filter(|k| k != expect.kind) {
-        let (version, expected) = (expect.version(), expect.kind);
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {expected}: the request's path takes objects of kind {expected}"
-        )));
-    }
-    Ok(())
+    let short = version.rsplit('/').next().unwrap_or_default();
+    let group = expect.api_version.split_once('/').map_or("core", |(group, _)| group);
+    let expected = expect.kind;
+    Err(ApiError::bad_request(format!(
+        "{kind} in version {short:?} cannot be handled as a {expected}: converting ({short}.{kind}) to \
+         ({group}.{expected}): unknown conversion"
+    )))
 }
 
 /// The sentence of a strict refusal.
 pub fn strict_error(problems: &[String]) -> String {
     format!("strict decoding error: {}", problems.join(", "))
-}
-
-/// Reads a body that has no schema of its own, such as a patch.
-///
-/// # Errors
-/// `BadRequest` where it is neither JSON nor YAML; `RequestEntityTooLarge`.
-pub fn parse(body: &Payload) -> ApiResult<Value> {
-    let bytes = limited(body)?;
-    let node = match body {
-        Payload::Json(_) => Node::from_json(bytes),
-        Payload::Yaml(_) => Node::from_yaml(bytes),
-        Payload::Protobuf(_) => {
-            return Err(ApiError::new(Reason::UnsupportedMediaType, "this body cannot be protobuf"));
-        }
-    };
-    node.map(Node::into_value).map_err(|why| ApiError::bad_request(format!("error decoding the body: {why}")))
 }
 
 /// A patch, and the fields it has twice.

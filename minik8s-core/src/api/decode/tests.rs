@@ -170,7 +170,7 @@ fn bombs_are_refused() {
     let billion = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
         d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n\
         g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: &h [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n";
-    assert!(parse(&Payload::Yaml(billion.into())).is_err());
+    assert!(Schemas::builtin().parse(&Payload::Yaml(billion.into())).is_err());
     let many: String = (0..500).map(|i| format!("\"x{i}\":1,")).collect();
     let decoded = decode(&POD, &format!("{{{many}\"kind\":\"Pod\"}}"), FieldValidation::Warn).unwrap();
     assert_eq!(decoded.warnings.len(), 100);

@@ -95,6 +95,7 @@ impl Schemas {
         body: &Payload,
         validation: FieldValidation,
     ) -> ApiResult<Decoded> {
+        check_type(kind)?;
         let (patch, mut problems) = decode::parse_patch(body)?;
         let shown = patch.to_string();
         let patched = match kind {
@@ -103,8 +104,7 @@ impl Schemas {
                 json(current, patch)?
             }
             PatchType::Merge => merge(current, &patch)?,
-            PatchType::StrategicMerge => strategic(self, type_name, current, patch)?,
-            PatchType::Apply { .. } => return Err(apply_refused()),
+            PatchType::StrategicMerge | PatchType::Apply { .. } => strategic(self, type_name, current, patch)?,
         };
         let checked = self.check(type_name, patched).map_err(|why| refused(&shown, &why))?;
         let Checked { value, problems: unknown } = checked;
@@ -117,9 +117,16 @@ impl Schemas {
     }
 }
 
-fn apply_refused() -> ApiError {
-    let message = "server-side apply is not supported by this server; use client-side apply, or another patch type";
-    ApiError::new(Reason::UnsupportedMediaType, message)
+/// Refuses the patch types that are not served.
+///
+/// # Errors
+/// `UnsupportedMediaType` for server-side apply.
+pub fn check_type(kind: PatchType) -> ApiResult<()> {
+    if let PatchType::Apply { .. } = kind {
+        let message = "server-side apply is not served by this version; use a merge, strategic merge or JSON patch";
+        return Err(ApiError::new(Reason::UnsupportedMediaType, message));
+    }
+    Ok(())
 }
 
 /// The outcome of a patch is no object of its kind.

@@ -279,6 +279,7 @@ fn bodies_decode_through_the_common_door() {
     let body = Payload::Protobuf(sealed("apps/v1", "Deployment", deployment().encode_to_vec()).into());
     let decoded = Schemas::builtin().decode(&expect, &body, FieldValidation::Strict).unwrap();
     assert_eq!(decoded.value["kind"], "Deployment");
+    assert_eq!(Schemas::builtin().parse(&body).unwrap()["kind"], "Deployment");
     let other = Payload::Protobuf(sealed("v1", "Pod", Vec::new()).into());
     assert!(Schemas::builtin().decode(&expect, &other, FieldValidation::Strict).is_err());
     let json = Payload::Protobuf("{}".into());

@@ -203,6 +203,13 @@ impl Schemas {
         self.own.get(name).cloned().or_else(|| BUILTIN.get(name))
     }
 
+    /// The type of the objects that say `apiVersion` and `kind` so.
+    pub fn by_kind(&self, api_version: &str, kind: &str) -> Option<Arc<TypeSchema>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let fits = |s: &Arc<TypeSchema>| s.root && s.group == group && s.version() == version && s.short_name() == kind;
+        self.own.values().find(|s| fits(s)).cloned().or_else(|| BUILTIN.by_kind(group, version, kind))
+    }
+
     /// Adds a type, or replaces one of the same name.
     pub fn insert(&mut self, schema: TypeSchema) {
         Arc::make_mut(&mut self.own).insert(schema.name.to_string(), Arc::new(schema));
@@ -307,6 +314,11 @@ mod tests {
         let widget = schemas.get("io.example.demo.v1.Widget").unwrap();
         assert_eq!(widget.field("spec").unwrap().ty, FieldType::Message("io.example.demo.v1.WidgetSpec".into()));
         assert!(schemas.get("io.k8s.api.core.v1.Pod").is_some());
+        let found = |version: &str, kind: &str| schemas.by_kind(version, kind).map(|s| s.name.to_string());
+        assert_eq!(found("demo.example.io/v1", "Widget").as_deref(), Some("io.example.demo.v1.Widget"));
+        assert_eq!(found("apps/v1", "Deployment").as_deref(), Some("io.k8s.api.apps.v1.Deployment"));
+        assert_eq!(found("v1", "Deployment"), None);
+        assert_eq!(found("v1", "Container"), None);
         for (bad, line) in
             [("= A\n", 1), ("% a b c\n x 1 s\n", 2), ("% a b c\n= A\n x one s\n", 3), ("% a b c\n= A\n x 1\n", 3)]
         {

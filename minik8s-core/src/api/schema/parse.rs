@@ -76,6 +76,13 @@ impl Table {
         Some(entry.parsed.get_or_init(|| Arc::new(self.parse(name, entry))).clone())
     }
 
+    /// The root type of this kind.
+    pub(super) fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<TypeSchema>> {
+        let mut packages =
+            self.packages.iter().filter(|p| p.group == group && p.name.rsplit('.').next() == Some(version));
+        packages.find_map(|p| self.get(&format!("{}.{kind}", p.name))).filter(|schema| schema.root)
+    }
+
     fn parse(&self, name: &str, entry: &Entry) -> TypeSchema {
         let mut lines = self.text[entry.text.clone()].lines();
         let marks: Vec<&str> = lines.next().unwrap_or_default().split(' ').skip(2).collect();

@@ -99,9 +99,4 @@ impl Fanout {
             self.by_field.remove(path);
         }
     }
-
-    /// How many follow.
-    pub(crate) fn len(&self) -> usize {
-        self.followers.len()
-    }
 }

@@ -87,11 +87,6 @@ impl ResourceCache {
         self.state.read().objects.get(key).cloned()
     }
 
-    /// How many objects there are.
-    pub(crate) fn len(&self) -> usize {
-        self.state.read().objects.len()
-    }
-
     /// A page, and `None` where the history does not reach back to the revision asked for. `reached` is how far the
     /// caches have come.
     pub(crate) fn page(&self, request: &PageRequest<'_>, reached: impl FnOnce() -> Revision) -> Option<Page> {
@@ -147,11 +142,6 @@ impl ResourceCache {
     /// Leaves the live watchers.
     pub(crate) fn leave(&self, id: Id) {
         self.state.write().fanout.leave(id);
-    }
-
-    /// How many watchers are up to date.
-    pub(crate) fn followers(&self) -> usize {
-        self.state.read().fanout.len()
     }
 
     /// Takes over one event of the store.

@@ -16,18 +16,21 @@ pub(crate) const NAME: Column = Column { name: "Name", kind: "string", format: "
 /// Time since creation.
 pub(crate) const AGE: Column = Column { name: "Age", kind: "string", format: "", priority: 0, cell: age };
 
+/// What fills a cell: the object and the present time.
+pub(crate) type Cell = fn(&Value, Timestamp) -> Value;
+
 /// A column of text that is always shown.
-pub(crate) const fn column(name: &'static str, cell: fn(&Value, Timestamp) -> Value) -> Column {
+pub(crate) const fn column(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", format: "", priority: 0, cell }
 }
 
 /// A column of text that only `-o wide` shows.
-pub(crate) const fn wide(name: &'static str, cell: fn(&Value, Timestamp) -> Value) -> Column {
+pub(crate) const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", format: "", priority: 1, cell }
 }
 
 /// A column of whole numbers.
-pub(crate) const fn integer(name: &'static str, cell: fn(&Value, Timestamp) -> Value) -> Column {
+pub(crate) const fn integer(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "integer", format: "", priority: 0, cell }
 }
 

@@ -2,13 +2,41 @@
 
 mod cells;
 mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod lease;
 mod namespace;
+mod node;
+mod pod;
+mod pod_template;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
 mod util;
+mod workload;
 
 use super::Kind;
 use std::sync::Arc;
 
 /// Every built-in kind.
 pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
-    vec![Arc::new(config_map::ConfigMapKind::new()), Arc::new(namespace::NamespaceKind::new())]
+    vec![
+        Arc::new(config_map::ConfigMapKind::new()),
+        Arc::new(deployment::DeploymentKind::new()),
+        Arc::new(endpoint_slice::EndpointSliceKind::new()),
+        Arc::new(endpoints::EndpointsKind::new()),
+        Arc::new(event::CoreEventKind::new()),
+        Arc::new(event::EventKind::new()),
+        Arc::new(lease::LeaseKind::new()),
+        Arc::new(namespace::NamespaceKind::new()),
+        Arc::new(node::NodeKind::new()),
+        Arc::new(pod::PodKind::new()),
+        Arc::new(replica_set::ReplicaSetKind::new()),
+        Arc::new(secret::SecretKind::new()),
+        Arc::new(service::ServiceKind::new()),
+        Arc::new(service_account::ServiceAccountKind::new()),
+    ]
 }

@@ -1,10 +1,9 @@
 //! Sub-resources that are actions of a kind: the kind says what becomes of the object, the server does it.
 
 use super::modify::Modify;
-use super::patch::plain_json;
 use super::prepare::Part;
 use super::resolve::{method_not_allowed, unknown_resource};
-use crate::api::{ApiError, ApiResult, Gvr, Object, Target};
+use crate::api::{ApiError, ApiResult, Gvr, Object, Schemas, Target};
 use crate::client::{DeleteOptions, Payload, WriteOptions, Written};
 use crate::server::{ApiServer, Effect};
 use bytes::Bytes;
@@ -28,7 +27,7 @@ impl ApiServer {
         if !served.kind.actions().iter().any(|a| a.name == action) {
             return Err(unknown_resource());
         }
-        let body = plain_json(body)?;
+        let body = self.schemas.parse(body)?;
         super::body::check_place(target, &body)?;
         let plain = Target { subresource: None, ..target.clone() };
         let modify = Modify { served: &served, target: &plain, part: Part::Action, dry_run: options.dry_run };
@@ -63,11 +62,11 @@ impl ApiServer {
 }
 
 /// The old way to bind: a `Binding` posted to the collection `bindings` of a namespace.
-pub(crate) fn legacy_binding(target: &Target, body: &Payload) -> ApiResult<Option<Target>> {
+pub(crate) fn legacy_binding(schemas: &Schemas, target: &Target, body: &Payload) -> ApiResult<Option<Target>> {
     if !target.gvr.group.is_empty() || target.gvr.resource != BINDINGS {
         return Ok(None);
     }
-    let body = plain_json(body)?;
+    let body = schemas.parse(body)?;
     let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let Some(namespace) = target.namespace.as_deref().filter(|_| !name.is_empty()) else {
         return Err(ApiError::bad_request("a Binding needs a namespace and the name of its pod"));

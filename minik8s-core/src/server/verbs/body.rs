@@ -1,9 +1,9 @@
 //! From a request's body to generic JSON of the right kind.
 
 use super::Served;
-use crate::api::{ApiError, ApiResult, Object, Target};
+use crate::api::{ApiError, ApiResult, Decoded, Expect, Object, Target};
 use crate::client::{Payload, WriteOptions};
-use crate::server::{ApiServer, Kind};
+use crate::server::ApiServer;
 use serde_json::Value;
 
 /// An object as a client sent it, and what it should be warned about.
@@ -16,47 +16,18 @@ impl ApiServer {
     /// Reads a body as an object of the served kind.
     pub(crate) fn read_body(&self, served: &Served, body: &Payload, options: &WriteOptions) -> ApiResult<Sent> {
         let kind = served.kind.as_ref();
-        let (mut object, warnings) = decode(kind, body, options)?;
-        check_type(kind, &mut object)?;
+        let names = kind.names();
+        let api_version = names.gvr.api_version();
+        let expect = Expect { type_name: kind.schema(), kind: &names.kind, api_version: &api_version };
+        let Decoded { value: mut object, warnings } = self.schemas.decode(&expect, body, options.field_validation)?;
+        with_metadata(&mut object)?;
         Ok(Sent { object, warnings })
     }
 }
 
-fn decode(kind: &dyn Kind, body: &Payload, _options: &WriteOptions) -> ApiResult<(Value, Vec<String>)> {
-    let unreadable = |e: String| {
-        let kind = &kind.names().kind;
-        let why = "couldn't get version/kind; json parse error";
-        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why}: {e}"))
-    };
-    let value: Value = match body {
-        Payload::Json(bytes) => serde_json::from_slice(bytes).map_err(|e| unreadable(e.to_string()))?,
-        Payload::Yaml(bytes) => serde_saphyr::from_slice(bytes).map_err(|e| unreadable(e.to_string()))?,
-        Payload::Protobuf(_) => return Err(ApiError::bad_request("protobuf bodies are not read here")),
-    };
-    Ok((value, Vec::new()))
-}
-
-/// The body must be of the kind that the path names; a body that says nothing is taken as such.
-fn check_type(kind: &dyn Kind, object: &mut Value) -> ApiResult<()> {
-    let names = kind.names();
-    let want = (names.kind.as_ref(), names.gvr.api_version());
-    let Some(map) = object.as_object_mut() else {
-        return Err(ApiError::bad_request(format!("the body is not an object of kind {}", want.0)));
-    };
-    let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (got_kind, got_version) = (text("kind"), text("apiVersion"));
-    let right = (got_kind.is_empty() || got_kind == want.0) && (got_version.is_empty() || got_version == want.1);
-    if !right {
-        let short = got_version.rsplit('/').next().unwrap_or_default();
-        let group = if names.gvr.group.is_empty() { "core" } else { &names.gvr.group };
-        return Err(ApiError::bad_request(format!(
-            "{got_kind} in version {short:?} cannot be handled as a {}: converting ({short}.{got_kind}) to \
-             ({group}.{}): unknown conversion",
-            want.0, want.0
-        )));
-    }
-    map.insert("kind".into(), want.0.into());
-    map.insert("apiVersion".into(), want.1.into());
+/// Gives an object that has none its metadata.
+pub(crate) fn with_metadata(object: &mut Value) -> ApiResult<()> {
+    let Some(map) = object.as_object_mut() else { return Err(ApiError::bad_request("the body is not an object")) };
     match map.get("metadata") {
         Some(Value::Object(_)) => Ok(()),
         None | Some(Value::Null) => {

@@ -28,7 +28,7 @@ impl ApiServer {
         body: Payload,
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        if let Some(binding) = super::action::legacy_binding(target, &body)? {
+        if let Some(binding) = super::action::legacy_binding(&self.schemas, target, &body)? {
             return self.act(&binding, &body, options).await;
         }
         let served = self.resolve(target)?;

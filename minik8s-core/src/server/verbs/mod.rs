@@ -12,6 +12,7 @@ mod patch;
 mod prepare;
 mod read;
 mod resolve;
+mod rules;
 mod scale;
 mod token;
 mod update;
@@ -19,4 +20,4 @@ mod view;
 mod watch;
 
 pub(crate) use commit::store_error;
-pub(crate) use resolve::Served;
+pub(crate) use resolve::{Served, invalid};

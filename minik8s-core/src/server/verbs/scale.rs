@@ -21,7 +21,7 @@ impl ApiServer {
         body: &Payload,
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        let sent = patch::plain_json(body)?;
+        let sent = self.schemas.parse(body)?;
         self.change_scale(served, target, options, |_| Ok(sent.clone())).await
     }
 
@@ -34,7 +34,7 @@ impl ApiServer {
     ) -> ApiResult<Written> {
         // Scale has no lists, so that a strategic merge is a merge.
         let kind = if kind == PatchType::StrategicMerge { PatchType::Merge } else { kind };
-        let document = patch::plain_json(body)?;
+        let document = self.schemas.parse(body)?;
         self.change_scale(served, target, options, |scale| patch::apply_plain(kind, &document, scale)).await
     }
 

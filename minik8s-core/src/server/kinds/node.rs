@@ -1,0 +1,137 @@
+//! `Node`: a machine that runs pods.
+
+use super::cells::{AGE, NAME, NONE, column, wide};
+use super::util::{items, names, text};
+use crate::api::Gvr;
+use crate::server::{Column, FieldErrors, Kind, KindNames, SelectableField};
+use serde_json::Value;
+
+const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+pub(crate) struct NodeKind(KindNames);
+
+impl NodeKind {
+    pub(crate) fn new() -> Self {
+        Self(names(Gvr::new("", "v1", "nodes"), "Node", &["no"], false, false))
+    }
+}
+
+static COLUMNS: [Column; 10] = [
+    NAME,
+    column("Status", |o, _| status(o).into()),
+    column("Roles", |o, _| roles(o).into()),
+    AGE,
+    column("Version", |o, _| text(o, "/status/nodeInfo/kubeletVersion").into()),
+    wide("Internal-IP", |o, _| address(o, "InternalIP").into()),
+    wide("External-IP", |o, _| address(o, "ExternalIP").into()),
+    wide("OS-Image", |o, _| or_unknown(o, "/status/nodeInfo/osImage").into()),
+    wide("Kernel-Version", |o, _| or_unknown(o, "/status/nodeInfo/kernelVersion").into()),
+    wide("Container-Runtime", |o, _| or_unknown(o, "/status/nodeInfo/containerRuntimeVersion").into()),
+];
+
+static FIELDS: [SelectableField; 1] =
+    [SelectableField { path: "spec.unschedulable", value: |o| unschedulable(o).to_string() }];
+
+impl Kind for NodeKind {
+    fn names(&self) -> &KindNames {
+        &self.0
+    }
+
+    fn schema(&self) -> &str {
+        "io.k8s.api.core.v1.Node"
+    }
+
+    fn has_status(&self) -> bool {
+        true
+    }
+
+    fn keeps_status(&self) -> bool {
+        true
+    }
+
+    fn desired<'a>(&self, _: &'a Value) -> Option<&'a Value> {
+        None
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        &COLUMNS
+    }
+
+    fn fields(&self) -> &'static [SelectableField] {
+        &FIELDS
+    }
+
+    fn validate(&self, new: &Value, _: Option<&Value>, errors: &mut FieldErrors) {
+        for (index, taint) in items(new, "/spec/taints").enumerate() {
+            let at = format!("spec.taints[{index}]");
+            for why in crate::api::names::qualified_name(text(taint, "/key")) {
+                errors.invalid(format!("{at}.key"), &text(taint, "/key").into(), &why);
+            }
+            let effect = text(taint, "/effect");
+            if !EFFECTS.contains(&effect) {
+                errors.unsupported(format!("{at}.effect"), effect, &EFFECTS);
+            }
+            let same = |t: &&Value| text(t, "/key") == text(taint, "/key") && text(t, "/effect") == effect;
+            if items(new, "/spec/taints").take(index).any(|t| same(&t)) {
+                errors.duplicate(at, taint);
+            }
+        }
+    }
+}
+
+fn unschedulable(node: &Value) -> bool {
+    node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
+}
+
+fn status(node: &Value) -> String {
+    let ready = items(node, "/status/conditions").find(|c| text(c, "/type") == "Ready");
+    let word = match ready.map(|c| text(c, "/status")) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    };
+    if unschedulable(node) { format!("{word},SchedulingDisabled") } else { word.to_owned() }
+}
+
+fn roles(node: &Value) -> String {
+    let mut roles: Vec<String> = Vec::new();
+    for (label, value) in node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten() {
+        match (label.strip_prefix(ROLE_LABEL), label.as_str(), value.as_str()) {
+            (Some(role), _, _) if !role.is_empty() => roles.push(role.to_owned()),
+            (_, "kubernetes.io/role", Some(role)) if !role.is_empty() => roles.push(role.to_owned()),
+            _ => {}
+        }
+    }
+    roles.sort();
+    roles.dedup();
+    if roles.is_empty() { NONE.to_owned() } else { roles.join(",") }
+}
+
+fn address(node: &Value, kind: &str) -> String {
+    let found = items(node, "/status/addresses").find(|a| text(a, "/type") == kind);
+    found.map_or(NONE, |a| text(a, "/address")).to_owned()
+}
+
+fn or_unknown(node: &Value, pointer: &str) -> String {
+    let found = text(node, pointer);
+    if found.is_empty() { "<unknown>".to_owned() } else { found.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn status_and_roles() {
+        let node = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "worker"}},
+            "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(
+            (status(&node).as_str(), roles(&node).as_str()),
+            ("Ready,SchedulingDisabled", "control-plane,worker")
+        );
+        assert_eq!((status(&json!({})).as_str(), roles(&json!({})).as_str()), ("Unknown", "<none>"));
+        assert_eq!(address(&node, "InternalIP"), "<none>");
+    }
+}

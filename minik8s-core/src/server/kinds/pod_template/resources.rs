@@ -1,0 +1,74 @@
+//! Requests and limits of containers, and the class of service they lead to.
+
+use super::defaults::CONTAINER_LISTS;
+use crate::api::Quantity;
+use crate::server::FieldErrors;
+use serde_json::Value;
+
+const COMPUTE: [&str; 2] = ["cpu", "memory"];
+
+fn amount(container: &Value, list: &str, name: &str) -> Option<Quantity> {
+    let value = container.get("resources")?.get(list)?.get(name)?;
+    Quantity::from_value(value).ok().filter(|q| !q.is_zero())
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let lists = CONTAINER_LISTS.iter().filter_map(|list| spec.get(*list).and_then(Value::as_array));
+    let containers: Vec<&Value> = lists.flatten().collect();
+    let pairs = || containers.iter().flat_map(|c| COMPUTE.iter().map(move |name| (*c, *name)));
+    let any = pairs().any(|(c, name)| amount(c, "requests", name).or_else(|| amount(c, "limits", name)).is_some());
+    let guaranteed = pairs().all(|(c, name)| {
+        let limit = amount(c, "limits", name);
+        limit.is_some() && amount(c, "requests", name).or(limit) == limit
+    });
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Amounts that can be read, are not negative, and requests within limits.
+pub(super) fn validate(path: &str, container: &Value, errors: &mut FieldErrors) {
+    for list in ["limits", "requests"] {
+        let given = container.get("resources").and_then(|r| r.get(list)).and_then(Value::as_object);
+        for (name, value) in given.into_iter().flatten() {
+            let at = format!("{path}.resources.{list}[{name}]");
+            match Quantity::from_value(value) {
+                Err(error) => errors.invalid(at, value, &error.to_string()),
+                Ok(q) if q.is_negative() => errors.invalid(at, value, "must be greater than or equal to 0"),
+                Ok(_) => {}
+            }
+        }
+    }
+    let limits = container.pointer("/resources/limits").and_then(Value::as_object);
+    for (name, limit) in limits.into_iter().flatten() {
+        let request = container.pointer("/resources/requests").and_then(|r| r.get(name));
+        let (Some(Ok(asked)), Ok(most)) = (request.map(Quantity::from_value), Quantity::from_value(limit)) else {
+            continue;
+        };
+        if asked > most {
+            let why = format!("must be less than or equal to {name} limit of {}", limit.as_str().unwrap_or_default());
+            errors.invalid(format!("{path}.resources.requests"), request.unwrap_or(&Value::Null), &why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn classes_of_service() {
+        let of = |resources: Value| qos_class(&json!({"containers": [{"name": "c", "resources": resources}]}));
+        assert_eq!(of(json!({})), "BestEffort");
+        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
+        let limits = json!({"cpu": "1", "memory": "1Gi"});
+        assert_eq!(of(json!({"limits": limits})), "Guaranteed");
+        assert_eq!(of(json!({"limits": limits, "requests": {"cpu": "1000m", "memory": "1024Mi"}})), "Guaranteed");
+        assert_eq!(of(json!({"limits": limits, "requests": {"cpu": "500m", "memory": "1Gi"}})), "Burstable");
+        assert_eq!(of(json!({"limits": {"cpu": "1"}})), "Burstable");
+    }
+}
