@@ -148,6 +148,9 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && (exists || value == text(&taint.value))
 }
 
+/// When the lease was renewed last, and the node's status.
+type Heartbeat = [Option<Timestamp>; 2];
+
 struct Watcher {
     ctx: ControllerContext,
     nodes: Informer<Node>,
@@ -155,7 +158,7 @@ struct Watcher {
     leases: Informer<Lease>,
     grace: Duration,
     /// When each node was heard last, by our own clock, and what it said then: clocks of machines differ.
-    heard: Mutex<HashMap<String, (Vec<Option<Timestamp>>, Instant)>>,
+    heard: Mutex<HashMap<String, (Heartbeat, Instant)>>,
 }
 
 impl Watcher {
@@ -193,7 +196,7 @@ impl Watcher {
         let renewed = lease.and_then(|l| l.spec.as_ref().and_then(|s| s.renew_time.as_ref().map(|t| t.0)));
         let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
         let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
-        let said = vec![renewed, ready.and_then(|c| c.last_heartbeat_time.as_ref().map(|t| t.0))];
+        let said = [renewed, ready.and_then(|c| c.last_heartbeat_time.as_ref().map(|t| t.0))];
         let mut heard = self.heard.lock();
         match heard.get_mut(name) {
             Some((before, _)) if *before == said => true,

@@ -1,6 +1,7 @@
 //! Help for tests, of this project and of its users: fakes that keep state, conformance suites, waiting on conditions.
 
 pub mod api;
+pub mod clock;
 mod fake_runtime;
 pub mod grpc;
 pub mod kubectl;
@@ -8,6 +9,7 @@ pub mod need;
 pub mod network;
 pub mod scheduler;
 pub mod served;
+pub mod sim_node;
 pub mod store;
 pub mod wait;
 

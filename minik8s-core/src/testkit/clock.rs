@@ -1,0 +1,25 @@
+//! A clock that follows Tokio's time: a test that pauses and advances the one moves the other.
+
+use crate::clock::Clock;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// Shows `start` plus what has passed of Tokio's time since.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    start: Timestamp,
+    since: Instant,
+}
+
+impl Default for TokioClock {
+    fn default() -> Self {
+        Self { start: Timestamp::now(), since: Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or_default();
+        self.start.saturating_add(passed).unwrap_or(self.start)
+    }
+}
