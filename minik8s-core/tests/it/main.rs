@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
 mod api;
-// mod kubectl;
+mod kubectl;
 mod noop_network;
 mod rest;
 mod store;

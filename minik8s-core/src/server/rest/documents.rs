@@ -2,7 +2,7 @@
 
 use super::body::{Body, full};
 use super::media::ranges;
-use super::openapi::OpenApi;
+use super::openapi::{self, OpenApi};
 use super::route::Route;
 use super::status::{json_response, respond};
 use super::verbs::accept;
@@ -60,6 +60,7 @@ impl Documents {
                 classic(discovery, &format!("/api/{version}"), headers)
             }
             Route::Resources(group, version) => classic(discovery, &format!("/apis/{group}/{version}"), headers),
+            Route::OpenApiV2 => openapi::v2(&accept(headers)),
             Route::OpenApiIndex => Some(tagged(made.openapi.index(), "application/json", "no-cache", headers)),
             Route::OpenApi(path) => {
                 let document = made.openapi.document(&made.of, path)?;

@@ -23,7 +23,7 @@ pub(crate) use status::error_response;
 
 use super::auth::{AllowAuthenticated, Attributes, SharedAuthorizer, User, unauthorized};
 use super::{ApiServer, Health, Metrics, Registry};
-use crate::api::{ApiError, ApiResult};
+use crate::api::{ApiError, ApiResult, Gvr, Target};
 use crate::client::SharedTransport;
 use crate::clock::{SharedClock, SystemClock};
 use crate::node::NodeDirectory;
@@ -88,6 +88,8 @@ impl RestConfig {
         }
     }
 }
+
+const CUSTOM_KINDS: Gvr = Gvr::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
 
 /// In a request's extensions: the end of what carries it, which ends its watches and streams.
 #[derive(Clone)]
@@ -192,13 +194,12 @@ impl Shared {
         parts: &mut Parts,
         body: Body,
         user: &User,
-        target: crate::api::Target,
+        target: Target,
         watch: bool,
     ) -> ApiResult<Response<Body>> {
         let table = self.registry.snapshot();
         let Some(kind) = table.get(&target.gvr).cloned() else {
-            let known = table.has_version(&target.gvr.group, &target.gvr.version);
-            return if known { Err(no_such_resource()) } else { Ok(no_such_path()) };
+            return unserved(&target, table.has_version(&target.gvr.group, &target.gvr.version));
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         // Asking for a watch of one object by its name is answered with the object.
@@ -230,6 +231,16 @@ impl Shared {
             Some((false, report)) => text_response(500, report),
         }
     }
+}
+
+/// What is said of a resource that is not served, in a version that is or is not.
+fn unserved(target: &Target, known_version: bool) -> ApiResult<Response<Body>> {
+    // kubectl asks for the custom kinds before it says that a kind is unknown. There are none.
+    if *target == Target::all(CUSTOM_KINDS) {
+        let list = r#"{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"0"},"items":[]}"#;
+        return Ok(status::json_response(200, list));
+    }
+    if known_version { Err(no_such_resource()) } else { Ok(no_such_path()) }
 }
 
 impl<B> tower::Service<Request<B>> for RestService

@@ -1,10 +1,14 @@
 //! OpenAPI v3: an index, and a document per group and version, made when it is first asked for.
 
+use super::body::{Body, full};
+use super::media::ranges;
+use super::status::respond;
 use crate::api::api_version;
 use crate::server::discovery::Document;
 use crate::server::kind::{Kind, KindNames};
 use crate::server::registry::KindTable;
 use crate::server::version::git_version;
+use http::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -50,6 +54,37 @@ impl OpenApi {
             Document::new(describe(&kinds).to_string())
         }))
     }
+}
+
+const V2_FAMILY: &str = "application/com.github.proto-openapi.spec.v2";
+const V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The head of an OpenAPI v2 document, in the only encoding its readers know.
+#[derive(Clone, PartialEq, prost::Message)]
+struct V2Document {
+    #[prost(string, tag = "1")]
+    swagger: String,
+    #[prost(message, optional, tag = "2")]
+    info: Option<V2Info>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct V2Info {
+    #[prost(string, tag = "1")]
+    title: String,
+    #[prost(string, tag = "2")]
+    version: String,
+}
+
+/// OpenAPI v2 is the past and says nothing here; but kubectl fetches it before it says that a kind is unknown, and
+/// would say something else where it is missing. Never JSON: those who ask for that do without.
+pub(crate) fn v2(accept: &str) -> Option<Response<Body>> {
+    if !ranges(accept).iter().any(|range| range.media.starts_with(V2_FAMILY)) {
+        return None;
+    }
+    let info = V2Info { title: "Kubernetes".to_owned(), version: git_version() };
+    let document = V2Document { swagger: "2.0".to_owned(), info: Some(info) };
+    Some(respond(200, V2, full(prost::Message::encode_to_vec(&document))))
 }
 
 /// `api/v1`, `apis/apps/v1`

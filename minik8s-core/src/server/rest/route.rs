@@ -22,6 +22,8 @@ pub(crate) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/apps/v1`
     Resources(String, String),
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/openapi/v3`
     OpenApiIndex,
     /// `/openapi/v3/apis/apps/v1`
@@ -54,6 +56,7 @@ pub(crate) fn route(path: &str) -> Route {
         ["apis", group, version] => Route::Resources((*group).to_owned(), (*version).to_owned()),
         ["api", version, rest @ ..] => objects("", version, rest),
         ["apis", group, version, rest @ ..] => objects(group, version, rest),
+        ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiIndex,
         ["openapi", "v3", rest @ ..] => Route::OpenApi(rest.join("/")),
         _ => Route::Nowhere,
@@ -141,7 +144,7 @@ mod tests {
             ("/apis/apps/v1/", Route::Resources("apps".into(), "v1".into())),
             ("/openapi/v3", Route::OpenApiIndex),
             ("/openapi/v3/api/v1", Route::OpenApi("api/v1".into())),
-            ("/openapi/v2", Route::Nowhere),
+            ("/openapi/v2", Route::OpenApiV2),
             ("/favicon.ico", Route::Nowhere),
         ];
         for (path, expected) in cases {

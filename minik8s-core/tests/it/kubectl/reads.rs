@@ -49,6 +49,13 @@ async fn mistakes_are_told() {
         .run_with_input(&["create", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\nbogus: 1\n")
         .await;
     assert!(strict.stderr.contains("unknown field \"bogus\""), "{}", strict.stderr);
+    let kind = "apiVersion: example.com/v1\nkind: Gizmo\nmetadata: {name: x}\n";
+    let unknown = kubectl.run_with_input(&["apply", "-f", "-"], kind).await;
+    assert!(
+        unknown.stderr.contains("no matches for kind \"Gizmo\" in version \"example.com/v1\""),
+        "{}",
+        unknown.stderr
+    );
     let broken = kubectl.run_with_input(&["apply", "-f", "-"], "a: b: c\n").await;
     assert!(broken.code != 0 && broken.stderr.contains("error"), "{}", broken.stderr);
 }

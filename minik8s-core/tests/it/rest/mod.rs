@@ -6,7 +6,7 @@ mod errors;
 mod kube_client;
 mod lists;
 mod sockets;
-// pub(crate) mod streams;
+pub(crate) mod streams;
 mod watches;
 
 use bytes::Bytes;
