@@ -65,7 +65,12 @@ fn body(object: &Value) -> ApiResult<Payload> {
     Ok(Payload::Json(text.into()))
 }
 
+/// Makes an object that is not there. Asking first matters: the object may itself hold the place it claims.
 async fn make(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
+    if server.get(&Target { name, ..target.clone() }).await.is_ok() {
+        return Ok(());
+    }
     match server.create(&target, body(object)?, &WriteOptions::default()).await {
         Err(error) if !error.is_already_exists() => Err(error),
         _ => Ok(()),

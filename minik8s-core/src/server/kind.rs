@@ -250,5 +250,6 @@ pub trait Kind: Send + Sync + 'static {
     fn to_storage(&self, _object: &mut Value) {}
 
     /// Translates a stored object into this kind's form.
+    #[allow(clippy::wrong_self_convention, reason = "it is the kind that translates, not the object that is made")]
     fn from_storage(&self, _object: &mut Value) {}
 }

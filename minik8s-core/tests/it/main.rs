@@ -5,4 +5,5 @@ mod api;
 mod kubectl;
 mod noop_network;
 mod rest;
+mod server;
 mod store;

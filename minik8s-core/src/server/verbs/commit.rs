@@ -64,8 +64,30 @@ impl ApiServer {
                 }
                 Ok(Outcome::Conflict(key))
             }
+            Err(StoreError::Unknown(why)) => {
+                let bytes = stored.map(|(bytes, _)| bytes);
+                self.look_whether_it_happened(&change, bytes.as_ref(), &StoreError::Unknown(why)).await
+            }
             Err(error) => Err(store_error("writing", &error)),
         }
+    }
+
+    /// The answer of a commit got lost: what stands in the store tells whether it happened.
+    async fn look_whether_it_happened(
+        &self,
+        change: &Change<'_>,
+        stored: Option<&bytes::Bytes>,
+        error: &StoreError,
+    ) -> ApiResult<Outcome> {
+        let found = self.store.get(&change.key).await.map_err(|e| store_error("reading after a lost answer", &e))?;
+        let revision = match (stored, &found) {
+            (Some(bytes), Some(entry)) if entry.value == *bytes => entry.revision,
+            (None, None) => self.fresh().await?,
+            _ => return Err(store_error("writing", error)),
+        };
+        self.settle(revision).await;
+        let object = stored.map(|bytes| self.written(change, bytes, revision)).transpose()?;
+        Ok(Outcome::Done(revision, object))
     }
 
     /// Waits for the cache. A cache that does not come must not turn a write that happened into an error.

@@ -12,7 +12,6 @@ mod patch;
 mod prepare;
 mod read;
 mod resolve;
-mod rules;
 mod scale;
 mod token;
 mod update;

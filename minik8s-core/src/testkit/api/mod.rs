@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test suite fails by panicking")]
 
 mod actions;
+mod kinds;
 mod lifecycle;
 mod lists;
 mod names;
@@ -94,6 +95,16 @@ pub const CASES: &[Case] = cases! {
     actions::eviction_deletes;
     actions::scale_reads_and_writes_replicas;
     actions::tokens_are_refused_clearly;
+    kinds::pods_get_the_defaults_of_the_real_server;
+    kinds::bad_pods_name_every_field;
+    kinds::pods_change_their_image_and_little_else;
+    kinds::services_get_addresses_and_ports_of_their_own;
+    kinds::one_of_many_gets_the_cluster_ip;
+    kinds::headless_and_external_services_get_no_address;
+    kinds::secrets_keep_plain_text_as_data;
+    kinds::events_of_both_groups_are_one_store;
+    kinds::a_selector_must_pick_its_template;
+    kinds::unknown_fields_warn_or_refuse;
 };
 
 /// Runs every case against a transport.
