@@ -51,9 +51,7 @@ pub(super) async fn pods_change_their_image_and_little_else(w: &World) {
 }
 
 pub(super) async fn services_get_addresses_and_ports_of_their_own(w: &World) {
-    let service = |name: &str| {
-        json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "selector": {"a": "b"}, "ports": [{"port": 80}]}})
-    };
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "selector": {"a": "b"}, "ports": [{"port": 80}]}});
     let made = w.create("services", &service("sv")).await.unwrap();
     let (address, port) = (made["spec"]["clusterIP"].clone(), made["spec"]["ports"][0]["nodePort"].clone());
     let want = json!({
@@ -156,7 +154,8 @@ pub(super) async fn unknown_fields_warn_or_refuse(w: &World) {
     assert_eq!(create("warn", FieldValidation::Warn).await.unwrap().warnings, ["unknown field \"bogus\""]);
     assert!(create("ignore", FieldValidation::Ignore).await.unwrap().warnings.is_empty());
     let error = create("strict", FieldValidation::Strict).await.unwrap_err();
-    let text = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"bogus\"";
+    let text =
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"bogus\"";
     assert_eq!((error.reason, error.message.as_str()), (Reason::BadRequest, text));
     assert!(w.get("configmaps", "warn").await.unwrap().get("bogus").is_none(), "unknown fields are dropped");
     let wrong = json!({"metadata": {"name": "x"}, "data": {"a": 1}});

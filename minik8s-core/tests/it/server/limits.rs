@@ -37,7 +37,8 @@ async fn addresses_are_given_once_until_there_are_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_ports_are_given_once_until_there_are_none() {
-    let server = builder().settings(Settings { node_ports: (30000, 30002), ..Settings::default() }).start().await.unwrap();
+    let server =
+        builder().settings(Settings { node_ports: (30000, 30002), ..Settings::default() }).start().await.unwrap();
     let names = ["a", "b", "c"];
     let made = join_all(names.iter().map(|name| service(&server, name, "NodePort"))).await;
     let ports: BTreeSet<i64> =

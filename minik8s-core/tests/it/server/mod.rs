@@ -1,7 +1,7 @@
 //! What the API server promises beyond single requests: under load, with faults, across restarts.
 
-mod faults;
 mod fanout;
+mod faults;
 mod limits;
 
 use minik8s_core::api::{Gvr, Target};
