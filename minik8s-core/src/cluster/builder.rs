@@ -1,8 +1,11 @@
 //! Putting a cluster together.
 
-use super::parts;
+use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
 use crate::clock::{SharedClock, SystemClock};
+use crate::network::SharedNetwork;
+use crate::node::NodeConfig;
+use crate::runtime::SharedRuntime;
 use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
 use crate::server::{Admission, Settings};
 use crate::store::{MemoryStore, Store};
@@ -19,6 +22,7 @@ pub struct ClusterBuilder {
     pub(super) extensions: Vec<Arc<dyn Extension>>,
     pub(super) admission: Vec<Arc<dyn Admission>>,
     pub(super) schedulers: Vec<Arc<dyn Scheduler>>,
+    pub(super) nodes: Vec<NodeParts>,
     pub(super) listener: Option<TcpListener>,
     pub(super) names: Vec<String>,
     pub(super) pki: Option<PathBuf>,
@@ -35,6 +39,7 @@ impl Default for ClusterBuilder {
             extensions: Vec::new(),
             admission: Vec::new(),
             schedulers: vec![Arc::new(FrameworkScheduler::new(Policy::Default.profile()))],
+            nodes: Vec::new(),
             listener: None,
             names: Vec::new(),
             pki: None,
@@ -87,6 +92,29 @@ impl ClusterBuilder {
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.schedulers.retain(|known| known.name() != scheduler.name());
         self.schedulers.push(Arc::new(scheduler));
+        self
+    }
+
+    /// Adds a node that runs in this process.
+    #[must_use]
+    pub fn node(mut self, config: NodeConfig, runtime: SharedRuntime, network: SharedNetwork) -> Self {
+        self.nodes.push(NodeParts { config, runtime, network, keep: None });
+        self
+    }
+
+    /// Adds a node that pretends: a [`FakeRuntime`](crate::testkit::FakeRuntime) and a
+    /// [`NoopNetwork`](crate::network::NoopNetwork), in a temporary directory.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn fake_node(self, name: &str) -> Self {
+        self.fake_node_with(name, Arc::new(crate::testkit::FakeRuntime::default()))
+    }
+
+    /// The same, on a fake runtime of which the caller keeps a hand.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn fake_node_with(mut self, name: &str, runtime: Arc<crate::testkit::FakeRuntime>) -> Self {
+        self.nodes.push(NodeParts::fake(name, self.nodes.len(), runtime));
         self
     }
 

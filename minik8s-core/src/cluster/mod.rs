@@ -10,7 +10,7 @@
 //! use k8s_openapi::api::core::v1::Namespace;
 //! use minik8s_core::cluster::Cluster;
 //!
-//! let cluster = Cluster::builder().start().await?;
+//! let cluster = Cluster::builder().fake_node("node-1").start().await?;
 //! let namespaces = cluster.client().all::<Namespace>().list(&Default::default()).await?;
 //! assert!(namespaces.items.iter().any(|n| n.metadata.name.as_deref() == Some("default")));
 //! cluster.stop().await;
@@ -56,14 +56,6 @@ pub enum ClusterError {
         /// What is wrong.
         #[source]
         source: crate::api::schema::SchemaError,
-    },
-    /// A node's runtime, network or directories.
-    #[error("node {node} did not start: {cause}")]
-    Node {
-        /// Its name.
-        node: String,
-        /// Why.
-        cause: String,
     },
 }
 

@@ -3,8 +3,11 @@
 use super::{Cluster, ClusterBuilder, ClusterError};
 use crate::api::schema::Schemas;
 use crate::client::Client;
+use crate::clock::SharedClock;
 use crate::controllers::{self, ControllerManager, ControllersConfig};
-use crate::node::NodeDirectory;
+use crate::network::SharedNetwork;
+use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
+use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
 use crate::server::auth::Authenticator;
 use crate::server::kubeconfig::Kubeconfig;
@@ -12,10 +15,21 @@ use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Pki, ServerNames};
 use crate::server::{ApiServer, grpc};
+#[cfg(feature = "testkit")]
+use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// What one node is made of.
+pub(super) struct NodeParts {
+    pub(super) config: NodeConfig,
+    pub(super) runtime: SharedRuntime,
+    pub(super) network: SharedNetwork,
+    /// Something that must live as long as the node.
+    pub(super) keep: Option<Box<dyn Send + Sync>>,
+}
 
 pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, ClusterError> {
     let (shutdown, tasks, nodes) = (CancellationToken::new(), TaskTracker::new(), NodeDirectory::default());
@@ -36,6 +50,9 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
         let ca = kubeconfig.as_ref().map(|k| k.ca_certificate.clone()).unwrap_or_default();
         start_loops(&builder, &server, ca, &shutdown, &tasks);
     }
+    for parts in std::mem::take(&mut builder.nodes) {
+        start_node(parts, &server, &nodes, &builder.clock, &shutdown, &tasks);
+    }
     Ok(Cluster { server, rest, metrics, address, kubeconfig, shutdown, tasks, _on_drop: on_drop })
 }
 
@@ -55,7 +72,7 @@ async fn start_server(
             .map_err(|source| ClusterError::Schema { extension: extension.name().to_owned(), source })?;
         server = extension.kinds().into_iter().fold(server, |s, kind| s.kind(kind));
     }
-    server = builder.admission.iter().cloned().fold(server, |s, rule| s.admission(rule));
+    server = builder.admission.iter().cloned().fold(server.schemas(schemas), |s, rule| s.admission(rule));
     if let Some(seed) = builder.seed {
         server = server.seed(seed);
     }
@@ -113,4 +130,41 @@ fn start_loops(
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
     let manager = ControllerManager::new(Client::new(server.clone()), builder.clock.clone(), all);
     tasks.spawn(manager.run(shutdown.clone()));
+}
+
+/// Nodes fail and recover on their own: this only starts them.
+fn start_node(
+    parts: NodeParts,
+    server: &Arc<ApiServer>,
+    nodes: &NodeDirectory,
+    clock: &SharedClock,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let NodeParts { config, runtime, network, keep } = parts;
+    let name = config.name.clone();
+    let client = Client::new(server.clone()).with_manager("kubelet");
+    let agent = NodeAgent::builder(config, client, runtime, network).clock(clock.clone()).build();
+    nodes.register(name, agent.access());
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        agent.run(shutdown).await;
+        drop(keep);
+    });
+}
+
+#[cfg(feature = "testkit")]
+impl NodeParts {
+    /// A node that pretends, the `index`th of its cluster.
+    pub(super) fn fake(name: &str, index: usize, runtime: Arc<crate::testkit::FakeRuntime>) -> Self {
+        // Each node its own range, as on real ones.
+        let third = u8::try_from(index % 256).unwrap_or_default();
+        let range = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, third, 0), 24);
+        let directory = tempfile::Builder::new().prefix("minik8s-node").tempdir();
+        let path = directory.as_ref().map_or_else(|_| std::env::temp_dir().join(name), |d| d.path().to_owned());
+        let config = NodeConfig { pod_cidr: Some(range.into()), memory_dir: None, ..NodeConfig::new(name, path) };
+        let network = Arc::new(crate::network::NoopNetwork::new(range));
+        let keep = directory.ok().map(|d| Box::new(d) as Box<dyn Send + Sync>);
+        Self { config, runtime, network, keep }
+    }
 }

@@ -1,0 +1,90 @@
+//! A scheduler plug-in of one's own: pods labelled `quiet=yes` keep away from nodes labelled `noise=loud`, and among the
+//! others prefer the quietest.
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use minik8s_core::client::{Api, PatchType, TypedEvent, WatchOptions};
+use minik8s_core::cluster::Cluster;
+use minik8s_core::scheduler::{FilterPlugin, FrameworkScheduler, NodeInfo, PodInfo, Policy, ScorePlugin, Snapshot};
+use serde_json::json;
+use std::borrow::Cow;
+
+struct Quiet;
+
+fn wants_quiet(pod: &PodInfo) -> bool {
+    pod.labels.get("quiet").is_some_and(|v| v == "yes")
+}
+
+impl FilterPlugin for Quiet {
+    fn name(&self) -> &'static str {
+        "Quiet"
+    }
+
+    fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
+        let loud = node.labels.get("noise").is_some_and(|v| v == "loud");
+        if wants_quiet(pod) && loud { vec!["node(s) were too loud".into()] } else { Vec::new() }
+    }
+}
+
+impl ScorePlugin for Quiet {
+    fn name(&self) -> &'static str {
+        "Quiet"
+    }
+
+    fn score(&self, _: &PodInfo, nodes: &[&NodeInfo], _: &Snapshot) -> Vec<i64> {
+        let still = |n: &&NodeInfo| n.labels.get("noise").is_some_and(|v| v == "none");
+        nodes.iter().map(|n| if still(n) { 100 } else { 0 }).collect()
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let profile = Policy::Default.profile().filter(Quiet).score(10, Quiet).named("library-scheduler");
+    let cluster = Cluster::builder()
+        .scheduler(FrameworkScheduler::new(profile))
+        .fake_node("workshop")
+        .fake_node("hall")
+        .fake_node("reading-room")
+        .start()
+        .await?;
+    let client = cluster.client();
+    let nodes: Api<Node> = client.all();
+    for (name, noise) in [("workshop", "loud"), ("hall", "some"), ("reading-room", "none")] {
+        let patch = json!({"metadata": {"labels": {"noise": noise}}});
+        until_node_exists(&nodes, name).await?;
+        nodes.patch(name, PatchType::Merge, &patch).await?;
+    }
+    let pods: Api<Pod> = client.api("default");
+    for i in 0..3 {
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": format!("reader-{i}"), "labels": {"quiet": "yes"}},
+            "spec": {
+                "schedulerName": "library-scheduler",
+                "containers": [{"name": "c", "image": "example.org/reader:1"}]
+            }
+        }))?;
+        pods.create(&pod).await?;
+    }
+    let mut changes = pods.watch(&WatchOptions::default()).await?;
+    let mut placed = std::collections::BTreeMap::new();
+    while placed.len() < 3 {
+        if let TypedEvent::Added(pod) | TypedEvent::Modified(pod) =
+            changes.next().await.context("the watch ended")??
+            && let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone())
+        {
+            placed.insert(pod.metadata.name.clone().unwrap_or_default(), node);
+        }
+    }
+    placed.iter().for_each(|(pod, node)| println!("{pod} sits in the {node}"));
+    cluster.stop().await;
+    Ok(())
+}
+
+/// Nodes register themselves in their own time.
+async fn until_node_exists(nodes: &Api<Node>, name: &str) -> Result<()> {
+    let options = WatchOptions { field_selector: format!("metadata.name={name}"), ..WatchOptions::default() };
+    let mut changes = nodes.watch(&options).await?;
+    changes.next().await.context("the watch ended")??;
+    Ok(())
+}

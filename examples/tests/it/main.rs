@@ -1,0 +1,31 @@
+//! Every example runs, and says what it should.
+
+use std::process::Command;
+
+fn run(program: &str) -> String {
+    let output = Command::new(program).output().expect("the example starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} failed:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn embed_runs_a_deployment_on_two_nodes() {
+    let text = run(env!("CARGO_BIN_EXE_embed"));
+    assert!(text.contains("web: 3 of 3 available"), "{text}");
+    assert!(text.contains("runs on node-1") && text.contains("runs on node-2"), "{text}");
+}
+
+#[test]
+fn a_scheduler_plugin_places_pods() {
+    let text = run(env!("CARGO_BIN_EXE_scheduler_plugin"));
+    assert_eq!(text.matches("sits in the reading-room").count(), 3, "{text}");
+}
+
+#[test]
+fn a_custom_store_sees_every_write() {
+    let text = run(env!("CARGO_BIN_EXE_custom_store"));
+    let maps = text.lines().find(|l| l.starts_with("configmaps:")).unwrap_or_default();
+    let count: usize = maps.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or_default();
+    assert!(count >= 5, "{text}");
+}
