@@ -32,9 +32,12 @@ pub(in crate::store) struct Plan {
     pub(in crate::store) lifetimes: Vec<(Key, Duration)>,
 }
 
+/// Most bytes of keys and values in one commit.
+const MAX_COMMIT: usize = 64 << 20;
+
 /// Refuses what is wrong whatever the state.
 pub(in crate::store) fn validate(commit: &Commit, max_value: usize) -> Result<(), StoreError> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut total) = (HashSet::new(), 0);
     for op in &commit.ops {
         let (Op::Put { key, .. } | Op::Delete { key }) = op;
         if key.is_empty() {
@@ -43,11 +46,14 @@ pub(in crate::store) fn validate(commit: &Commit, max_value: usize) -> Result<()
         if commit.ops.len() > 1 && !seen.insert(key) {
             return Err(StoreError::Invalid(format!("key {key} occurs twice in one commit")));
         }
-        if let Op::Put { value, .. } = op
-            && value.len() > max_value
-        {
-            return Err(StoreError::TooLarge { key: key.clone(), size: value.len(), limit: max_value });
+        let size = if let Op::Put { value, .. } = op { value.len() } else { 0 };
+        if size > max_value {
+            return Err(StoreError::TooLarge { key: key.clone(), size, limit: max_value });
         }
+        total += key.len() + size;
+    }
+    if total > MAX_COMMIT {
+        return Err(StoreError::Invalid(format!("a commit of {total} bytes is larger than {MAX_COMMIT}: split it")));
     }
     Ok(())
 }
@@ -131,5 +137,27 @@ impl<V: View> View for Overlay<'_, V> {
 
     fn current(&self, key: &str) -> Option<Entry> {
         self.keys.get(key).cloned().unwrap_or_else(|| self.base.current(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn commits_are_bounded_as_a_whole() {
+        let value = Bytes::from(vec![0; 1 << 20]);
+        let put = |n: u32| Op::Put { key: n.to_string().into(), value: value.clone(), ttl: None };
+        let commit = |count: u32| Commit { when: vec![], ops: (0..count).map(put).collect() };
+        assert!(validate(&commit(63), 1 << 20).is_ok());
+        assert!(matches!(validate(&commit(64), 1 << 20), Err(StoreError::Invalid(_))));
+        assert!(matches!(validate(&commit(1), (1 << 20) - 1), Err(StoreError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn prefixes_are_empty_or_end_in_a_slash() {
+        assert!(["", "/", "/a/"].iter().all(|prefix| validate_prefix(prefix).is_ok()));
+        assert!(["/a", "a", "/a/b"].iter().all(|prefix| validate_prefix(prefix).is_err()));
     }
 }

@@ -184,7 +184,7 @@ async fn attempt(case: &Case, opener: &Opener) {
     let has = scope.store().capabilities();
     if let Some(missing) = case.needs.iter().find(|need| !need.met_by(has)) {
         assert_refusal(*missing, &scope).await;
-        return scope.clean_up().await;
+        return scope.close().await;
     }
     for _ in 0..2 {
         (case.run)(&mut scope).await;
@@ -193,8 +193,8 @@ async fn attempt(case: &Case, opener: &Opener) {
     if has.durable {
         scope.reopen().await;
         (case.run)(&mut scope).await;
-        scope.clean_up().await;
     }
+    scope.close().await;
 }
 
 async fn assert_refusal(missing: Needs, scope: &Scope) {

@@ -59,6 +59,15 @@ impl Scope {
         );
     }
 
+    /// Cleans up and takes the guard away: the store is as it was before.
+    ///
+    /// # Panics
+    /// Where the guard was touched.
+    pub async fn close(self) {
+        self.clean_up().await;
+        self.apply(&[], &[Op::Delete { key: self.guard.key.clone() }]).await.unwrap();
+    }
+
     /// The prefix, extended.
     pub fn prefix(&self, rest: &str) -> String {
         format!("{}{rest}", self.prefix)

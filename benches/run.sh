@@ -1,0 +1,9 @@
+#!/bin/sh
+# Builds all benchmarks and runs them one after the other; with names as arguments, only those.
+set -eu
+cd "$(dirname "$0")/.."
+cargo build --release -p minik8s-benches --bins
+for source in benches/src/bin/*.rs; do
+    name=$(basename "$source" .rs)
+    case " ${*:-$name} " in *" $name "*) "target/release/$name" ;; esac
+done
