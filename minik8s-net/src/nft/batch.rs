@@ -1,6 +1,6 @@
 //! One transaction: tables, chains, sets, elements and rules that the kernel takes together or not at all.
 
-use super::expr::{Expr, OwnSet, SetRef, Verdict, value};
+use super::expr::{Data, Expr, OwnSet, SetRef, Value, value};
 use super::wire::{F_APPEND, F_CREATE, FAMILY_IPV4, Messages, NFTABLES};
 
 const BEGIN: u16 = 0x10;
@@ -45,15 +45,6 @@ pub(crate) struct Rule {
     pub(crate) comment: Option<String>,
 }
 
-/// What values a named set has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Data {
-    None,
-    Verdict,
-    /// Type and length.
-    Value(u32, u32),
-}
-
 /// A named set or map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetSpec {
@@ -63,14 +54,6 @@ pub(crate) struct SetSpec {
     pub(crate) data: Data,
     /// Seconds after which an element goes; such sets are changed by packets.
     pub(crate) timeout: Option<u32>,
-}
-
-/// An element's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    None,
-    Verdict(Verdict),
-    Bytes(Vec<u8>),
 }
 
 /// A transaction in the making.
@@ -176,22 +159,28 @@ impl Batch {
         let id = self.sets;
         self.begin(NEW_SET, F_CREATE);
         self.out.text(2, set.name());
-        self.out.u32(3, ANONYMOUS | CONSTANT | if set.data.is_some() { MAP } else { 0 });
+        self.out.u32(3, ANONYMOUS | CONSTANT | map_flag(&set.data));
         self.out.u32(4, set.key_type);
         self.out.u32(5, set.key_len);
-        if let Some((kind, len)) = set.data {
-            self.out.u32(6, kind);
-            self.out.u32(7, len);
-        }
+        self.data_type(&set.data);
         self.out.u32(10, id);
         if set.host_order {
             // Tells `nft list` how to print keys.
             self.out.raw(13, &[0, 4, 1, 0, 0, 0]);
         }
         self.out.end();
-        let bytes = |data: &Vec<u8>| if set.data.is_some() { Value::Bytes(data.clone()) } else { Value::None };
-        let elements: Vec<_> = set.elements.iter().map(|(key, data)| (key.clone(), bytes(data))).collect();
-        self.elements(NEW_ELEMENT, set.name(), Some(id), &elements);
+        self.elements(NEW_ELEMENT, set.name(), Some(id), &set.elements);
+    }
+
+    fn data_type(&mut self, data: &Data) {
+        match data {
+            Data::None => {}
+            Data::Verdict => self.out.u32(6, VERDICT_TYPE),
+            Data::Value(kind, len) => {
+                self.out.u32(6, *kind);
+                self.out.u32(7, *len);
+            }
+        }
     }
 
     pub(crate) fn add_set(&mut self, set: &SetSpec) {
@@ -199,18 +188,10 @@ impl Batch {
         let id = self.sets;
         self.begin(NEW_SET, F_CREATE);
         self.out.text(2, &set.name);
-        let map = if set.data == Data::None { 0 } else { MAP };
-        self.out.u32(3, map | if set.timeout.is_some() { TIMEOUT | EVAL } else { 0 });
+        self.out.u32(3, map_flag(&set.data) | if set.timeout.is_some() { TIMEOUT | EVAL } else { 0 });
         self.out.u32(4, set.key_type);
         self.out.u32(5, set.key_len);
-        match set.data {
-            Data::None => {}
-            Data::Verdict => self.out.u32(6, VERDICT_TYPE),
-            Data::Value(kind, len) => {
-                self.out.u32(6, kind);
-                self.out.u32(7, len);
-            }
-        }
+        self.data_type(&set.data);
         if let Some(seconds) = set.timeout {
             let size = self.out.open(9);
             self.out.u32(1, 65_535);
@@ -265,6 +246,10 @@ impl Batch {
         }
         self.out.close(element);
     }
+}
+
+fn map_flag(data: &Data) -> u32 {
+    if *data == Data::None { 0 } else { MAP }
 }
 
 fn own_set(expr: &Expr) -> Option<&OwnSet> {

@@ -10,7 +10,6 @@ impl Reg {
     /// The verdict: what a lookup in a verdict map writes to.
     pub(crate) const VERDICT: Reg = Reg(0);
     pub(crate) const A: [Reg; 3] = [Reg(1), Reg(9), Reg(10)];
-    pub(crate) const B: [Reg; 3] = [Reg(2), Reg(13), Reg(14)];
 }
 
 /// What a packet's fate is.
@@ -57,16 +56,25 @@ pub(crate) struct OwnSet {
     pub(crate) key_type: u32,
     pub(crate) key_len: u32,
     pub(crate) host_order: bool,
-    /// Type and length of values.
-    pub(crate) data: Option<(u32, u32)>,
-    pub(crate) elements: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) data: Data,
+    pub(crate) elements: Vec<(Vec<u8>, Value)>,
 }
 
-/// What to do with an element of a set that packets change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SetChange {
-    Update = 1,
-    Delete = 2,
+/// What values a set has: none make it a set, any a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    None,
+    Verdict,
+    /// Type and length.
+    Value(u32, u32),
+}
+
+/// An element's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    None,
+    Verdict(Verdict),
+    Bytes(Vec<u8>),
 }
 
 /// One expression.
@@ -115,11 +123,10 @@ pub(crate) enum Expr {
         modulus: u32,
         to: Reg,
     },
-    Dynset {
+    /// Puts a key into a set, or makes it young again.
+    Remember {
         set: String,
-        change: SetChange,
         key: Reg,
-        data: Option<Reg>,
     },
     Dnat {
         address: Reg,
@@ -153,7 +160,7 @@ impl Expr {
             Expr::Lookup { .. } => "lookup",
             Expr::Set { .. } | Expr::Verdict(_) => "immediate",
             Expr::Random { .. } => "numgen",
-            Expr::Dynset { .. } => "dynset",
+            Expr::Remember { .. } => "dynset",
             Expr::Dnat { .. } => "nat",
             Expr::Masquerade => "masq",
             Expr::RejectTcp | Expr::RejectPort => "reject",
@@ -189,12 +196,9 @@ impl Expr {
                 out.close(nest);
             }
             Expr::Random { modulus, to } => numbers(out, &[(1, to.0), (2, *modulus), (3, 1), (4, 0)]),
-            Expr::Dynset { set, change, key, data } => {
+            Expr::Remember { set, key } => {
                 out.text(1, set);
-                numbers(out, &[(3, *change as u32), (4, key.0)]);
-                if let Some(data) = data {
-                    out.u32(5, data.0);
-                }
+                numbers(out, &[(3, 1), (4, key.0)]);
             }
             Expr::Dnat { address, port } => numbers(out, &[(1, 1), (2, 2), (3, address.0), (5, port.0)]),
             Expr::Masquerade => {}
@@ -224,7 +228,7 @@ fn encode_lookup(out: &mut Messages, set: &SetRef, key: Reg, to: Option<Reg>, ow
 impl OwnSet {
     /// The kernel puts a number in.
     pub(crate) fn name(&self) -> &'static str {
-        if self.data.is_some() { "__map%d" } else { "__set%d" }
+        if self.data == Data::None { "__set%d" } else { "__map%d" }
     }
 }
 

@@ -8,6 +8,6 @@ pub(crate) mod expr;
 pub(crate) mod socket;
 pub(crate) mod wire;
 
-pub(crate) use batch::{BaseChain, Batch, Data, Rule, SetSpec};
-pub(crate) use expr::{Expr, Reg};
+pub(crate) use batch::{BaseChain, Batch, Rule, SetSpec};
+pub(crate) use expr::{Data, Expr, Reg, Value};
 pub(crate) use socket::{NftError, NftSocket};

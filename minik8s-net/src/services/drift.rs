@@ -2,7 +2,7 @@
 //! by key and value.
 
 use super::program::Program;
-use crate::nft::batch::Value;
+use crate::nft::Value;
 use crate::nft::expr::Verdict;
 use crate::nft::wire::{self, FAMILY_IPV4, NFTABLES};
 use crate::nft::{NftError, NftSocket, Rule};

@@ -1,7 +1,7 @@
 //! What one service means for this node: where it is reached, and where its traffic goes. No kernel in sight.
 
 use minik8s_core::network::{Endpoint, Protocol, ServiceEntry, ServicePortEntry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -35,8 +35,12 @@ pub(crate) enum Target {
 /// What a chain does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
-    /// One of these, the same one again for a while where clients are to stay.
-    Backends { backends: Vec<Backend>, affinity: Option<u32> },
+    /// One of these, any time.
+    Backends(Vec<Backend>),
+    /// One of these by the chains that lead there, the same one again while a client is remembered.
+    Sticky(Vec<String>),
+    /// This one, which the client is remembered to have for so many seconds.
+    Remember { backend: Backend, seconds: u32 },
     /// Pods and the node itself go one way, everybody else another.
     Outside { inner: Target, outer: Target },
 }
@@ -94,7 +98,13 @@ impl ServicePlan {
             return Target::Refuse;
         }
         let name = chain_name(kind, service, port);
-        self.chains.insert(name.clone(), Chain::Backends { backends: to, affinity: service.affinity_seconds });
+        let chain = match service.affinity_seconds {
+            None => Chain::Backends(to),
+            Some(seconds) => {
+                Chain::Sticky(to.into_iter().map(|backend| self.remember(&name, backend, seconds)).collect())
+            }
+        };
+        self.chains.insert(name.clone(), chain);
         Target::Chain(name)
     }
 
@@ -104,37 +114,54 @@ impl ServicePlan {
         Target::Chain(name)
     }
 
-    /// Chains that no front leads to any more, directly or by another chain.
+    fn remember(&mut self, chain: &str, backend: Backend, seconds: u32) -> String {
+        let name = format!("{chain}/{}/{}", backend.0, backend.1);
+        self.chains.insert(name.clone(), Chain::Remember { backend, seconds });
+        name
+    }
+
+    /// Drops chains that no front leads to, directly or by other chains.
     fn drop_unused(&mut self) {
-        let is = |target: &Target, name: &str| matches!(target, Target::Chain(chain) if chain == name);
-        for _ in 0..2 {
-            let used = |name: &str| {
-                self.fronts.values().any(|target| is(target, name))
-                    || self.chains.values().any(|chain| match chain {
-                        Chain::Outside { inner, outer } => is(inner, name) || is(outer, name),
-                        Chain::Backends { .. } => false,
-                    })
+        let used: BTreeSet<String> = self.fronts.values().flat_map(|target| self.reachable(target)).collect();
+        self.chains.retain(|name, _| used.contains(name));
+    }
+
+    /// The chains that a target leads to.
+    fn reachable(&self, target: &Target) -> Vec<String> {
+        let mut found: Vec<String> = target.chain().into_iter().cloned().collect();
+        let mut next = 0;
+        while let Some(name) = found.get(next) {
+            let further: Vec<String> = match self.chains.get(name) {
+                Some(Chain::Outside { inner, outer }) => {
+                    inner.chain().into_iter().chain(outer.chain()).cloned().collect()
+                }
+                Some(Chain::Sticky(chains)) => chains.clone(),
+                _ => Vec::new(),
             };
-            let unused: Vec<String> = self.chains.keys().filter(|name| !used(name)).cloned().collect();
-            for name in unused {
-                self.chains.remove(&name);
-            }
+            found.extend(further);
+            next += 1;
         }
+        found
     }
 
     /// The backends that traffic for a front may reach.
     pub(crate) fn reach(&self, front: Front) -> Vec<Backend> {
-        let mut found = Vec::new();
-        let mut targets: Vec<&Target> = self.fronts.get(&front).into_iter().collect();
-        while let Some(target) = targets.pop() {
-            let Target::Chain(name) = target else { continue };
-            match self.chains.get(name) {
-                Some(Chain::Backends { backends, .. }) => found.extend(backends),
-                Some(Chain::Outside { inner, outer }) => targets.extend([inner, outer]),
-                None => {}
-            }
+        let chains = self.fronts.get(&front).map(|target| self.reachable(target)).unwrap_or_default();
+        let backends = chains.iter().filter_map(|name| self.chains.get(name)).flat_map(|chain| match chain {
+            Chain::Backends(backends) => backends.clone(),
+            Chain::Remember { backend, .. } => vec![*backend],
+            Chain::Sticky(_) | Chain::Outside { .. } => Vec::new(),
+        });
+        backends.collect()
+    }
+}
+
+impl Target {
+    fn chain(&self) -> Option<&String> {
+        match self {
+            Target::Chain(name) => Some(name),
+            Target::Refuse => None,
         }
-        found
     }
 }
 
@@ -196,16 +223,12 @@ impl fmt::Display for ServicePlan {
         for (name, chain) in &self.chains {
             match chain {
                 Chain::Outside { inner, outer } => writeln!(f, "{name}: inside {inner}, outside {outer}")?,
-                Chain::Backends { backends, affinity } => {
-                    write!(f, "{name}:")?;
-                    for (ip, port) in backends {
-                        write!(f, " {ip}:{port}")?;
-                    }
-                    match affinity {
-                        Some(seconds) => writeln!(f, " for {seconds} s")?,
-                        None => writeln!(f)?,
-                    }
+                Chain::Backends(backends) => {
+                    let all: Vec<String> = backends.iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
+                    writeln!(f, "{name}: {}", all.join(" "))?;
                 }
+                Chain::Sticky(chains) => writeln!(f, "{name}: remembered, or one of {}", chains.len())?,
+                Chain::Remember { backend: (ip, port), seconds } => writeln!(f, "{name}: {ip}:{port} for {seconds} s")?,
             }
         }
         Ok(())
@@ -269,9 +292,12 @@ mod tests {
             "10.96.0.5:80/TCP -> svc/default/web/tcp/80",
             "203.0.113.7:80/TCP -> outside/default/web/tcp/80",
             "*:30080/TCP -> outside/default/web/tcp/80",
-            "local/default/web/tcp/80: 10.244.0.2:8080 for 600 s",
+            "local/default/web/tcp/80: remembered, or one of 1",
+            "local/default/web/tcp/80/10.244.0.2/8080: 10.244.0.2:8080 for 600 s",
             "outside/default/web/tcp/80: inside svc/default/web/tcp/80, outside local/default/web/tcp/80",
-            "svc/default/web/tcp/80: 10.244.0.2:8080 10.244.1.2:8080 for 600 s",
+            "svc/default/web/tcp/80: remembered, or one of 2",
+            "svc/default/web/tcp/80/10.244.0.2/8080: 10.244.0.2:8080 for 600 s",
+            "svc/default/web/tcp/80/10.244.1.2/8080: 10.244.1.2:8080 for 600 s",
         ];
         check(&service, &lines);
     }

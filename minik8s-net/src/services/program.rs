@@ -2,8 +2,8 @@
 
 use super::base::{self, HAIRPIN, HOST_ADDRESS_PORTS, HOST_PORTS, Surroundings};
 use super::plan::{Backend, Front, ServicePlan, Target};
-use super::rules::{address_port, affinity_map, chain_rules, front_key, hairpin_key, protocol_port, target_value};
-use crate::nft::batch::Value;
+use super::rules::{address_port, chain_rules, clients, front_key, hairpin_key, protocol_port, target_value};
+use crate::nft::Value;
 use crate::nft::{Batch, Rule, SetSpec};
 use minik8s_core::network::{HostPort, ServiceEntry, ServiceTable};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +131,7 @@ impl Program {
                 continue;
             }
             changes.flush.push(name.clone());
-            let (map, wanted) = (affinity_map(name, before), after.and_then(|c| affinity_map(name, c)));
+            let (map, wanted) = (clients(name, before), after.and_then(|c| clients(name, c)));
             if map.is_some() && map != wanted {
                 changes.delete_sets.push(name.clone());
             }
@@ -147,8 +147,8 @@ impl Program {
             if before.is_none() {
                 changes.add_chains.push(name.clone());
             }
-            let map = affinity_map(name, after);
-            if map != before.and_then(|c| affinity_map(name, c)) {
+            let map = clients(name, after);
+            if map != before.and_then(|c| clients(name, c)) {
                 changes.add_sets.extend(map);
             }
             changes.fill.push((name.clone(), chain_rules(name, after, self.around.cluster)));
@@ -172,17 +172,13 @@ impl Program {
     }
 
     /// Adds or changes a pod. Returns elements that go and elements that come.
-    pub(super) fn set_pod(
-        &mut self,
-        id: &str,
-        pod: PodRules,
-    ) -> (Vec<(&'static str, Elements)>, Vec<(&'static str, Elements)>) {
+    pub(super) fn set_pod(&mut self, id: &str, pod: PodRules) -> [Vec<(&'static str, Elements)>; 2] {
         if self.pods.get(id) == Some(&pod) {
             return Default::default();
         }
         let come = pod_elements(&pod);
         let go = self.pods.insert(id.to_owned(), pod).map(|old| pod_elements(&old)).unwrap_or_default();
-        (go, come)
+        [go, come]
     }
 
     /// Strikes a pod out. Returns elements that go.

@@ -1,8 +1,8 @@
 //! From decisions to rules, sets and elements.
 
 use super::plan::{Backend, Chain, Front, Target};
-use crate::nft::batch::Value;
-use crate::nft::expr::{OwnSet, SetChange, SetRef, Verdict};
+use crate::nft::Value;
+use crate::nft::expr::{OwnSet, SetRef, Verdict};
 use crate::nft::{Data, Expr, Reg, Rule, SetSpec};
 use ipnet::Ipv4Net;
 use minik8s_core::network::Protocol;
@@ -88,14 +88,14 @@ pub(super) fn target_value(target: &Target) -> Value {
     Value::Verdict(verdict(target))
 }
 
-/// The map of a chain whose clients stay with their backend, named as the chain.
-pub(super) fn affinity_map(name: &str, chain: &Chain) -> Option<SetSpec> {
+/// The clients of a chain that remembers them, in a set named as the chain.
+pub(super) fn clients(name: &str, chain: &Chain) -> Option<SetSpec> {
     match chain {
-        Chain::Backends { affinity: Some(seconds), .. } => Some(SetSpec {
+        Chain::Remember { seconds, .. } => Some(SetSpec {
             name: name.to_owned(),
             key_type: ADDRESS,
             key_len: 4,
-            data: Data::Value(ADDRESS_PORT, 8),
+            data: Data::None,
             timeout: Some(*seconds),
         }),
         _ => None,
@@ -105,12 +105,19 @@ pub(super) fn affinity_map(name: &str, chain: &Chain) -> Option<SetSpec> {
 /// The rules of a chain.
 pub(super) fn chain_rules(name: &str, chain: &Chain, cluster: Ipv4Net) -> Vec<Rule> {
     match chain {
-        Chain::Backends { backends, affinity: None } => {
-            let mut exprs = choose(backends, Reg::A);
-            exprs.push(Expr::Dnat { address: Reg::A[0], port: Reg::A[1] });
+        Chain::Backends(backends) => {
+            let mut exprs = choose(backends);
+            exprs.push(dnat());
             vec![Rule { exprs, comment: None }]
         }
-        Chain::Backends { backends, affinity: Some(_) } => sticky(name, backends),
+        Chain::Remember { backend, .. } => {
+            let key = Reg::A[0];
+            let mut exprs = vec![source(key), Expr::Remember { set: name.to_owned(), key }];
+            exprs.extend(choose(&[*backend]));
+            exprs.push(dnat());
+            vec![Rule { exprs, comment: None }]
+        }
+        Chain::Sticky(chains) => sticky(chains),
         Chain::Outside { inner, outer } => {
             let mut pods = within(source, cluster, true);
             pods.push(Expr::Verdict(verdict(inner)));
@@ -122,52 +129,42 @@ pub(super) fn chain_rules(name: &str, chain: &Chain, cluster: Ipv4Net) -> Vec<Ru
     }
 }
 
-/// Puts one of the backends into a bank of registers: address, then port.
-fn choose(backends: &[Backend], bank: [Reg; 3]) -> Vec<Expr> {
-    if let [(ip, port)] = backends {
+/// Puts one of the backends into registers: address, then port.
+fn choose(backends: &[Backend]) -> Vec<Expr> {
+    let [address, port, _] = Reg::A;
+    if let [(ip, number)] = backends {
         return vec![
-            Expr::Set { reg: bank[0], data: ip.octets().to_vec() },
-            Expr::Set { reg: bank[1], data: port.to_be_bytes().to_vec() },
+            Expr::Set { reg: address, data: ip.octets().to_vec() },
+            Expr::Set { reg: port, data: number.to_be_bytes().to_vec() },
         ];
     }
-    let numbered = backends.iter().zip(0u32..);
-    let map = OwnSet {
-        key_type: INTEGER,
-        key_len: 4,
-        host_order: true,
-        data: Some((ADDRESS_PORT, 8)),
-        elements: numbered.map(|(b, i)| (i.to_ne_bytes().to_vec(), address_port(*b))).collect(),
-    };
-    vec![
-        Expr::Random { modulus: backends.len() as u32, to: bank[0] },
-        Expr::Lookup { set: SetRef::Own(map), key: bank[0], to: Some(bank[0]) },
-    ]
+    let values = backends.iter().map(|b| Value::Bytes(address_port(*b)));
+    any_of(Data::Value(ADDRESS_PORT, 8), values.collect(), address)
 }
 
-/// A known client whose backend is alive goes there again, and is remembered anew. Everybody else is forgotten, which
-/// matters where the backend is gone, given a backend, and remembered.
-fn sticky(name: &str, backends: &[Backend]) -> Vec<Rule> {
-    let (key, to) = (Reg::B[0], Reg::A);
-    let remember = |change| Expr::Dynset { set: name.to_owned(), change, key, data: Some(to[0]) };
-    let dnat = Expr::Dnat { address: to[0], port: to[1] };
-    let alive = OwnSet {
-        key_type: ADDRESS_PORT,
-        key_len: 8,
-        host_order: false,
-        data: None,
-        elements: backends.iter().map(|b| (address_port(*b), Vec::new())).collect(),
+fn dnat() -> Expr {
+    Expr::Dnat { address: Reg::A[0], port: Reg::A[1] }
+}
+
+/// One of several values, by chance.
+fn any_of(data: Data, values: Vec<Value>, to: Reg) -> Vec<Expr> {
+    let key = Reg::A[0];
+    let modulus = values.len() as u32;
+    let elements = (0u32..).zip(values).map(|(i, value)| (i.to_ne_bytes().to_vec(), value)).collect();
+    let map = OwnSet { key_type: INTEGER, key_len: 4, host_order: true, data, elements };
+    vec![Expr::Random { modulus, to: key }, Expr::Lookup { set: SetRef::Own(map), key, to: Some(to) }]
+}
+
+/// A client that a backend remembers goes there again, everybody else anywhere.
+fn sticky(chains: &[String]) -> Vec<Rule> {
+    let key = Reg::A[0];
+    let known = |name: &String| {
+        let lookup = Expr::Lookup { set: SetRef::Named(name.clone()), key, to: None };
+        vec![source(key), lookup, Expr::Verdict(Verdict::Goto(name.clone()))]
     };
-    let known = vec![
-        source(key),
-        Expr::Lookup { set: SetRef::Named(name.to_owned()), key, to: Some(to[0]) },
-        Expr::Lookup { set: SetRef::Own(alive), key: to[0], to: None },
-        remember(SetChange::Update),
-        dnat.clone(),
-    ];
-    let mut fresh = vec![source(key)];
-    fresh.extend(choose(backends, to));
-    fresh.extend([remember(SetChange::Delete), remember(SetChange::Update), dnat]);
-    [known, fresh].into_iter().map(|exprs| Rule { exprs, comment: None }).collect()
+    let all = chains.iter().map(|name| Value::Verdict(Verdict::Goto(name.clone()))).collect();
+    let anywhere = any_of(Data::Verdict, all, Reg::VERDICT);
+    chains.iter().map(known).chain([anywhere]).map(|exprs| Rule { exprs, comment: None }).collect()
 }
 
 /// An element that says: this pod may reach itself by a service.

@@ -107,7 +107,7 @@ impl Inner {
 
     fn set_pod(&mut self, id: &str, pod: PodRules) -> Result<(), NftError> {
         let sound = self.check()?;
-        let (go, come) = self.program.set_pod(id, pod);
+        let [go, come] = self.program.set_pod(id, pod);
         if !sound {
             return self.rebuild();
         }

@@ -146,7 +146,7 @@ async fn allocations_survive_a_kill(bed: &dyn Bed) {
     let gone = super::bed::pod(bed, "gone").await;
     bed.network().detach("gone").await.expect("detach");
     let network = bed.reopen().await;
-    assert_eq!(network.attachments().await.expect("attachments"), [pod.network.clone()]);
+    assert_eq!(network.attachments().await.expect("attachments"), std::slice::from_ref(&pod.network));
     network.setup().await.expect("setup");
     assert_eq!(network.attach(&pod.request).await.expect("attach"), pod.network);
     let fresh = super::bed::pod(bed, "fresh").await;

@@ -75,9 +75,9 @@ async fn sync(bed: &dyn Bed, table: ServiceTable) {
 
 async fn any_table_is_taken_any_number_of_times(bed: &dyn Bed) {
     let full = table([
-        Service::new("web", ADDRESS).to(&["10.77.0.2", "10.77.0.3"]),
+        Service::new("web", ADDRESS).backed_at(&["10.77.0.2", "10.77.0.3"]),
         Service::new("empty", Ipv4Addr::new(10, 78, 0, 11)),
-        Service::headless("nodes").to(&["10.77.0.2"]),
+        Service::headless("nodes").backed_at(&["10.77.0.2"]),
         Service::external("far", "example.org"),
     ]);
     for table in [full.clone(), full.clone(), ServiceTable::default(), full, ServiceTable::default()] {
@@ -90,7 +90,7 @@ async fn any_table_is_taken_any_number_of_times(bed: &dyn Bed) {
 async fn a_virtual_address_reaches_every_endpoint_from_pods_and_host(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let client = pod(bed, "client").await;
-    sync(bed, table([Service::new("web", ADDRESS).to_pods(&pair.pods)])).await;
+    sync(bed, table([Service::new("web", ADDRESS).backed_by(&pair.pods)])).await;
     for from in [&client.place, &Place::Host] {
         assert_eq!(answers(bed, from, Protocol::Tcp, virtual_address(80), 30).await, set(&["a", "b"]), "{from:?}");
     }
@@ -104,7 +104,7 @@ async fn a_virtual_address_reaches_every_endpoint_from_pods_and_host(bed: &dyn B
 async fn a_pod_reaches_itself_by_its_service(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
     let [a, _] = &pair.pods;
-    let service = Service::new("web", ADDRESS).to_pods(std::slice::from_ref(a));
+    let service = Service::new("web", ADDRESS).backed_by(std::slice::from_ref(a));
     sync(bed, table([service.clone().both_protocols()])).await;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         assert_eq!(answers(bed, &a.place, protocol, virtual_address(80), 3).await, set(&["a"]), "{protocol:?}");
@@ -115,11 +115,11 @@ async fn ports_and_protocols_are_apart(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let _udp = bed.serve(&pair.pods[1].place, Protocol::Udp, 8080, "datagram").await;
     let service = Service::new("web", ADDRESS)
-        .to_pods(&pair.pods[..1])
+        .backed_by(&pair.pods[..1])
         .port(81, Protocol::Tcp)
-        .to_pods(&pair.pods[1..])
+        .backed_by(&pair.pods[1..])
         .port(80, Protocol::Udp)
-        .to_pods(&pair.pods[1..]);
+        .backed_by(&pair.pods[1..]);
     sync(bed, table([service])).await;
     for from in [Place::Host, pair.pods[0].place.clone()] {
         assert_eq!(answers(bed, &from, Protocol::Tcp, virtual_address(80), 4).await, set(&["a"]));
@@ -131,7 +131,7 @@ async fn ports_and_protocols_are_apart(bed: &dyn Bed) {
 
 async fn node_ports_answer_on_every_address_of_the_node(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
-    let service = Service::new("web", ADDRESS).to_pods(&pair.pods).node_port(30080).both_protocols();
+    let service = Service::new("web", ADDRESS).backed_by(&pair.pods).node_port(30080).both_protocols();
     sync(bed, table([service])).await;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let node: SocketAddr = (bed.node_address(), 30080).into();
@@ -146,7 +146,7 @@ async fn node_ports_answer_on_every_address_of_the_node(bed: &dyn Bed) {
 async fn external_addresses_lead_to_the_service(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let address = Ipv4Addr::new(203, 0, 113, 7);
-    sync(bed, table([Service::new("web", ADDRESS).to_pods(&pair.pods).external_ip(address)])).await;
+    sync(bed, table([Service::new("web", ADDRESS).backed_by(&pair.pods).external_ip(address)])).await;
     for from in [Place::Outside, pair.pods[0].place.clone()] {
         let found = answers(bed, &from, Protocol::Tcp, (address, 80).into(), 30).await;
         assert_eq!(found, set(&["a", "b"]), "{from:?}");
@@ -156,7 +156,7 @@ async fn external_addresses_lead_to_the_service(bed: &dyn Bed) {
 async fn clients_stay_with_their_endpoint_until_it_is_gone(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let clients = [pod(bed, "c1").await.place, pod(bed, "c2").await.place, Place::Host];
-    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).to_pods(pods).affinity(600)]);
+    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).backed_by(pods).affinity(600)]);
     sync(bed, service(&pair.pods)).await;
     for client in &clients {
         let found = answers(bed, client, Protocol::Tcp, virtual_address(80), 12).await;
@@ -189,7 +189,7 @@ async fn without_endpoints_clients_are_refused_at_once(bed: &dyn Bed) {
 
 async fn a_removed_endpoint_gets_no_traffic(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
-    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).to_pods(pods).both_protocols()]);
+    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).backed_by(pods).both_protocols()]);
     sync(bed, service(&pair.pods)).await;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         assert_eq!(answers(bed, &Place::Host, protocol, virtual_address(80), 30).await, set(&["a", "b"]));
@@ -204,7 +204,7 @@ async fn a_removed_endpoint_gets_no_traffic(bed: &dyn Bed) {
 async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Udp]).await;
     let client = pod(bed, "client").await;
-    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).udp().to_pods(pods).node_port(30053)]);
+    let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).udp().backed_by(pods).node_port(30053)]);
     let node: SocketAddr = (bed.node_address(), 30053).into();
     let clients = [(client.place.clone(), virtual_address(80)), (Place::Outside, node)];
     for (from, to) in &clients {
@@ -224,8 +224,8 @@ async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed) {
 async fn deleting_a_service_leaves_those_with_a_longer_name(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let other = Ipv4Addr::new(10, 78, 0, 20);
-    let short = Service::new("svc", ADDRESS).to_pods(&pair.pods[..1]);
-    let long = Service::new("svc2", other).to_pods(&pair.pods[1..]);
+    let short = Service::new("svc", ADDRESS).backed_by(&pair.pods[..1]);
+    let long = Service::new("svc2", other).backed_by(&pair.pods[1..]);
     sync(bed, table([short, long.clone()])).await;
     assert_eq!(answers(bed, &Place::Host, Protocol::Tcp, virtual_address(80), 2).await, set(&["a"]));
     sync(bed, table([long])).await;
@@ -236,8 +236,8 @@ async fn deleting_a_service_leaves_those_with_a_longer_name(bed: &dyn Bed) {
 async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let [a, b] = &pair.pods;
-    let service = Service::new("web", ADDRESS).to_pods_on(std::slice::from_ref(a), "here");
-    let service = service.to_pods_on(std::slice::from_ref(b), "there").node_port(30080).external_local();
+    let service = Service::new("web", ADDRESS).backed_on(std::slice::from_ref(a), "here");
+    let service = service.backed_on(std::slice::from_ref(b), "there").node_port(30080).external_local();
     sync(bed, table([service])).await;
     let node: SocketAddr = (bed.node_address(), 30080).into();
     assert_eq!(answers(bed, &Place::Outside, Protocol::Tcp, node, 20).await, set(&["a"]));
@@ -245,7 +245,7 @@ async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     assert_eq!(answers(bed, &a.place, Protocol::Tcp, virtual_address(80), 30).await, set(&["a", "b"]));
     let Answer::Said(_, seen) = bed.ask(&Place::Outside, Protocol::Tcp, node, None).await else { panic!("no answer") };
     assert_eq!(seen.to_string(), "192.0.2.9", "the client's address is kept");
-    let away = Service::new("web", ADDRESS).to_pods_on(&pair.pods, "there").node_port(30080).external_local();
+    let away = Service::new("web", ADDRESS).backed_on(&pair.pods, "there").node_port(30080).external_local();
     sync(bed, table([away])).await;
     assert_eq!(bed.ask(&Place::Outside, Protocol::Tcp, node, None).await, Answer::Refused);
 }
@@ -253,8 +253,8 @@ async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
 async fn inside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let [a, b] = &pair.pods;
-    let service = Service::new("web", ADDRESS).to_pods_on(std::slice::from_ref(a), "there");
-    let service = service.to_pods_on(std::slice::from_ref(b), "here").node_port(30080).internal_local();
+    let service = Service::new("web", ADDRESS).backed_on(std::slice::from_ref(a), "there");
+    let service = service.backed_on(std::slice::from_ref(b), "here").node_port(30080).internal_local();
     sync(bed, table([service])).await;
     assert_eq!(answers(bed, &a.place, Protocol::Tcp, virtual_address(80), 20).await, set(&["b"]));
     let node = (bed.node_address(), 30080).into();
@@ -301,7 +301,7 @@ async fn a_port_of_the_host_is_given_once(bed: &dyn Bed) {
 
 async fn flushed_rules_are_repaired(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
-    let table = Arc::new(table([Service::new("web", ADDRESS).to_pods(&pair.pods)]));
+    let table = Arc::new(table([Service::new("web", ADDRESS).backed_by(&pair.pods)]));
     bed.network().sync_services(table.clone()).await.expect("sync");
     for round in 0..3 {
         bed.flush_rules().await;
@@ -320,7 +320,7 @@ async fn flushed_rules_are_repaired(bed: &dyn Bed) {
 
 async fn services_go_on_after_a_kill(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
-    let table = Arc::new(table([Service::new("web", ADDRESS).to_pods(&pair.pods)]));
+    let table = Arc::new(table([Service::new("web", ADDRESS).backed_by(&pair.pods)]));
     bed.network().sync_services(table.clone()).await.expect("sync");
     let network = bed.reopen().await;
     let ask = async || answers(bed, &pair.pods[0].place, Protocol::Tcp, virtual_address(80), 30).await;
@@ -338,8 +338,8 @@ async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
     let web = "web.default.svc.cluster.local.";
     let nodes = "nodes.default.svc.cluster.local.";
     assert!(bed.resolve(&a.place, web).await.is_empty());
-    let headless = |pods: &[TestPod]| Service::headless("nodes").to_pods(pods);
-    sync(bed, table([Service::new("web", ADDRESS).to_pods(&pair.pods), headless(&pair.pods)])).await;
+    let headless = |pods: &[TestPod]| Service::headless("nodes").backed_by(pods);
+    sync(bed, table([Service::new("web", ADDRESS).backed_by(&pair.pods), headless(&pair.pods)])).await;
     for from in [&a.place, &Place::Host] {
         assert_eq!(bed.resolve(from, web).await, [ADDRESS], "{from:?}");
         let mut found = bed.resolve(from, nodes).await;
@@ -354,7 +354,7 @@ async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
 async fn ten_thousand_services_and_one_change(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let address = |i: u16| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 78, 10, 0)) + u32::from(i));
-    let service = |i: u16, pods: &[TestPod]| Service::new(&format!("svc-{i}"), address(i)).to_pods(pods);
+    let service = |i: u16, pods: &[TestPod]| Service::new(&format!("svc-{i}"), address(i)).backed_by(pods);
     let mut full = table((0..10_000).map(|i| service(i, &pair.pods)));
     sync(bed, full.clone()).await;
     for i in [0, 7_777, 9_999] {

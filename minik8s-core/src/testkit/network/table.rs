@@ -87,7 +87,7 @@ impl Service {
         self
     }
 
-    pub(super) fn to(mut self, addresses: &[&str]) -> Self {
+    pub(super) fn backed_at(mut self, addresses: &[&str]) -> Self {
         for address in addresses {
             let ip = address.parse().expect("an address");
             self.last().endpoints.push(endpoint(ip, "here"));
@@ -95,11 +95,11 @@ impl Service {
         self
     }
 
-    pub(super) fn to_pods(self, pods: &[TestPod]) -> Self {
-        self.to_pods_on(pods, "here")
+    pub(super) fn backed_by(self, pods: &[TestPod]) -> Self {
+        self.backed_on(pods, "here")
     }
 
-    pub(super) fn to_pods_on(mut self, pods: &[TestPod], node: &str) -> Self {
+    pub(super) fn backed_on(mut self, pods: &[TestPod], node: &str) -> Self {
         let endpoints = pods.iter().map(|pod| endpoint(pod.ip(), node));
         self.last().endpoints.extend(endpoints);
         self

@@ -1,0 +1,279 @@
+//! What belongs to others is refused, named and left alone; what others break is put right; what was there before
+//! comes back.
+
+use crate::machine::{Machine, NODE, ip, nft, on_machine, output};
+use minik8s_core::network::{
+    Endpoint, NetworkError, NetworkPlugin, NetworkResult, PodAttachment, Protocol, ServiceEntry, ServicePortEntry,
+    ServiceTable,
+};
+use minik8s_core::testkit::need::{self, Need};
+use minik8s_core::testkit::network::{Answer, Bed, Place};
+use minik8s_net::{BridgeConfig, BridgeNetwork};
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 10);
+
+fn alone<F, Fut>(test: F)
+where
+    F: FnOnce(Machine) -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    if need::met(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
+        on_machine(test);
+    }
+}
+
+#[track_caller]
+fn taken(result: NetworkResult<()>, what: &str, words: &str) {
+    match result {
+        Err(NetworkError::Taken { what: found, .. }) if found == what => {
+            let text = result.unwrap_err().to_string();
+            assert!(text.contains(words), "{text}");
+        }
+        other => panic!("expected {what} to be taken, got {other:?}"),
+    }
+}
+
+async fn attach(machine: &Machine, id: &str) -> (PodAttachment, Ipv4Addr) {
+    let request = PodAttachment { id: id.to_owned(), netns: machine.place().await, ..PodAttachment::default() };
+    let network = machine.bridge().attach(&request).await.unwrap();
+    (request, network.ips[0].to_string().parse().unwrap())
+}
+
+fn web(backends: &[Ipv4Addr]) -> Arc<ServiceTable> {
+    let endpoint = |ip: &Ipv4Addr| Endpoint {
+        ip: (*ip).into(),
+        port: 8080,
+        hostname: None,
+        node: None,
+        ready: true,
+        serving: true,
+    };
+    let port = ServicePortEntry {
+        port: 80,
+        endpoints: backends.iter().map(endpoint).collect(),
+        ..ServicePortEntry::default()
+    };
+    let entry = ServiceEntry {
+        namespace: "default".into(),
+        name: "web".into(),
+        cluster_ips: vec![ADDRESS.into()],
+        ports: vec![port],
+        ..ServiceEntry::default()
+    };
+    Arc::new(ServiceTable { services: [(("default".to_owned(), "web".to_owned()), Arc::new(entry))].into() })
+}
+
+#[test]
+fn a_bridge_of_somebody_else_is_refused_and_left_alone() {
+    alone(async |machine| {
+        ip("link add mk8s0 type bridge");
+        let before = output("ip -o link");
+        taken(machine.bridge().setup().await, "link", "choose another name");
+        assert!(matches!(machine.bridge().teardown().await, Err(NetworkError::Teardown(_))));
+        assert_eq!(output("ip -o link"), before);
+        ip("link del mk8s0");
+        machine.bridge().setup().await.unwrap();
+        machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn ranges_that_lead_elsewhere_are_refused() {
+    alone(async |machine| {
+        ip("link add other0 type bridge");
+        ip("link set other0 up");
+        for net in ["10.77.0.0/24", "10.77.0.128/25", "10.78.0.0/16"] {
+            ip(&format!("route add {net} dev other0"));
+            taken(machine.bridge().setup().await, "range", "link other0");
+            ip(&format!("route del {net} dev other0"));
+        }
+        ip("addr add 10.77.0.77/24 dev other0");
+        taken(machine.bridge().setup().await, "range", "link other0");
+        ip("addr del 10.77.0.77/24 dev other0");
+        // A wider route is only overruled, not cut off.
+        ip("route add 10.0.0.0/8 dev other0");
+        machine.bridge().setup().await.unwrap();
+        machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_bridge_of_a_living_cluster_is_refused_and_that_of_a_dead_one_taken_over() {
+    alone(async |machine| {
+        machine.bridge().setup().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = BridgeConfig { state_dir: dir.path().to_owned(), dns_port: None, ..machine.config() };
+        let second = BridgeNetwork::new(config.clone()).unwrap();
+        taken(second.setup().await, "link", "a running cluster");
+        let same = BridgeNetwork::new(machine.config()).unwrap();
+        taken(same.setup().await, "state directory", "a running cluster uses it");
+        drop((second, same));
+        // The first one dies.
+        let third = machine.open(config);
+        third.setup().await.unwrap();
+        third.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn two_networks_side_by_side_do_not_touch_each_other() {
+    alone(async |machine| {
+        machine.bridge().setup().await.unwrap();
+        let (_, _) = attach(&machine, "a").await;
+        let before = output("nft list table ip minik8s");
+        let dir = tempfile::tempdir().unwrap();
+        let config = BridgeConfig {
+            bridge: "second0".to_owned(),
+            state_dir: dir.path().to_owned(),
+            pod_cidr: "10.87.0.0/24".parse().unwrap(),
+            cluster_cidr: "10.87.0.0/16".parse().unwrap(),
+            service_cidr: "10.88.0.0/16".parse().unwrap(),
+            ..machine.config()
+        };
+        let second = BridgeNetwork::new(config).unwrap();
+        second.setup().await.unwrap();
+        let request = PodAttachment { id: "a".into(), netns: machine.place().await, ..Default::default() };
+        second.attach(&request).await.unwrap();
+        second.teardown().await.unwrap();
+        assert_eq!(output("nft list table ip minik8s"), before);
+        assert_eq!(output("ip -o link show master mk8s0").lines().count(), 1);
+        machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_name_server_in_the_way_is_named() {
+    alone(async |machine| {
+        let _other = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+        taken(machine.bridge().setup().await, "port", "10.77.0.1:53");
+    });
+}
+
+#[test]
+fn forwarding_that_was_on_stays_on() {
+    alone(async |machine| {
+        let forward = "/proc/sys/net/ipv4/ip_forward";
+        std::fs::write(forward, "1").unwrap();
+        machine.bridge().setup().await.unwrap();
+        machine.bridge().teardown().await.unwrap();
+        assert_eq!(std::fs::read_to_string(forward).unwrap().trim(), "1");
+    });
+}
+
+#[test]
+fn any_damage_to_the_rules_is_noticed_and_repaired() {
+    alone(async |machine| {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let (a, ip) = attach(&machine, "a").await;
+        let _server = machine.serve(&Place::Pod(a.netns), Protocol::Tcp, 8080, "a").await;
+        network.sync_services(web(&[ip])).await.unwrap();
+        let whole = output("nft list table ip minik8s");
+        let damages = [
+            "flush table ip minik8s",
+            "flush chain ip minik8s svc/default/web/tcp/80",
+            "flush map ip minik8s services",
+            "delete element ip minik8s hairpin { 10.77.0.2 . 10.77.0.2 }",
+            "insert rule ip minik8s prerouting drop",
+            "add chain ip minik8s theirs { type filter hook output priority 0; }; add rule ip minik8s theirs drop",
+            "flush ruleset",
+        ];
+        for damage in damages {
+            nft(damage);
+            assert_ne!(output("nft list ruleset"), whole, "{damage}");
+            network.sync_services(web(&[ip])).await.unwrap();
+            assert_eq!(output("nft list table ip minik8s"), whole, "{damage}");
+            let answer = machine.ask(&Place::Host, Protocol::Tcp, (ADDRESS, 80).into(), None).await;
+            assert_eq!(answer.text(), Some("a"), "{damage}");
+        }
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn changes_of_other_tables_do_not_lead_to_rewriting_ours() {
+    alone(async |machine| {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let (_, ip) = attach(&machine, "a").await;
+        let list = || output("nft -a list table ip minik8s");
+        network.sync_services(web(&[ip])).await.unwrap();
+        let before = list();
+        nft("add table ip theirs");
+        network.sync_services(web(&[ip])).await.unwrap();
+        network.setup().await.unwrap();
+        // Handles are those of the first time.
+        assert_eq!(list(), before);
+        network.teardown().await.unwrap();
+        assert_eq!(output("nft list ruleset").trim(), "table ip theirs {\n}");
+    });
+}
+
+#[test]
+fn a_kill_at_any_point_of_an_attach_is_recovered_from() {
+    alone(async |machine| {
+        machine.bridge().setup().await.unwrap();
+        let (pod, address) = attach(&machine, "a").await;
+        let link = machine.config().link_name("a");
+        let namespace = machine.namespace(&Place::Pod(pod.netns.clone()));
+        // As far as each step of an attach gets, backwards.
+        let inside = async |command: &'static str| crate::machine::run_inside(&namespace, move || ip(command)).await;
+        for step in 0..4 {
+            match step {
+                0 => inside("route del default").await,
+                1 => inside("addr flush dev eth0").await,
+                2 => inside("link set eth0 down").await,
+                _ => ip(&format!("link del {link}")),
+            }
+            let network = machine.open(machine.config());
+            assert_eq!(network.attachments().await.unwrap().len(), 1);
+            network.setup().await.unwrap();
+            assert_eq!(network.attach(&pod).await.unwrap().ips, [address]);
+            let _server = machine.serve(&Place::Pod(pod.netns.clone()), Protocol::Tcp, 8080, "a").await;
+            let answer = machine.ask(&Place::Host, Protocol::Tcp, (address, 8080).into(), None).await;
+            assert_eq!(answer.text(), Some("a"), "step {step}");
+        }
+        machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_namespace_with_a_foreign_eth0_is_refused_and_nothing_is_left() {
+    alone(async |machine| {
+        machine.bridge().setup().await.unwrap();
+        let netns = machine.place().await;
+        let namespace = machine.namespace(&Place::Pod(netns.clone()));
+        crate::machine::run_inside(&namespace, || ip("link add eth0 type bridge")).await;
+        let request = PodAttachment { id: "a".into(), netns, ..Default::default() };
+        taken(machine.bridge().attach(&request).await.map(drop), "link", "another network");
+        assert!(machine.bridge().attachments().await.unwrap().is_empty());
+        machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn pods_never_reach_the_loopback_of_the_host() {
+    alone(async |machine| {
+        machine.bridge().setup().await.unwrap();
+        let (pod, _) = attach(&machine, "a").await;
+        let _server = machine.serve(&Place::Host, Protocol::Tcp, 8080, "host").await;
+        let namespace = machine.namespace(&Place::Pod(pod.netns.clone()));
+        // A pod that is root in its own namespace can send there.
+        crate::machine::run_inside(&namespace, || {
+            std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
+            ip("addr flush dev lo");
+            ip("route flush table local");
+            ip("route add local 10.77.0.2 dev eth0 table local");
+            ip("route add 127.0.0.0/8 via 10.77.0.1 dev eth0 src 10.77.0.2");
+        })
+        .await;
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        assert_eq!(machine.ask(&Place::Pod(pod.netns.clone()), Protocol::Tcp, to, None).await, Answer::Silence);
+        let node = machine.ask(&Place::Pod(pod.netns), Protocol::Tcp, (NODE, 8080).into(), None).await;
+        assert_eq!(node.text(), Some("host"), "the way to the host itself is open");
+        machine.bridge().teardown().await.unwrap();
+    });
+}
