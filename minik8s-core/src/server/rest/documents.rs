@@ -6,6 +6,7 @@ use super::openapi::{self, OpenApi};
 use super::route::Route;
 use super::status::{json_response, respond};
 use super::verbs::accept;
+use crate::api::Schemas;
 use crate::server::discovery::{AGGREGATED, Discovery, Document};
 use crate::server::registry::{KindTable, Registry};
 use crate::server::version::version_info;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 /// The documents of a registry, made anew when it changes.
 pub(crate) struct Documents {
     registry: Registry,
+    schemas: Schemas,
     made: ArcSwapOption<Made>,
 }
 
@@ -27,9 +29,9 @@ struct Made {
 }
 
 impl Documents {
-    /// The documents of this registry.
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry, made: ArcSwapOption::empty() }
+    /// The documents of this registry, whose types these schemas describe.
+    pub(crate) fn new(registry: Registry, schemas: Schemas) -> Self {
+        Self { registry, schemas, made: ArcSwapOption::empty() }
     }
 
     fn current(&self) -> Arc<Made> {
@@ -63,7 +65,7 @@ impl Documents {
             Route::OpenApiV2 => openapi::v2(&accept(headers)),
             Route::OpenApiIndex => Some(tagged(made.openapi.index(), "application/json", "no-cache", headers)),
             Route::OpenApi(path) => {
-                let document = made.openapi.document(&made.of, path)?;
+                let document = made.openapi.document(&made.of, &self.schemas, path)?;
                 let mut response = tagged(document, "application/json", "public, immutable", headers);
                 // The address holds the document's hash: it never changes.
                 response

@@ -23,7 +23,7 @@ pub(crate) use status::error_response;
 
 use super::auth::{AllowAuthenticated, Attributes, SharedAuthorizer, User, unauthorized};
 use super::{ApiServer, Health, Metrics, Registry};
-use crate::api::{ApiError, ApiResult, Gvr, Target};
+use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
 use crate::clock::{SharedClock, SystemClock};
 use crate::node::NodeDirectory;
@@ -49,6 +49,8 @@ pub struct RestConfig {
     pub transport: SharedTransport,
     /// The kinds there are.
     pub registry: Registry,
+    /// The types behind the kinds, for OpenAPI.
+    pub schemas: Schemas,
     /// The nodes that can be reached, for logs and commands.
     pub nodes: NodeDirectory,
     /// Where the time of day comes from.
@@ -69,6 +71,7 @@ impl RestConfig {
         Self {
             transport,
             registry,
+            schemas: Schemas::builtin(),
             nodes: NodeDirectory::default(),
             clock: Arc::new(SystemClock),
             authorizer: Arc::new(AllowAuthenticated),
@@ -81,6 +84,7 @@ impl RestConfig {
     /// A front for this server, with its registry, nodes, clock and metrics.
     pub fn of(server: &Arc<ApiServer>) -> Self {
         Self {
+            schemas: server.schemas().clone(),
             nodes: server.nodes().clone(),
             clock: server.clock().clone(),
             metrics: server.metrics().clone(),
@@ -121,7 +125,7 @@ impl RestService {
     /// A front.
     pub fn new(config: RestConfig) -> Self {
         let shared = Shared {
-            documents: documents::Documents::new(config.registry.clone()),
+            documents: documents::Documents::new(config.registry.clone(), config.schemas),
             transport: config.transport,
             registry: config.registry,
             nodes: config.nodes,

@@ -3,7 +3,7 @@
 use super::body::{Body, full};
 use super::media::ranges;
 use super::status::respond;
-use crate::api::api_version;
+use crate::api::{Schemas, api_version};
 use crate::server::discovery::Document;
 use crate::server::kind::{Kind, KindNames};
 use crate::server::registry::KindTable;
@@ -47,11 +47,11 @@ impl OpenApi {
     }
 
     /// The document at a path such as `apis/apps/v1`.
-    pub(crate) fn document(&self, table: &KindTable, path: &str) -> Option<&Document> {
+    pub(crate) fn document(&self, table: &KindTable, schemas: &Schemas, path: &str) -> Option<&Document> {
         let version = self.versions.get(path)?;
         Some(version.document.get_or_init(|| {
             let kinds: Vec<_> = table.of_version(&version.group, &version.version).cloned().collect();
-            Document::new(describe(&kinds).to_string())
+            Document::new(describe(&kinds, schemas).to_string())
         }))
     }
 }
@@ -103,21 +103,40 @@ fn hash(table: &KindTable, group: &str, version: &str) -> String {
     digest.finalize().iter().take(16).map(|b| format!("{b:02X}")).collect()
 }
 
-/// What clients look up before they write: which parameters a patch of a kind takes, and in which media types.
-fn describe(kinds: &[Arc<dyn Kind>]) -> Value {
-    let paths: Map<String, Value> =
-        kinds.iter().map(|kind| (path(kind.names()), json!({"patch": patch(kind.names())}))).collect();
+/// What clients look up: which parameters a patch of a kind takes and in which media types, and how its objects are
+/// made. Strategic merge is left out of the media types: kubectl knows the built-in types by itself, and better.
+fn describe(kinds: &[Arc<dyn Kind>], schemas: &Schemas) -> Value {
+    let mut paths = Map::new();
+    for kind in kinds {
+        let names = kind.names();
+        let collection = collection(names);
+        paths.insert(format!("{collection}/{{name}}"), json!({"patch": patch(names)}));
+        paths.insert(collection, json!({"get": list(names)}));
+    }
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": git_version()},
         "paths": paths,
-        "components": {"schemas": {}},
+        "components": {"schemas": schemas.components(kinds.iter().map(|kind| kind.schema()))},
     })
 }
 
-fn path(names: &KindNames) -> String {
+fn collection(names: &KindNames) -> String {
     let scope = if names.namespaced { "namespaces/{namespace}/" } else { "" };
-    format!("/{}/{scope}{}/{{name}}", prefix(&names.gvr.group, &names.gvr.version), names.gvr.resource)
+    format!("/{}/{scope}{}", prefix(&names.gvr.group, &names.gvr.version), names.gvr.resource)
+}
+
+fn list(names: &KindNames) -> Value {
+    json!({
+        "operationId": format!("list {} {}", api_version(&names.gvr.group, &names.gvr.version), names.kind),
+        "responses": {"200": {"description": "OK"}},
+        "x-kubernetes-action": "list",
+        "x-kubernetes-group-version-kind": group_version_kind(names),
+    })
+}
+
+fn group_version_kind(names: &KindNames) -> Value {
+    json!({"group": names.gvr.group, "version": names.gvr.version, "kind": names.kind})
 }
 
 fn patch(names: &KindNames) -> Value {
@@ -135,6 +154,6 @@ fn patch(names: &KindNames) -> Value {
         "requestBody": {"content": content, "required": true},
         "responses": {"200": {"description": "OK"}},
         "x-kubernetes-action": "patch",
-        "x-kubernetes-group-version-kind": {"group": gvr.group, "version": gvr.version, "kind": names.kind},
+        "x-kubernetes-group-version-kind": group_version_kind(names),
     })
 }

@@ -83,3 +83,18 @@ async fn pods_and_deployments_in_tables() {
     let all = kubectl.ok(&["get", "all"]).await;
     assert!(all.contains("pod/p ") && all.contains("deployment.apps/web "), "{all}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_explained() {
+    let Some((_served, kubectl)) = start().await else { return };
+    let explained = kubectl.ok(&["explain", "pod.spec.containers"]).await;
+    assert!(
+        explained.contains("KIND:       Pod") && explained.contains("FIELD: containers <[]Container>"),
+        "{explained}"
+    );
+    assert!(explained.contains("  image\t<string>"), "{explained}");
+    let deployment = kubectl.ok(&["explain", "deploy"]).await;
+    assert!(deployment.contains("GROUP:      apps") && deployment.contains("  spec\t<DeploymentSpec>"), "{deployment}");
+    let missing = kubectl.run(&["explain", "pod.spec.nope"]).await;
+    assert!(missing.stderr.contains("field \"nope\" does not exist"), "{}", missing.stderr);
+}
