@@ -407,7 +407,8 @@ pub trait Containers: Send + Sync {
     /// # Errors
     /// `NotFound` for the image or the sandbox, `Container` for a specification that cannot work.
     async fn create_container(&self, sandbox: &str, spec: &ContainerSpec) -> RuntimeResult<()>;
-    /// Starts its process. Running already is success; exited is `WrongState`.
+    /// Starts its process. Running already is success; exited is `WrongState`. Where it cannot be started (no such
+    /// program), the error says why, and the container has ended with code 128.
     async fn start_container(&self, id: &str) -> RuntimeResult<()>;
     /// Sends SIGTERM (or the image's stop signal), waits up to `grace`, then kills the whole container. Returns after
     /// the end. Missing or ended is success. Calls may overlap: the shortest grace wins.

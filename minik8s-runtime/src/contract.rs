@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use minik8s_core::runtime::{
     ContainerInfo, ContainerSpec, ContainerStats, Containers, ExecSpec, ImageInfo, Images, PullProgress, RegistryAuth,
-    Runtime, RuntimeCapabilities, RuntimeError, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec, Sandboxes,
-    StreamSession, Streams,
+    Runtime, RuntimeCapabilities, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec, Sandboxes, StreamSession,
+    Streams,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Sandboxes for ContainerdRuntime {
     }
 
     async fn sandboxes(&self) -> RuntimeResult<Vec<SandboxInfo>> {
-        self.inner.blocking(|this| this.sandboxes.all()).await
+        self.inner.sandboxes().await
     }
 }
 
@@ -76,8 +76,7 @@ impl Images for ContainerdRuntime {
         auth: Option<&RegistryAuth>,
         progress: Option<mpsc::Sender<PullProgress>>,
     ) -> RuntimeResult<ImageInfo> {
-        let _ = (name, auth, progress);
-        Err(RuntimeError::Unsupported("pull"))
+        self.inner.images.pull(name, auth, progress).await
     }
 
     async fn import(&self, archive: PathBuf, name: Option<&str>) -> RuntimeResult<Vec<ImageInfo>> {

@@ -1,11 +1,13 @@
 //! The one place with unsafe code: a network device's flags have no safe interface but netlink, which is another
-//! crate's business.
+//! crate's business; and tokio trusts whoever hands it a descriptor to watch.
 #![allow(unsafe_code)]
 
 use nix::libc;
+use nix::sys::inotify::{Inotify, InotifyEvent};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use tokio::io::unix::AsyncFd;
 
 nix::ioctl_read_bad!(get_flags, libc::SIOCGIFFLAGS, libc::ifreq);
 nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
@@ -26,4 +28,26 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         set_flags(socket.as_raw_fd(), &request)?;
     }
     Ok(())
+}
+
+/// An inotify instance that tokio waits on.
+pub(crate) struct Watch(Inotify);
+
+impl Watch {
+    pub(crate) fn read_events(&self) -> nix::Result<Vec<InotifyEvent>> {
+        self.0.read_events()
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// Hands an inotify instance to tokio.
+pub(crate) fn watch(inotify: Inotify) -> io::Result<AsyncFd<Watch>> {
+    // SAFETY: the instance owns its descriptor, always answers the same one, and cannot be closed or replaced while the
+    // `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register(Watch(inotify)) }?)
 }

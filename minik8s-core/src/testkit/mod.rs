@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod kubectl;
 pub mod need;
 pub mod network;
+pub mod runtime;
 pub mod scheduler;
 pub mod served;
 pub mod sim_node;

@@ -14,8 +14,8 @@ use prost_types::Any;
 use std::sync::Arc;
 use tonic::Code;
 
-const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
-pub(crate) const RUNTIME: &str = "io.containerd.runc.v2";
+pub(crate) const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+const RUNTIME: &str = "io.containerd.runc.v2";
 
 /// `containerd.runc.v1.Options`, the part we set.
 #[derive(Clone, PartialEq, Message)]

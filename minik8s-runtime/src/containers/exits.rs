@@ -5,6 +5,8 @@ use crate::runtime::{Inner, now};
 use containerd_client::services::v1 as api;
 use containerd_client::types::v1::{Process, Status};
 use minik8s_core::runtime::{Exit, RuntimeError, RuntimeResult};
+use std::future::Future;
+use std::time::Duration;
 use tonic::Code;
 
 impl Inner {
@@ -17,27 +19,39 @@ impl Inner {
             return Ok(exit);
         }
         let Some(record) = self.record(cid).await? else { return Ok(Self::unknown_exit(now())) };
-        let exit = match process {
-            Some(p) => {
+        let exit = match (files.noted_exit(), process) {
+            (Some(noted), _) => noted,
+            (None, Some(p)) => {
                 let code = i32::try_from(p.exit_status).unwrap_or(255);
                 // The group outlives the process until the task is deleted, so the kernel's count can still be read.
                 let oom_killed = code != 0 && self.cgroups.oom_kills(&record.cgroup) > 0;
                 Exit { code, oom_killed, finished_at: p.exited_at.as_ref().map_or_else(now, milliseconds) }
             }
-            None => Self::unknown_exit(now()),
+            (None, None) => Self::unknown_exit(now()),
         };
-        files
-            .set_exit(&exit)
-            .map_err(|e| RuntimeError::Unavailable { operation: "writing down an exit", cause: e.to_string() })?;
+        let local =
+            |e: std::io::Error| RuntimeError::Unavailable { operation: "writing down an exit", cause: e.to_string() };
+        let exit = files.note_exit(&exit).map_err(local)?;
+        // Noted first, so that a crash loses nothing; shown last, because the log is complete only when the task is gone.
         self.delete_task(cid).await?;
+        files.show_exit().map_err(local)?;
         Ok(exit)
     }
 
-    /// Waits until the main process has ended, and settles. `None` where there is no task.
+    /// Deletes the task of a container whose end is written down, where somebody else is still at it.
+    pub(crate) async fn finish_task(&self, cid: &str) -> RuntimeResult<()> {
+        let _guard = self.locks.lock(&format!("exit/{cid}")).await;
+        self.delete_task(cid).await
+    }
+
+    /// Waits until the main process has ended, and settles. Without a task there is nothing to wait for.
     pub(crate) async fn wait(&self, cid: &str) -> RuntimeResult<()> {
-        let request = api::WaitRequest { container_id: cid.to_owned(), exec_id: String::new() };
-        let ended = self.connection.tasks().wait(self.connection.request(request)).await.tolerate(Code::NotFound);
-        if let Some(ended) = ended.map_err(unavailable("waiting for a container"))? {
+        let ended = retry(|| async {
+            let request = api::WaitRequest { container_id: cid.to_owned(), exec_id: String::new() };
+            self.connection.tasks().wait(self.connection.request(request)).await
+        });
+        let ended = ended.await.tolerate(Code::NotFound).map_err(unavailable("waiting for a container"))?;
+        if let Some(ended) = ended {
             let process = Process {
                 status: Status::Stopped as i32,
                 exit_status: ended.exit_status,
@@ -50,11 +64,32 @@ impl Inner {
     }
 
     pub(crate) async fn delete_task(&self, cid: &str) -> RuntimeResult<()> {
-        let request = self.connection.request(api::DeleteTaskRequest { container_id: cid.to_owned() });
-        let deleted = self.connection.tasks().delete(request).await;
-        deleted.tolerate(Code::NotFound).map_err(unavailable("deleting a task"))?;
+        let deleted = retry(|| async {
+            let request = api::DeleteTaskRequest { container_id: cid.to_owned() };
+            self.connection.tasks().delete(self.connection.request(request)).await
+        });
+        deleted.await.tolerate(Code::NotFound).map_err(unavailable("deleting a task"))?;
         Ok(())
     }
+}
+
+/// A shim that ends takes its connection away before containerd forgets the task, and answers with this meanwhile.
+const SHIM_LEAVING: &str = "ttrpc: closed";
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Asks again while a shim is leaving.
+async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, tonic::Status>
+where
+    F: Future<Output = Result<T, tonic::Status>>,
+{
+    for _ in 0..ATTEMPTS {
+        match call().await {
+            Err(status) if status.message().contains(SHIM_LEAVING) => tokio::time::sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+    call().await
 }
 
 pub(crate) fn milliseconds(at: &prost_types::Timestamp) -> i64 {

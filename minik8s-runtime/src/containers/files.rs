@@ -37,12 +37,29 @@ impl ContainerFiles {
         self.read("started")
     }
 
-    pub(crate) fn clear_started(&self) {
-        let _ = fs::remove_file(self.dir.join("started"));
+    /// Notes how it ended. The first one to note it wins, also among processes. Answers what counts.
+    pub(crate) fn note_exit(&self, exit: &Exit) -> io::Result<Exit> {
+        let fresh = self.dir.join(format!(".exit-{}", uuid::Uuid::new_v4().simple()));
+        fs::write(&fresh, serde_json::to_vec(exit)?)?;
+        let linked = fs::hard_link(&fresh, self.dir.join("noted"));
+        let _ = fs::remove_file(&fresh);
+        match linked {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(self.noted_exit().unwrap_or_else(|| exit.clone())),
+        }
     }
 
-    pub(crate) fn set_exit(&self, exit: &Exit) -> io::Result<()> {
-        self.write("exit", exit)
+    /// An end that is noted, but not yet visible: its last output may not be in the log.
+    pub(crate) fn noted_exit(&self) -> Option<Exit> {
+        self.read("noted")
+    }
+
+    /// Makes the noted end visible.
+    pub(crate) fn show_exit(&self) -> io::Result<()> {
+        match fs::hard_link(self.dir.join("noted"), self.dir.join("exit")) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn exit(&self) -> Option<Exit> {

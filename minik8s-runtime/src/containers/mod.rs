@@ -13,6 +13,7 @@ mod start;
 mod stats;
 mod stop;
 
+pub(crate) use create::SPEC_TYPE;
 pub(crate) use files::ContainerFiles;
 pub(crate) use record::{EXTENSION, Record, SANDBOX_LABEL, containerd_id};
 pub(crate) use start::{TaskIo, plain_cause};

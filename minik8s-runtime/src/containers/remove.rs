@@ -20,8 +20,8 @@ impl Inner {
         let record = files.record();
         if files.exit().is_none() {
             self.kill_task(cid).await?;
-            self.delete_task(cid).await?;
         }
+        self.finish_task(cid).await?;
         self.prepared.lock().remove(cid);
         let request = self.connection.request(api::DeleteContainerRequest { id: cid.to_owned() });
         let deleted = self.connection.containers().delete(request).await;

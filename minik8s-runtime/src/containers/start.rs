@@ -7,8 +7,15 @@ use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots as snap;
 use containerd_client::types::Mount;
 use containerd_client::types::v1::Status;
-use minik8s_core::runtime::{RuntimeError, RuntimeResult};
+use minik8s_core::runtime::{Exit, RuntimeError, RuntimeResult};
 use std::sync::Arc;
+use std::time::Duration;
+use tonic::Code;
+
+/// Exit code of a container that could not be started.
+const START_FAILED: i32 = 128;
+const BUNDLE_ATTEMPTS: u32 = 50;
+const BUNDLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the outputs go, and the input comes from.
 #[derive(Default)]
@@ -34,29 +41,64 @@ impl Inner {
                     Some(Status::Running | Status::Paused | Status::Pausing) => return Ok(()),
                     Some(Status::Created) => return self.run_task(&cid, id).await,
                     Some(_) => return Err(exited(id)),
-                    None if self.files(&cid).started().is_some() => return Err(exited(id)),
+                    None if self.files(&cid).started().is_some() || self.files(&cid).exit().is_some() => {
+                        return Err(exited(id));
+                    }
                     None => self.layer_mounts(&cid).await?,
                 }
             }
         };
         let io = self.task_io(&cid, &record).await?;
-        self.create_task(&cid, &record, rootfs, io).await?;
+        let mut created = self.create_task(&cid, &record, &rootfs, &io).await;
+        // A container of that id that was just removed may still be on its way out of containerd's directories.
+        for _ in 0..BUNDLE_ATTEMPTS {
+            match &created {
+                Err(status) if status.message().ends_with("file exists") => {
+                    tokio::time::sleep(BUNDLE_PAUSE).await;
+                    created = self.create_task(&cid, &record, &rootfs, &io).await;
+                }
+                _ => break,
+            }
+        }
+        if let Err(status) = created {
+            return Err(self.start_failed(&cid, id, &status).await);
+        }
         self.run_task(&cid, id).await
     }
 
-    async fn create_task(&self, cid: &str, record: &Record, rootfs: Vec<Mount>, io: TaskIo) -> RuntimeResult<()> {
+    /// A start that failed is an end, with the code that Kubernetes shows for it.
+    async fn start_failed(&self, cid: &str, id: &str, status: &tonic::Status) -> RuntimeError {
+        if matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) {
+            return unavailable("starting a container")(status.clone());
+        }
+        let exit = Exit { code: START_FAILED, oom_killed: false, finished_at: now() };
+        let files = self.files(cid);
+        let _ = self.delete_task(cid).await;
+        let settled = files.note_exit(&exit).and_then(|_| files.show_exit());
+        self.remove_fifos(cid);
+        match settled {
+            Ok(()) => refused("start", id)(plain_cause(status.message()).to_owned()),
+            Err(e) => refused("start", id)(e.to_string()),
+        }
+    }
+
+    async fn create_task(
+        &self,
+        cid: &str,
+        record: &Record,
+        rootfs: &[Mount],
+        io: &TaskIo,
+    ) -> Result<(), tonic::Status> {
         let request = api::CreateTaskRequest {
             container_id: cid.to_owned(),
-            rootfs,
-            stdin: io.stdin,
-            stdout: io.stdout,
-            stderr: io.stderr,
+            rootfs: rootfs.to_vec(),
+            stdin: io.stdin.clone(),
+            stdout: io.stdout.clone(),
+            stderr: io.stderr.clone(),
             terminal: record.tty,
             ..Default::default()
         };
-        let created = self.connection.tasks().create(self.connection.request(request)).await;
-        created.map_err(|s| start_error(&record.id, &s))?;
-        Ok(())
+        self.connection.tasks().create(self.connection.request(request)).await.map(drop)
     }
 
     /// That it was started is written down first: a task that is gone later then counts as ended, not as never run.
@@ -66,11 +108,7 @@ impl Inner {
         let request = api::StartRequest { container_id: cid.to_owned(), exec_id: String::new() };
         match self.connection.tasks().start(self.connection.request(request)).await {
             Ok(_) => Ok(()),
-            Err(status) => {
-                let _ = self.delete_task(cid).await;
-                files.clear_started();
-                Err(start_error(id, &status))
-            }
+            Err(status) => Err(self.start_failed(cid, id, &status).await),
         }
     }
 
@@ -86,10 +124,6 @@ fn exited(id: &str) -> RuntimeError {
 }
 
 /// runc's message without the layers that wrapped it.
-fn start_error(id: &str, status: &tonic::Status) -> RuntimeError {
-    refused("start", id)(plain_cause(status.message()).to_owned())
-}
-
 pub(crate) fn plain_cause(message: &str) -> &str {
     let message = message.trim_end_matches(": unknown");
     let inner = ["unable to start container process: ", "OCI runtime create failed: ", "OCI runtime start failed: "];

@@ -6,8 +6,6 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct ImageConfig {
     #[serde(default)]
-    pub(crate) architecture: String,
-    #[serde(default)]
     pub(crate) config: Execution,
     #[serde(default)]
     pub(crate) rootfs: RootFs,

@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
+/// What was being done when the other end of a copy failed.
+pub(super) const READING: &str = "reading a layer";
+
 /// Manifests and configurations beyond this size are not honest.
 const MAX_SMALL: u64 = 8 << 20;
 
@@ -121,7 +124,7 @@ impl Connection {
         match answered {
             Err(status) if status.code() == Code::AlreadyExists => self.adopt(blob).await,
             Err(status) => Err(refused(blob.digest, &status)),
-            Ok(()) => fed.map_err(|e| RuntimeError::Unavailable { operation: "reading a layer", cause: e.to_string() }),
+            Ok(()) => fed.map_err(|e| RuntimeError::Unavailable { operation: READING, cause: e.to_string() }),
         }
     }
 

@@ -7,6 +7,7 @@ mod content;
 mod import;
 mod list;
 mod manifest;
+mod pull;
 mod reference;
 mod unpack;
 
@@ -29,15 +30,15 @@ pub(crate) struct ImageStore {
     spool: PathBuf,
     /// What a manifest's digest stands for never changes, so it is read once.
     known: Mutex<HashMap<String, Arc<Image>>>,
-    /// One pull per image at a time; who comes later waits and finds it there.
-    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// One pull per image at a time, with the time of its success: who waited for it need not pull again.
+    pulls: Mutex<HashMap<String, LastPull>>,
 }
+
+type LastPull = Arc<tokio::sync::Mutex<Option<tokio::time::Instant>>>;
 
 /// An image as containers need it.
 #[derive(Debug)]
 pub(crate) struct Image {
-    /// Digest of its manifest for this machine.
-    pub(crate) manifest_digest: String,
     /// Digest of its configuration: its identity.
     pub(crate) id: String,
     pub(crate) config: ImageConfig,

@@ -124,13 +124,12 @@ impl ImageStore {
 
     /// Reads what a manifest says, and remembers it.
     pub(super) async fn load(&self, digest: &str) -> RuntimeResult<Option<(std::sync::Arc<Image>, Manifest)>> {
-        let Some((digest, manifest)) = self.manifest(digest).await? else { return Ok(None) };
+        let Some(manifest) = self.manifest(digest).await? else { return Ok(None) };
         let Some(config) = manifest.config.clone() else { return Ok(None) };
         let Some(bytes) = self.connection.read_blob(&config.digest).await? else { return Ok(None) };
         let parsed: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|e| RuntimeError::Invalid(format!("image configuration {}: {e}", config.digest)))?;
         let image = Image {
-            manifest_digest: digest,
             id: config.digest.clone(),
             chain_id: parsed.chain_ids().pop().unwrap_or_default(),
             size: config.size + manifest.layers.iter().map(|l| l.size).sum::<u64>(),
@@ -140,14 +139,14 @@ impl ImageStore {
     }
 
     /// The manifest of that digest, or the one for this machine where the digest is an index's.
-    async fn manifest(&self, digest: &str) -> RuntimeResult<Option<(String, Manifest)>> {
+    async fn manifest(&self, digest: &str) -> RuntimeResult<Option<Manifest>> {
         let mut digest = digest.to_owned();
         for _ in 0..3 {
             let Some(bytes) = self.connection.read_blob(&digest).await? else { return Ok(None) };
             let manifest: Manifest = serde_json::from_slice(&bytes)
                 .map_err(|e| RuntimeError::Invalid(format!("image manifest {digest}: {e}")))?;
             if manifest.config.is_some() {
-                return Ok(Some((digest, manifest)));
+                return Ok(Some(manifest));
             }
             match manifest.for_this_machine() {
                 Some(entry) => digest = entry.digest.clone(),

@@ -17,20 +17,41 @@ impl Inner {
                 .map_err(|e| RuntimeError::Unavailable { operation: "limiting a pod", cause: e.to_string() })?;
             Ok(info)
         });
-        match made.await {
-            Ok(info) => Ok(info),
-            Err(error) => {
-                let id = spec.id.clone();
-                let _ = self.blocking(move |this| this.sandboxes.remove(&id)).await;
-                Err(error)
-            }
+        let made = match made.await {
+            Ok(info) if info.ready || !spec.share_pids => Ok(info),
+            Ok(_) => self.complete(spec).await,
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            let id = spec.id.clone();
+            let _ = self.unshare_pids(&id).await;
+            let _ = self.blocking(move |this| this.sandboxes.remove(&id)).await;
         }
+        made
+    }
+
+    /// The last part of a sandbox that shares process ids.
+    async fn complete(self: &Arc<Self>, spec: &SandboxSpec) -> RuntimeResult<SandboxInfo> {
+        self.share_pids(spec).await?;
+        let id = spec.id.clone();
+        let lost = RuntimeError::NotFound { what: "sandbox", name: id.clone() };
+        self.blocking(move |this| this.sandboxes.load(&id)).await?.ok_or(lost)
+    }
+
+    /// Every sandbox; one whose shared process ids have lost their holder is not ready.
+    pub(crate) async fn sandboxes(self: &Arc<Self>) -> RuntimeResult<Vec<SandboxInfo>> {
+        let mut all = self.blocking(|this| this.sandboxes.all()).await?;
+        for info in all.iter_mut().filter(|i| i.ready && i.spec.share_pids && !i.spec.host_pid) {
+            info.ready = self.pids_are_shared(&info.spec.id).await?;
+        }
+        Ok(all)
     }
 
     pub(crate) async fn remove_sandbox(self: &Arc<Self>, id: &str) -> RuntimeResult<()> {
         let _guard = self.locks.lock(&format!("sandbox/{id}")).await;
         super::record::check_id(id)?;
         self.remove_containers(id).await?;
+        self.unshare_pids(id).await?;
         let id = id.to_owned();
         self.blocking(move |this| {
             if let Some(info) = this.sandboxes.load(&id)? {

@@ -3,7 +3,9 @@
 
 mod lifecycle;
 mod namespaces;
+mod pause;
 mod record;
+mod shared_pids;
 
 pub(crate) use record::SandboxStore;
 

@@ -26,9 +26,6 @@ impl Inner {
         let (record, process) = tokio::try_join!(self.record(&cid), self.process(&cid, ""))?;
         let record = record.ok_or_else(|| RuntimeError::NotFound { what: "container", name: id.to_owned() })?;
         wrong_state(id, process.as_ref(), self.files(&cid).started().is_some(), "attach")?;
-        if stdin && !record.stdin {
-            return Err(RuntimeError::Invalid(format!("container {id} was made without standard input")));
-        }
         if record.log_path.as_os_str().is_empty() {
             return Err(RuntimeError::Unsupported("attaching to a container without a log"));
         }
@@ -36,7 +33,7 @@ impl Inner {
         let process = ProcessRef { inner: self.clone(), cid: cid.clone(), exec: String::new() };
         let (output_tx, output) = mpsc::channel(QUEUE);
         let (exit_tx, exit) = oneshot::channel();
-        let (stdin, feeder) = match stdin {
+        let (stdin, feeder) = match stdin && record.stdin {
             true => {
                 let path = self.fifo_dir(&cid).join("stdin");
                 let to =

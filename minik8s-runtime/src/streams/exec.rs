@@ -127,9 +127,11 @@ impl ProcessRef {
                 }
             };
             drop(output_tx);
-            pumps.drain(self.delete()).await;
-            let _ = std::fs::remove_dir_all(dir);
+            pumps.drain().await;
             let _ = exit_tx.send(code);
+            // The shim may take its time to let go of outputs that a child still holds.
+            let _ = self.delete().await;
+            let _ = std::fs::remove_dir_all(dir);
         });
         StreamSession { stdin, output, resize, exit }
     }

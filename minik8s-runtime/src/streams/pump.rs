@@ -3,7 +3,6 @@
 use super::exec::ProcessRef;
 use bytes::Bytes;
 use minik8s_core::runtime::{Output, TerminalSize};
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,8 +39,8 @@ impl Pumps {
         Self { tasks, meter }
     }
 
-    /// Waits for the outputs to end after the process has; `delete` makes the shim let go of them.
-    pub(super) async fn drain(mut self, delete: impl Future<Output = Result<(), tonic::Status>>) {
+    /// Waits for the outputs to end after the process has.
+    pub(super) async fn drain(mut self) {
         loop {
             let before = self.meter.bytes.load(Ordering::Relaxed);
             let ended = tokio::time::timeout(SILENCE, async { while self.tasks.join_next().await.is_some() {} }).await;
@@ -50,8 +49,7 @@ impl Pumps {
                 break;
             }
         }
-        let _ = delete.await;
-        let _ = tokio::time::timeout(SILENCE, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.tasks.shutdown().await;
     }
 }
 

@@ -5,24 +5,15 @@ use minik8s_core::runtime::Output;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use tokio::io::unix::AsyncFd;
-
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
 
 /// A reader at the end of a log.
 pub(super) struct LogTail {
     path: PathBuf,
     file: Option<File>,
-    watch: AsyncFd<Watch>,
+    watch: AsyncFd<crate::sys::Watch>,
     pending: Vec<u8>,
 }
 
@@ -36,14 +27,14 @@ impl LogTail {
         if let Some(file) = &mut file {
             file.seek(SeekFrom::End(0))?;
         }
-        Ok(Self { path, file, watch: AsyncFd::new(Watch(inotify))?, pending: Vec::new() })
+        Ok(Self { path, file, watch: crate::sys::watch(inotify)?, pending: Vec::new() })
     }
 
     /// Waits until something happens to the log.
     pub(super) async fn changed(&self) -> io::Result<()> {
         loop {
             let mut ready = self.watch.readable().await?;
-            match ready.try_io(|watch| watch.get_ref().0.read_events().map_err(io::Error::from)) {
+            match ready.try_io(|watch| watch.get_ref().read_events().map_err(io::Error::from)) {
                 Ok(events) => return events.map(drop),
                 Err(_) => continue,
             }

@@ -1,5 +1,11 @@
 //! An image from local parts, so that tests and demonstrations need no registry.
 
+#[cfg(feature = "testkit")]
+mod registry;
+
+#[cfg(feature = "testkit")]
+pub use registry::Registry;
+
 use crate::images::{BuildError, ImageBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
