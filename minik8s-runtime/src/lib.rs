@@ -15,6 +15,7 @@ mod images;
 mod leftovers;
 mod locks;
 pub mod log_driver;
+mod oom;
 mod private;
 mod runtime;
 mod sandbox;

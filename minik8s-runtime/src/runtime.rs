@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) version: String,
     pub(crate) log_driver: PathBuf,
     pub(crate) cgroups: Cgroups,
+    /// Scores of the memory killer below this are not ours to give.
+    pub(crate) lowest_oom_score: i32,
     pub(crate) images: ImageStore,
     pub(crate) sandboxes: SandboxStore,
     /// Serialises calls on one container or sandbox.
@@ -70,6 +72,7 @@ impl ContainerdRuntime {
             version: version.into_inner().version,
             log_driver,
             cgroups: Cgroups::of_this_machine(),
+            lowest_oom_score: crate::oom::lowest_score(),
             images: ImageStore::new(connection.clone(), &config),
             sandboxes: SandboxStore::new(&config.root, &config.state),
             locks: KeyedLocks::default(),

@@ -132,6 +132,7 @@ impl Inner {
             host_pid: sandbox.spec.host_pid,
             cgroup: &record.cgroup,
             cgroup_v2: self.cgroups.is_v2(),
+            lowest_oom_score: self.lowest_oom_score,
             host_devices: if spec.security.privileged { spec::host_devices() } else { Vec::new() },
         };
         let built = spec::build(&input).map_err(|e| wrong(e.to_string()))?;

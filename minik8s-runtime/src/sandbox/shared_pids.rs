@@ -13,6 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tonic::Code;
 
+/// The holder of a namespace should be the last one to go.
+const PAUSE_SCORE: i32 = -998;
+
 impl Inner {
     fn pause_id(sandbox: &str) -> String {
         containerd_id(&format!("{sandbox}-pause"))
@@ -25,7 +28,8 @@ impl Inner {
         let local =
             |e: std::io::Error| RuntimeError::Unavailable { operation: "sharing process ids", cause: e.to_string() };
         let root = pause::root_file_system(&self.config.root).map_err(local)?;
-        let value = pause_spec(&root, &format!("{}/{cid}", self.pod_cgroup(spec)));
+        let value =
+            pause_spec(&root, &format!("{}/{cid}", self.pod_cgroup(spec)), PAUSE_SCORE.max(self.lowest_oom_score));
         let container = api::Container {
             id: cid.clone(),
             runtime: Some(self.runc()),
@@ -68,7 +72,7 @@ impl Inner {
     }
 }
 
-fn pause_spec(root: &Path, cgroup: &str) -> Vec<u8> {
+fn pause_spec(root: &Path, cgroup: &str, oom_score: i32) -> Vec<u8> {
     json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -76,7 +80,7 @@ fn pause_spec(root: &Path, cgroup: &str) -> Vec<u8> {
             "args": ["/pause"],
             "cwd": "/",
             "noNewPrivileges": true,
-            "oomScoreAdj": -998,
+            "oomScoreAdj": oom_score,
         },
         "root": {"path": root, "readonly": true},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}],

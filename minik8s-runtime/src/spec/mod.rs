@@ -33,6 +33,7 @@ pub(crate) struct Input<'a> {
     pub(crate) host_pid: bool,
     pub(crate) cgroup: &'a str,
     pub(crate) cgroup_v2: bool,
+    pub(crate) lowest_oom_score: i32,
     /// Devices of the host, for privileged containers.
     pub(crate) host_devices: Vec<Value>,
 }
@@ -96,7 +97,7 @@ fn process(input: &Input<'_>) -> Result<Value, SpecError> {
         "cwd": working_dir(&container.working_dir, &image.working_dir)?,
         "capabilities": {"bounding": caps, "effective": effective, "permitted": effective},
         "noNewPrivileges": container.security.no_new_privileges,
-        "oomScoreAdj": container.resources.oom_score_adj,
+        "oomScoreAdj": container.resources.oom_score_adj.max(input.lowest_oom_score),
     }))
 }
 

@@ -34,6 +34,7 @@ fn spec_of(container: &ContainerSpec, change: impl FnOnce(&mut Input<'_>)) -> Re
         host_pid: false,
         cgroup: "/minik8s/pod1/c1",
         cgroup_v2: false,
+        lowest_oom_score: -1000,
         host_devices: Vec::new(),
     };
     change(&mut input);
