@@ -48,7 +48,7 @@ impl SimNode {
     /// # Errors
     /// Where the API refuses the node.
     pub async fn start(client: Client, config: SimNodeConfig) -> ApiResult<Self> {
-        register(&client, &config.name).await?;
+        register(&client, &config).await?;
         let stop = CancellationToken::new();
         let pods = Informer::start(client.all::<Pod>(), InformerOptions::default(), stop.clone());
         pods.synced().await;
@@ -68,8 +68,9 @@ impl SimNode {
     }
 }
 
-async fn register(client: &Client, name: &str) -> ApiResult<()> {
-    let api = client.all::<Node>();
+async fn register(client: &Client, config: &SimNodeConfig) -> ApiResult<()> {
+    let (api, name) = (client.all::<Node>(), config.name.as_str());
+    let at = crate::clock::rfc3339(config.clock.now());
     let node = Node { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..Node::default() };
     match api.create(&node).await {
         Err(e) if !e.is_already_exists() => return Err(e),
@@ -78,7 +79,8 @@ async fn register(client: &Client, name: &str) -> ApiResult<()> {
     let status = json!({"status": {
         "capacity": {"cpu": "8", "memory": "16Gi", "pods": "110"},
         "allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated"}]}});
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated",
+            "lastHeartbeatTime": at, "lastTransitionTime": at}]}});
     api.patch_status(name, PatchType::Merge, &status).await.map(|_| ())
 }
 

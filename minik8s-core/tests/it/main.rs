@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
 mod api;
+mod client;
+mod controllers;
 mod kubectl;
 mod noop_network;
 mod rest;

@@ -1,0 +1,94 @@
+//! Nodes that fall silent, and pods whose node is gone.
+
+use super::*;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use minik8s_core::client::DeleteOptions;
+
+impl World {
+    async fn node_is(&self, name: &str, ready: &str) -> Node {
+        wait::until(&format!("{name} is Ready={ready}"), BOUND, || async {
+            let node = self.client.all::<Node>().get(name).await.unwrap();
+            let conditions = node.status.as_ref()?.conditions.as_ref()?;
+            (conditions.iter().find(|c| c.type_ == "Ready")?.status == ready).then_some(node)
+        })
+        .await
+    }
+
+    async fn tainted(&self, name: &str, yes: bool) {
+        wait::until(&format!("{name} is tainted: {yes}"), BOUND, || async {
+            let node = self.client.all::<Node>().get(name).await.unwrap();
+            let taints = node.spec.and_then(|s| s.taints).unwrap_or_default();
+            let ours = taints.iter().filter(|t| t.key == "node.kubernetes.io/unreachable").count();
+            (ours == if yes { 2 } else { 0 }).then_some(())
+        })
+        .await;
+    }
+
+    async fn ready_endpoints(&self) -> usize {
+        let slices = self.list::<EndpointSlice>("default", "kubernetes.io/service-name=web").await;
+        let ready =
+            |e: &k8s_openapi::api::discovery::v1::Endpoint| e.conditions.as_ref().and_then(|c| c.ready) == Some(true);
+        slices.iter().flat_map(|s| s.endpoints.iter()).filter(|e| ready(e)).count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_node_gets_no_traffic_loses_its_pods_and_recovers() {
+    let mut world = World::new().await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    world.create::<Service>(service).await;
+    world.create::<Set>(replica_set("default", "web", 2, json!({"app": "web"}))).await;
+    let before = world.ready_pods("default", "app=web", 2).await;
+    wait::until("both get traffic", BOUND, || async { (world.ready_endpoints().await == 2).then_some(()) }).await;
+    let _other = world.node("node-12", "10.1.2", false).await;
+
+    world.node = None;
+    world.node_is("node-1", "Unknown").await;
+    world.tainted("node-1", true).await;
+    world.tainted("node-12", false).await;
+    wait::until("no traffic goes there", BOUND, || async { (world.ready_endpoints().await == 0).then_some(()) }).await;
+    wait::until("the set counts them as not ready", BOUND, || async {
+        let set = world.client.api::<Set>("default").get("web").await.unwrap();
+        (set.status?.ready_replicas.unwrap_or(0) == 0).then_some(())
+    })
+    .await;
+
+    let _third = world.node("node-3", "10.1.3", true).await;
+    let long = Duration::from_secs(900);
+    wait::until("the pods were evicted and live elsewhere", long, || async {
+        let pods = world.list::<Pod>("default", "app=web").await;
+        let on = |node: &str| {
+            let here = |p: &&Pod| p.spec.as_ref().unwrap().node_name.as_deref() == Some(node);
+            pods.iter().filter(here).filter(|p| p.metadata.deletion_timestamp.is_none()).count()
+        };
+        (on("node-1") == 0 && on("node-3") == 2).then_some(())
+    })
+    .await;
+
+    world.node = Some(world.node("node-1", "10.1.1", false).await);
+    world.node_is("node-1", "True").await;
+    world.tainted("node-1", false).await;
+    wait::until("what it had left is gone", BOUND, || async {
+        let pods = world.list::<Pod>("default", "app=web").await;
+        let old: Vec<_> = before.iter().map(|p| p.metadata.uid.clone()).collect();
+        pods.iter().all(|p| !old.contains(&p.metadata.uid)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_that_does_not_exist_are_removed() {
+    let world = World::new().await;
+    let stray = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stray", "namespace": "default"},
+        "spec": {"nodeName": "node-99", "containers": [{"name": "c", "image": "app:1"}]}});
+    world.create::<Pod>(stray).await;
+    world.gone::<Pod>("default", "stray").await;
+    world.create::<Set>(replica_set("default", "web", 1, json!({"app": "web"}))).await;
+    let pods = world.ready_pods("default", "app=web", 1).await;
+    let mut world = world;
+    world.node = None;
+    world.client.all::<Node>().delete("node-1", &DeleteOptions::default()).await.unwrap();
+    world.gone::<Pod>("default", pods[0].metadata.name.as_deref().unwrap()).await;
+}
