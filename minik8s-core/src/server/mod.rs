@@ -11,7 +11,7 @@ pub mod grpc;
 mod health;
 mod keys;
 mod kind;
-pub mod kinds;
+mod kinds;
 pub mod kubeconfig;
 pub mod listen;
 mod metrics;

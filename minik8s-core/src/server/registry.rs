@@ -92,7 +92,8 @@ impl Registry {
         self.table.load().get(gvr).cloned()
     }
 
-    /// Adds a kind, or replaces the one of the same resource.
+    /// Adds a kind, or replaces the one of the same resource. A running server serves it where its objects are stored
+    /// as those of a kind that was there at the start; storage of its own is made when the server is built.
     pub fn add(&self, kind: &Arc<dyn Kind>) {
         self.table.rcu(|old| {
             let mut next = KindTable::clone(old);

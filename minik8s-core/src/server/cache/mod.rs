@@ -46,7 +46,7 @@ pub struct WatchSettings {
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        Self { history: 8192, queue: 256, bookmark_every: Duration::from_secs(60), read_wait: Duration::from_secs(10) }
+        Self { history: 4096, queue: 256, bookmark_every: Duration::from_secs(60), read_wait: Duration::from_secs(10) }
     }
 }
 

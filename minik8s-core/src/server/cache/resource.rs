@@ -118,6 +118,19 @@ impl ResourceCache {
         Some(Opening { initial: Vec::new(), next, revision })
     }
 
+    /// What became of a key later than `since`, from its version of revision `base` (`None`: absent), if that is known.
+    pub(crate) fn successor(
+        &self,
+        key: &str,
+        base: Option<Revision>,
+        since: Revision,
+    ) -> Option<(Revision, Option<Arc<Object>>)> {
+        let state = self.state.read();
+        let mut later = state.ring.newest_first().take_while(|c| c.revision > since);
+        let found = later.find(|c| &*c.key == key && c.before.as_ref().map(|o| o.revision) == base)?;
+        Some((found.revision, found.after.clone()))
+    }
+
     /// Where the keys of a filter's objects stand.
     pub(crate) fn prefix_of(&self, filter: &Filter) -> String {
         filter.namespace().map_or_else(|| self.resource.prefix.clone(), |ns| format!("{}{ns}/", self.resource.prefix))

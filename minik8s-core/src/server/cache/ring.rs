@@ -39,6 +39,11 @@ impl Ring {
         self.changes.push_back(change);
     }
 
+    /// The changes, newest first.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Arc<Change>> {
+        self.changes.iter().rev()
+    }
+
     /// The position after the newest change.
     pub(crate) fn end(&self) -> Sequence {
         self.first + self.changes.len() as Sequence

@@ -50,6 +50,7 @@ impl ApiServer {
                 stored = Some((prepared.stored.clone(), self.caches.prepare(change.key.clone(), prepared)));
             }
         }
+        let since = self.caches.reached();
         match self.store.commit(Commit { when, ops }).await {
             Ok(revision) => {
                 self.settle(revision).await;
@@ -66,26 +67,37 @@ impl ApiServer {
             }
             Err(StoreError::Unknown(why)) => {
                 let bytes = stored.map(|(bytes, _)| bytes);
-                self.look_whether_it_happened(&change, bytes.as_ref(), &StoreError::Unknown(why)).await
+                self.look_whether_it_happened(&change, since, bytes.as_ref(), &StoreError::Unknown(why)).await
             }
             Err(error) => Err(store_error("writing", &error)),
         }
     }
 
-    /// The answer of a commit got lost: what stands in the store tells whether it happened.
+    /// The answer of a commit got lost. At most one commit follows on the version it was based on: the history shows
+    /// whether that one is ours, is somebody else's, or has not happened.
     async fn look_whether_it_happened(
         &self,
         change: &Change<'_>,
+        since: Revision,
         stored: Option<&bytes::Bytes>,
         error: &StoreError,
     ) -> ApiResult<Outcome> {
-        let found = self.store.get(&change.key).await.map_err(|e| store_error("reading after a lost answer", &e))?;
-        let revision = match (stored, &found) {
-            (Some(bytes), Some(entry)) if entry.value == *bytes => entry.revision,
-            (None, None) => self.fresh().await?,
-            _ => return Err(store_error("writing", error)),
+        self.fresh().await?;
+        let base = match &change.when {
+            Precondition::Absent(_) => None,
+            Precondition::At(_, revision) => Some(*revision),
         };
-        self.settle(revision).await;
+        let Some((revision, found)) = change.served.cache.successor(&change.key, base, since) else {
+            return Err(store_error("writing", error));
+        };
+        let ours = match (stored, &found) {
+            (Some(bytes), Some(object)) => encode::with_revision(bytes, revision) == object.json,
+            (None, None) => true,
+            _ => false,
+        };
+        if !ours {
+            return Ok(Outcome::Conflict(change.key.clone()));
+        }
         let object = stored.map(|bytes| self.written(change, bytes, revision)).transpose()?;
         Ok(Outcome::Done(revision, object))
     }

@@ -172,3 +172,51 @@ fn set_finalizers(new: &mut Value, propagation: Option<Propagation>) {
         meta.insert("finalizers".into(), finalizers.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Gvr;
+    use crate::server::KindTable;
+
+    fn planned(resource: &'static str, object: &Value, grace: Option<i64>, propagation: Option<Propagation>) -> Plan {
+        let table = KindTable::new(crate::server::kinds::builtin());
+        let kind = table.get(&Gvr::new("", "v1", resource)).unwrap().clone();
+        let options = DeleteOptions { grace_period_seconds: grace, propagation, ..DeleteOptions::default() };
+        plan(kind.as_ref(), object, &options, "2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    fn marked(plan: Plan) -> (Value, Value) {
+        let Plan::Mark(object) = plan else { panic!("wanted a mark, got {plan:?}") };
+        (object["metadata"]["deletionTimestamp"].clone(), object["metadata"]["deletionGracePeriodSeconds"].clone())
+    }
+
+    #[test]
+    fn grace_runs_once_and_only_shrinks() {
+        let pod = json!({"metadata": {"generation": 1}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
+        let first = planned("pods", &pod, None, None);
+        let Plan::Mark(going) = &first else { panic!("{first:?}") };
+        assert_eq!(going["metadata"]["generation"], 2);
+        let going = going.clone();
+        assert_eq!(marked(first), (json!("2026-01-01T00:00:30Z"), json!(30)));
+        assert_eq!(planned("pods", &going, None, None), Plan::Keep);
+        assert_eq!(planned("pods", &going, Some(40), None), Plan::Keep);
+        assert_eq!(marked(planned("pods", &going, Some(5), None)), (json!("2026-01-01T00:00:05Z"), json!(5)));
+        assert!(matches!(planned("pods", &going, Some(0), None), Plan::Remove(_)));
+        assert!(matches!(planned("pods", &pod, Some(0), None), Plan::Remove(_)));
+    }
+
+    #[test]
+    fn finalizers_and_namespaces_hold_back() {
+        let held = json!({"metadata": {"finalizers": ["a/b"]}});
+        assert_eq!(marked(planned("configmaps", &held, None, None)).1, json!(0));
+        assert!(matches!(planned("configmaps", &json!({"metadata": {}}), None, None), Plan::Remove(_)));
+        let orphaning = planned("configmaps", &json!({"metadata": {}}), None, Some(Propagation::Orphan));
+        assert!(matches!(orphaning, Plan::Mark(o) if o["metadata"]["finalizers"] == json!([ORPHAN])));
+        let background = json!({"metadata": {"finalizers": [FOREGROUND]}});
+        assert!(matches!(planned("configmaps", &background, None, Some(Propagation::Background)), Plan::Remove(_)));
+        let full = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}});
+        assert_eq!(marked(planned("namespaces", &full, None, None)).1, Value::Null);
+        assert!(matches!(planned("namespaces", &json!({"metadata": {}, "spec": {}}), None, None), Plan::Remove(_)));
+    }
+}

@@ -81,6 +81,7 @@ pub const CASES: &[Case] = cases! {
     watches::deletions_carry_the_last_state_and_a_new_revision;
     watches::a_watch_ends_at_its_timeout;
     watches::a_watch_of_one_object_sees_only_that;
+    watches::a_nodes_watch_sees_its_own_pods_only;
     patches::merge_and_json_patches_change_parts;
     patches::a_patch_that_names_a_revision_honours_it;
     patches::concurrent_patches_lose_nothing;

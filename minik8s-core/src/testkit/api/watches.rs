@@ -100,3 +100,23 @@ pub(super) async fn a_watch_of_one_object_sees_only_that(w: &World) {
     w.merge("configmaps", "a", &json!({"data": {"k": "2"}})).await.unwrap();
     assert_eq!(watch.next().await, "MODIFIED a");
 }
+
+pub(super) async fn a_nodes_watch_sees_its_own_pods_only(w: &World) {
+    let (one, twelve) = (format!("{}-1", w.namespace), format!("{}-12", w.namespace));
+    let fields = |node: &str| WatchOptions { field_selector: format!("spec.nodeName={node}"), ..WatchOptions::default() };
+    let unbound = WatchOptions { field_selector: "spec.nodeName=".into(), ..WatchOptions::default() };
+    let mut of_one = w.watch("pods", fields(&one)).await;
+    let mut of_none = w.watch("pods", unbound).await;
+    for (pod, node) in [("a", &twelve), ("b", &one)] {
+        w.pod(pod).await;
+        assert_eq!(of_none.next().await, format!("ADDED {pod}"));
+        let binding = json!({"metadata": {"name": pod}, "target": {"kind": "Node", "name": node}});
+        w.create_at(&w.one("pods", pod).sub("binding"), &binding).await.unwrap();
+        assert_eq!(of_none.next().await, format!("DELETED {pod}"), "it is no longer unbound");
+    }
+    assert_eq!(of_one.next().await, "ADDED b", "the pod of the other node does not show");
+    let running = json!({"status": {"phase": "Running"}});
+    let status = w.one("pods", "b").sub("status");
+    w.patch(&status, crate::client::PatchType::Merge, &running).await.unwrap();
+    assert_eq!(of_one.next().await, "MODIFIED b");
+}
