@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn grace_runs_once_and_only_shrinks() {
-        let pod = json!({"metadata": {"generation": 1}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
+        let pod =
+            json!({"metadata": {"generation": 1}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
         let first = planned("pods", &pod, None, None);
         let Plan::Mark(going) = &first else { panic!("{first:?}") };
         assert_eq!(going["metadata"]["generation"], 2);

@@ -103,7 +103,8 @@ pub(super) async fn a_watch_of_one_object_sees_only_that(w: &World) {
 
 pub(super) async fn a_nodes_watch_sees_its_own_pods_only(w: &World) {
     let (one, twelve) = (format!("{}-1", w.namespace), format!("{}-12", w.namespace));
-    let fields = |node: &str| WatchOptions { field_selector: format!("spec.nodeName={node}"), ..WatchOptions::default() };
+    let fields =
+        |node: &str| WatchOptions { field_selector: format!("spec.nodeName={node}"), ..WatchOptions::default() };
     let unbound = WatchOptions { field_selector: "spec.nodeName=".into(), ..WatchOptions::default() };
     let mut of_one = w.watch("pods", fields(&one)).await;
     let mut of_none = w.watch("pods", unbound).await;
