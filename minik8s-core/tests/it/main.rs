@@ -5,6 +5,7 @@ mod api;
 mod client;
 mod controllers;
 mod kubectl;
+mod node;
 mod noop_network;
 mod rest;
 mod server;

@@ -1,0 +1,8 @@
+//! The node agent against the real API server, on a fake runtime.
+
+mod chaos;
+mod failures;
+mod lifecycle;
+mod objects;
+mod recovery;
+mod world;
