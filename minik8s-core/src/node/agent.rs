@@ -177,8 +177,10 @@ impl Workers {
 
     async fn run(mut self, informer: Informer<Pod>) {
         let mut changes = informer.subscribe();
-        informer.synced().await;
-        self.context.services.synced().await;
+        // Without the records nobody knows what is an orphan.
+        if !informer.synced().await || !self.context.services.synced().await {
+            return;
+        }
         // Before the list, so that nothing happens unseen between the two.
         let mut events = self.events().await;
         self.recover(&informer).await;

@@ -4,7 +4,6 @@
 //! reports. The agent keeps nothing that it could not find again from the runtime and the API: it can be killed at any
 //! instant. It is the only writer of pods' status.
 
-#![allow(dead_code, unused_imports)]
 mod access;
 mod agent;
 mod config;

@@ -23,8 +23,10 @@ type Key = (String, String);
 pub(crate) async fn services(context: Arc<Context>, services: Informer<Service>, slices: Informer<EndpointSlice>) {
     slices.add_index(BY_SERVICE, |slice| slice_key(slice).into_iter().map(|key| index_key(&key)).collect());
     let (mut service_changes, mut slice_changes) = (services.subscribe(), slices.subscribe());
-    services.synced().await;
-    slices.synced().await;
+    // A table made before everything is known would take services away.
+    if !services.synced().await || !slices.synced().await {
+        return;
+    }
     let all = || services.list().iter().map(|service| service_key(service)).collect::<BTreeSet<Key>>();
     let mut table = Arc::new(ServiceTable::default());
     let mut dirty = all();
@@ -204,7 +206,9 @@ fn endpoints_of(slice: &EndpointSlice, port: u16) -> impl Iterator<Item = Endpoi
 /// Keeps the network's routes to other nodes true. Ends with the agent.
 pub(crate) async fn peers(context: Arc<Context>, nodes: Informer<Node>) {
     let mut changes = nodes.subscribe();
-    nodes.synced().await;
+    if !nodes.synced().await {
+        return;
+    }
     let mut told: Option<Vec<Peer>> = None;
     let mut failures = 0;
     loop {

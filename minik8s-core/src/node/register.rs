@@ -76,7 +76,7 @@ pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, ol
 }
 
 fn cpu(milli: u64) -> String {
-    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
+    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") }
 }
 
 fn conditions(health: &NodeHealth, old: &Node, now: Timestamp) -> Vec<NodeCondition> {

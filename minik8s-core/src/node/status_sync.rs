@@ -121,7 +121,7 @@ fn conditions(old: Option<&Value>, new: &Value) -> Option<Value> {
             condition
         })
         .collect();
-    (!changed.is_empty()).then(|| Value::Array(changed))
+    (!changed.is_empty()).then_some(Value::Array(changed))
 }
 
 /// A list that merges by key, but is meant as a whole.

@@ -180,14 +180,14 @@ impl Plan<'_, '_> {
                 step + 1
             }
         };
-        if let Some(failure) = view.memory.failures.get(&container.name) {
-            if failure.retry_at > view.now {
-                self.waits = true;
-                if failure_turns(failure) > view.now {
-                    self.decision.wake_at(failure_turns(failure));
-                }
-                return self.decision.wake_at(failure.retry_at);
+        if let Some(failure) = view.memory.failures.get(&container.name)
+            && failure.retry_at > view.now
+        {
+            self.waits = true;
+            if failure_turns(failure) > view.now {
+                self.decision.wake_at(failure_turns(failure));
             }
+            return self.decision.wake_at(failure.retry_at);
         }
         self.start(container, seen.next_attempt(), step);
     }

@@ -65,8 +65,6 @@ pub(crate) struct Memory {
     pub(crate) last_words: BTreeMap<String, String>,
     /// Addresses of the pod.
     pub(crate) ips: Vec<IpAddr>,
-    /// When stopping began, once it has.
-    pub(crate) stopping_since: Option<Timestamp>,
     /// The pod itself failed: reason and message.
     pub(crate) doom: Option<(&'static str, String)>,
     /// Everything of it is removed.

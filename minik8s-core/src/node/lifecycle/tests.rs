@@ -150,7 +150,9 @@ fn a_new_pod_gets_a_sandbox_then_all_its_containers() {
     );
     world.sandbox = SandboxState::Ready;
     assert_eq!(world.does(), ["start a 0 step 0", "start b 0 step 0"]);
-    let world = world.with("a", 0, Running).remember(|m| drop(m.busy.insert("b".into(), Busy::Starting)));
+    let world = world.with("a", 0, Running).remember(|m| {
+        let _ = m.busy.insert("b".into(), Busy::Starting);
+    });
     assert_eq!(world.does(), [""; 0]);
     assert_eq!(world.phase(), "Pending");
     let world = world.with("b", 0, Running);
@@ -273,10 +275,9 @@ fn sidecars_end_after_main_containers_and_in_reverse() {
 fn a_shorter_grace_stops_again_and_a_longer_one_does_not() {
     let stopping = |seconds: i64| Busy::Stopping(backoff::from_millis(NOW + seconds * 1000));
     let world = |grace, until| {
-        World::new(one("Always"))
-            .with("a", 0, Running)
-            .deleted(grace)
-            .remember(|m| drop(m.busy.insert("a".into(), stopping(until))))
+        World::new(one("Always")).with("a", 0, Running).deleted(grace).remember(|m| {
+            let _ = m.busy.insert("a".into(), stopping(until));
+        })
     };
     assert_eq!(world(1, 30).does(), ["stop a 1s"]);
     assert_eq!(world(30, 30).does(), [""; 0]);

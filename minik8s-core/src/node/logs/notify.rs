@@ -14,7 +14,10 @@ impl Notify {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
         inotify::add_watch(&fd, dir, what)?;
-        Ok(Self(AsyncFd::new(fd)?))
+        // Sound: the descriptor is owned here, and its number never changes.
+        #[allow(deprecated, reason = "the replacement is unsafe, and an OwnedFd keeps its promise")]
+        let fd = AsyncFd::new(fd)?;
+        Ok(Self(fd))
     }
 
     /// Returns once something changed since the last call.

@@ -132,3 +132,29 @@ pub(crate) async fn tcp(action: &TCPSocketAction, place: &Place, timeout: Durati
         Err(_) => Err(format!("dial tcp {host}:{port}: timed out after {timeout:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn tcp_and_http_reach_named_ports_of_the_pod() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let container = serde_json::json!({"name": "c", "ports": [{"name": "web", "containerPort": port}]});
+        let place = Place::new(Some("127.0.0.1".parse().unwrap()), &serde_json::from_value(container).unwrap());
+        let named = |name: &str| TCPSocketAction { port: IntOrString::String(name.to_owned()), host: None };
+        tcp(&named("web"), &place, LIMIT).await.unwrap();
+        assert!(tcp(&named("other"), &place, LIMIT).await.unwrap_err().contains("no port"));
+        let nowhere = Place { ip: None, ..place.clone() };
+        assert_eq!(tcp(&named("web"), &nowhere, LIMIT).await.unwrap_err(), "the pod has no address");
+        drop(listener);
+        assert!(tcp(&named("web"), &place, LIMIT).await.unwrap_err().contains(&port.to_string()));
+        let action = HTTPGetAction { port: IntOrString::String("web".into()), ..HTTPGetAction::default() };
+        let error = http_get(&action, &place, LIMIT).await.unwrap_err();
+        assert!(error.contains(&format!("http://127.0.0.1:{port}/")), "{error}");
+    }
+}

@@ -11,7 +11,7 @@ mod service_env;
 pub(crate) use container::{ContainerInput, container_spec, expanded_sub_path};
 pub(crate) use env::{Facts, field};
 pub(crate) use files::{hosts_file, resolv_conf};
-pub(crate) use resources::{NodeSize, node_allocatable, qos_class, resource_field};
+pub(crate) use resources::{NodeSize, qos_class, resource_field};
 pub(crate) use sandbox::{hostname, sandbox_spec};
 pub(crate) use security::fs_group;
 

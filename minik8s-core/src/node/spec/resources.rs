@@ -156,16 +156,6 @@ pub(crate) fn resource_field(
     Ok(value.checked_add(unit - 1).unwrap_or(value).div_euclid(unit.max(1)).to_string())
 }
 
-/// The size of a node, from its allocatable amounts.
-pub(crate) fn node_allocatable(allocatable: &BTreeMap<String, Text>) -> NodeSize {
-    let get = |name: &str| allocatable.get(name).and_then(|text| text.0.parse::<Quantity>().ok());
-    NodeSize {
-        milli_cpu: get("cpu").map_or(0, |q| q.milli_value()),
-        memory: get("memory").map_or(0, |q| q.value()),
-        ephemeral: get("ephemeral-storage").map_or(0, |q| q.value()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,10 +17,10 @@ const NEXT: &str = "..data_tmp";
 /// Makes `root` show exactly `files`. Does nothing where it does already.
 pub(super) fn write(root: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     let old = fs::read_link(root.join(DATA)).ok();
-    if let Some(old) = &old {
-        if same(&root.join(old), files) {
-            return links(root, files);
-        }
+    if let Some(old) = &old
+        && same(&root.join(old), files)
+    {
+        return links(root, files);
     }
     let fresh = fresh_dir(root)?;
     fill(&root.join(&fresh), files, group)?;

@@ -4,20 +4,19 @@
 //! Dropping a worker drops its operations: the next one learns everything from the runtime and the API.
 
 mod look;
+mod news;
 mod ops;
 mod start;
 
 pub(crate) use look::lives;
 
 use super::context::Context;
-use super::images::StartError;
 use super::lifecycle::{
-    Action, Backoff, Busy, Decision, Failure, Memory, SandboxState, StatusContext, View, backoff::later, ending, next,
-    status,
+    Action, Backoff, Busy, Decision, Memory, SandboxState, StatusContext, View, backoff::later, ending, next, status,
 };
 use super::pod;
 use super::pods::{PodHandle, Slot};
-use super::probe::{ProbeKind, ProbeNews, Probes};
+use super::probe::{ProbeNews, Probes};
 use super::status_sync::{self, Wish};
 use crate::runtime::{ContainerInfo, SandboxInfo};
 use jiff::Timestamp;
@@ -28,7 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -263,118 +262,4 @@ impl Worker {
             self.absorb(done);
         }
     }
-
-    /// Takes in the result of an operation.
-    fn absorb(&mut self, done: Result<Done, JoinError>) {
-        let now = self.context.clock.now();
-        match done {
-            Ok(Done::SetUp(result)) => {
-                self.memory.pod_busy = false;
-                match result {
-                    Ok((sandbox, ips)) => {
-                        (self.sandbox, self.memory.ips, self.networked) = (Some(sandbox), ips, true);
-                        self.memory.setup_failure = None;
-                    }
-                    Err(error) => self.setup_failed(error, now),
-                }
-            }
-            Ok(Done::Rebuilt(result)) => {
-                self.memory.pod_busy = false;
-                match result {
-                    Ok(()) => (self.sandbox, self.networked) = (None, false),
-                    Err(error) => self.setup_failed(error, now),
-                }
-            }
-            Ok(Done::Started { container, result }) => {
-                if self.memory.busy.get(&container) == Some(&Busy::Starting) {
-                    self.memory.busy.remove(&container);
-                }
-                self.started(container, result, now);
-            }
-            Ok(Done::Stopped { container, until }) => {
-                if self.memory.busy.get(&container) == Some(&Busy::Stopping(until)) {
-                    self.memory.busy.remove(&container);
-                }
-            }
-            Ok(Done::Removed { id }) => drop(self.removing.remove(&id)),
-            Ok(Done::Refreshed(Err(error))) => {
-                self.context.warning(&self.handle.pod(), "FailedMount", error);
-            }
-            Ok(Done::Refreshed(Ok(()))) => {}
-            Ok(Done::Released(result)) => {
-                self.memory.pod_busy = false;
-                match result {
-                    Ok(()) => (self.memory.released, self.networked) = (true, false),
-                    Err(error) => self.setup_failed(error, now),
-                }
-            }
-            Ok(Done::TornDown(result)) => {
-                self.memory.pod_busy = false;
-                match result {
-                    Ok(()) => {
-                        self.memory.torn_down = true;
-                        (self.sandbox, self.networked) = (None, false);
-                    }
-                    Err(error) => self.setup_failed(error, now),
-                }
-            }
-            Err(error) => {
-                // Which one it was is lost with it; all of them can be begun again.
-                tracing::error!(%error, "an operation on a pod broke off");
-                self.memory.pod_busy = false;
-                self.memory.busy.clear();
-                self.removing.clear();
-            }
-        }
-    }
-
-    fn setup_failed(&mut self, error: StartError, now: Timestamp) {
-        let pod = self.handle.pod();
-        tracing::info!(pod = pod::key(&pod), reason = error.reason, error = error.message, "pod operation failed");
-        self.context.warning(&pod, error.reason, error.message.clone());
-        let before = self.memory.setup_failure.as_ref().map_or(0, |failure| failure.count);
-        self.memory.setup_failure = Some(failure(error, before + 1, now, &self.retry));
-    }
-
-    fn started(&mut self, container: String, result: Result<start::Started, start::NotStarted>, now: Timestamp) {
-        match result {
-            Ok(started) => {
-                self.memory.failures.remove(&container);
-                self.memory.images.insert(started.id, started.image_id);
-            }
-            Err(start::NotStarted::Cancelled) => {}
-            Err(start::NotStarted::NoSandbox) => (self.sandbox, self.networked) = (None, false),
-            Err(start::NotStarted::Error(error)) => {
-                let before = self.memory.failures.get(&container).map_or(0, |failure| failure.count);
-                let config = error.reason == "CreateContainerConfigError";
-                let backoff = if config { &self.retry } else { &self.backoff };
-                self.memory.failures.insert(container, failure(error, before + 1, now, backoff));
-            }
-        }
-    }
-
-    /// Takes in what a probe says.
-    fn heed(&mut self, news: ProbeNews) {
-        let pod = self.handle.pod();
-        let ProbeNews { id, container, kind, verdict, message } = news;
-        if !message.is_empty() {
-            let note = format!("{} probe failed for container {container}: {message}", kind.as_str());
-            self.context.warning(&pod, "Unhealthy", note);
-        }
-        let health = self.memory.health.entry(id).or_default();
-        match (kind, verdict) {
-            (_, None) | (ProbeKind::Liveness, Some(true)) => {}
-            (ProbeKind::Readiness, verdict) => health.ready = verdict,
-            (ProbeKind::Startup, Some(true)) => health.startup = Some(true),
-            (ProbeKind::Startup | ProbeKind::Liveness, Some(false)) => {
-                let kind = kind.as_str().to_lowercase();
-                health.unhealthy = Some(format!("it failed its {kind} probe, and will be restarted"));
-            }
-        }
-    }
-}
-
-fn failure(error: StartError, count: u32, now: Timestamp, backoff: &Backoff) -> Failure {
-    let retry_at = later(now, backoff.failure(count));
-    Failure { reason: error.reason, message: error.message, count, at: now, retry_at }
 }

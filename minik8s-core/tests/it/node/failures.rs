@@ -60,8 +60,7 @@ async fn crashes_back_off_and_are_counted() {
 async fn sandboxes_containers_and_starts_that_fail_are_tried_again() {
     let mut world = World::idle().await;
     let down = || RuntimeError::Unavailable { operation: "testing", cause: "down".into() };
-    let broken =
-        || RuntimeError::Container { operation: "start", id: "x".into(), cause: "exec format error".into() };
+    let broken = || RuntimeError::Container { operation: "start", id: "x".into(), cause: "exec format error".into() };
     world.runtime.fail(FakeOp::RunSandbox, "", Some(2), down());
     world.runtime.fail(FakeOp::Create, "", Some(2), down());
     world.runtime.fail(FakeOp::Start, "", Some(2), broken());

@@ -31,10 +31,8 @@ async fn a_container_waits_for_its_config_map_and_starts_when_it_comes() {
     assert_eq!(message, "configmap \"cm\" not found");
     world.config_map("cm", json!({"k": "hi"})).await;
     let pod = world.running("p").await;
-    wait::until("it has spoken", BOUND, || async {
-        (world.logs(&pod, "c", false).await == "hi\n").then_some(())
-    })
-    .await;
+    wait::until("it has spoken", BOUND, || async { (world.logs(&pod, "c", false).await == "hi\n").then_some(()) })
+        .await;
 }
 
 #[tokio::test]
@@ -42,12 +40,13 @@ async fn a_pod_waits_for_its_volumes_and_sees_their_changes() {
     let world = World::new().await;
     let mut spec = one("web:1", &[]);
     spec["volumes"] = json!([{"name": "v", "configMap": {"name": "cm"}}, {"name": "s", "secret": {"secretName": "s"}}]);
-    spec["containers"][0]["volumeMounts"] =
-        json!([{"name": "v", "mountPath": "/v"}, {"name": "s", "mountPath": "/s"}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}, {"name": "s", "mountPath": "/s"}]);
     world.create("p", spec).await;
     world.waiting("p", "ContainerCreating").await;
     world.config_map("cm", json!({"k": "1"})).await;
-    let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"p": "cHc="}})).unwrap();
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"p": "cHc="}}))
+            .unwrap();
     world.client.api::<Secret>("default").create(&secret).await.unwrap();
     let pod = world.running("p").await;
     assert_eq!(world.file(&pod, "c", "/s/p").as_deref(), Some("pw"));

@@ -48,7 +48,8 @@ async fn what_happened_while_no_agent_lived_is_caught_up() {
         let again = |pod: &Pod| first(pod).restart_count == 1 && condition(pod, "Ready") == Some(true);
         world.until(name, "runs again", again).await;
     }
-    wait::until("the orphan is ended", BOUND, || async { (world.runtime.sandbox_ids().len() == 3).then_some(()) }).await;
+    wait::until("the orphan is ended", BOUND, || async { (world.runtime.sandbox_ids().len() == 3).then_some(()) })
+        .await;
 }
 
 #[tokio::test]

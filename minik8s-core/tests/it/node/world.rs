@@ -102,7 +102,9 @@ impl World {
             }),
         )
         .await;
-        found.unwrap_or_else(|_| panic!("gave up waiting until {what}: {}", json!(last.borrow().as_ref().map(|p| &p.status))))
+        found.unwrap_or_else(|_| {
+            panic!("gave up waiting until {what}: {}", json!(last.borrow().as_ref().map(|p| &p.status)))
+        })
     }
 
     pub(crate) async fn running(&self, name: &str) -> Pod {
@@ -133,14 +135,21 @@ impl World {
         wait::until("the machine is clean", BOUND, || async {
             let files = self.left_files();
             let networks = self.network.attachments().await.unwrap().len();
-            (self.runtime.sandbox_ids().is_empty() && self.runtime.snapshot().is_empty() && networks == 0 && files.is_empty())
-                .then_some(())
+            (self.runtime.sandbox_ids().is_empty()
+                && self.runtime.snapshot().is_empty()
+                && networks == 0
+                && files.is_empty())
+            .then_some(())
         })
         .await;
     }
 
     pub(crate) fn left_files(&self) -> Vec<PathBuf> {
-        let dirs = [self.config.data_dir.join("pods"), self.config.data_dir.join("logs"), self.dir.path().join("shm").join(NODE)];
+        let dirs = [
+            self.config.data_dir.join("pods"),
+            self.config.data_dir.join("logs"),
+            self.dir.path().join("shm").join(NODE),
+        ];
         let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
