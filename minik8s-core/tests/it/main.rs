@@ -4,6 +4,7 @@
 mod api;
 mod client;
 mod controllers;
+mod fake_runtime;
 mod kubectl;
 mod node;
 mod noop_network;
