@@ -38,13 +38,7 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let address = builder.listener.as_ref().and_then(|l| l.local_addr().ok());
     let server = start_server(&builder, &nodes, address).await?;
     let metrics = server.metrics().clone();
-    let rest = RestService::new(RestConfig {
-        nodes: nodes.clone(),
-        clock: builder.clock.clone(),
-        metrics: metrics.clone(),
-        shutdown: shutdown.clone(),
-        ..RestConfig::new(server.clone(), server.registry().clone())
-    });
+    let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
     let kubeconfig = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
     if builder.controllers {
         let ca = kubeconfig.as_ref().map(|k| k.ca_certificate.clone()).unwrap_or_default();

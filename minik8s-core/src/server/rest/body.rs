@@ -141,4 +141,13 @@ mod tests {
         assert_eq!(error.reason, Reason::RequestEntityTooLarge);
         assert_eq!(read(full(vec![0; MAX_BODY])).await.unwrap().len(), MAX_BODY);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_not_waited_for() {
+        let silent = http_body_util::StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, BoxError>>());
+        assert_eq!(read(silent.boxed_unsync()).await.unwrap_err().reason, Reason::Timeout);
+        let broken = futures::stream::iter([Err::<Frame<Bytes>, BoxError>("cut".into())]);
+        let broken = http_body_util::StreamBody::new(broken).boxed_unsync();
+        assert_eq!(read(broken).await.unwrap_err().reason, Reason::BadRequest);
+    }
 }

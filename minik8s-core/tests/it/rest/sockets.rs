@@ -115,3 +115,48 @@ async fn the_head_of_a_watch_comes_at_once_and_its_end_is_quiet() {
     // The watch was closed, not cut.
     assert_eq!(reading.await.unwrap().unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_watch_ends_with_its_client() {
+    let served = Served::start().await;
+    let running = async || {
+        let metrics = served.server.metrics().render().unwrap();
+        let of_watch = |l: &&str| l.starts_with("apiserver_longrunning_requests{") && l.contains("configmaps");
+        metrics.lines().find(of_watch).and_then(|l| l.rsplit(' ').next()).unwrap_or("0").to_owned()
+    };
+    let before = running().await;
+    let path = "/api/v1/namespaces/default/configmaps?watch=true";
+    let response = send_h1(connect(&served, true, b"http/1.1").await, request(path, None)).await;
+    assert_ne!(running().await, before);
+    drop(response);
+    let bound = Duration::from_secs(10);
+    minik8s_core::testkit::wait::until("the watch ends", bound, async || (running().await == before).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_what() {
+    struct Nobody;
+    #[async_trait::async_trait]
+    impl minik8s_core::server::auth::Authorizer for Nobody {
+        async fn authorize(
+            &self,
+            attributes: &minik8s_core::server::auth::Attributes<'_>,
+        ) -> minik8s_core::api::ApiResult<()> {
+            Err(minik8s_core::server::auth::forbidden(attributes))
+        }
+    }
+    let served = Served::start().await;
+    let config = minik8s_core::server::rest::RestConfig {
+        authorizer: Arc::new(Nobody),
+        ..minik8s_core::server::rest::RestConfig::of(&served.server)
+    };
+    let alice = minik8s_core::server::auth::User::new("alice", &[]);
+    let rest = minik8s_core::server::rest::RestService::new(config).acting_as(alice);
+    let http = super::Http { rest, server: served.server.clone() };
+    let answer = http.get("/api/v1/namespaces/default/pods").await;
+    let message = "pods is forbidden: User \"alice\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
+    assert_eq!((answer.code, answer.json()["message"].as_str()), (403, Some(message)));
+    assert_eq!(http.get("/apis").await.code, 403);
+    assert_eq!(http.get("/version").await.code, 200);
+}
