@@ -73,6 +73,7 @@ impl Target {
     }
 
     /// The same target, at a sub-resource.
+    #[allow(clippy::should_implement_trait, reason = "nothing is subtracted here")]
     pub fn sub(mut self, subresource: impl Into<String>) -> Self {
         self.subresource = Some(subresource.into());
         self

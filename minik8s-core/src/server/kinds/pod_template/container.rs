@@ -1,7 +1,7 @@
 //! Containers: names, images, ports, environment, mounts.
 
 use super::super::util::{items, number, text};
-use super::{probe, resources};
+use super::{identity, probe, resources, sources};
 use crate::api::names;
 use crate::server::FieldErrors;
 use serde_json::Value;
@@ -42,6 +42,9 @@ pub(super) fn validate<'a>(path: &str, container: &'a Value, shared: &mut Shared
     }
     ports(path, container, shared, errors);
     env(path, container, errors);
+    sources::validate_env_from(path, container, errors);
+    identity::validate_container(path, container, errors);
+    restart_policy(path, container, shared.init, errors);
     mounts(path, container, shared, errors);
     resources::validate(path, container, errors);
     probes(path, container, shared.init, errors);
@@ -75,6 +78,16 @@ fn ports<'a>(path: &str, container: &'a Value, shared: &mut Shared<'a>, errors: 
     }
 }
 
+/// Only init containers have a policy of their own, and only this one: it makes them sidecars.
+fn restart_policy(path: &str, container: &Value, init: bool, errors: &mut FieldErrors) {
+    let policy = text(container, "/restartPolicy");
+    if !init && !policy.is_empty() {
+        errors.forbidden(format!("{path}.restartPolicy"), "may not be set for non-init containers");
+    } else if !["", "Always"].contains(&policy) {
+        errors.unsupported(format!("{path}.restartPolicy"), policy, &["Always"]);
+    }
+}
+
 fn in_range(at: String, number: i64, errors: &mut FieldErrors) {
     if !(1..=65535).contains(&number) {
         errors.invalid(at, &number.into(), "must be between 1 and 65535, inclusive");
@@ -102,6 +115,7 @@ fn env(path: &str, container: &Value, errors: &mut FieldErrors) {
                 "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
             errors.invalid(format!("{at}.valueFrom"), &"".into(), why);
         }
+        sources::validate_source(&format!("{at}.valueFrom"), from, errors);
         for source in ["configMapKeyRef", "secretKeyRef"] {
             if from.get(source).is_some_and(|s| text(s, "/key").is_empty()) {
                 errors.required(format!("{at}.valueFrom.{source}.key"), "");

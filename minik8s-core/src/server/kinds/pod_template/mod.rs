@@ -2,8 +2,11 @@
 
 mod container;
 mod defaults;
+mod identity;
+mod placement;
 mod probe;
 mod resources;
+mod sources;
 mod validate;
 mod volume;
 

@@ -29,12 +29,24 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     }
 }
 
+/// A resource of every node, or one that somebody's domain defines.
+fn known(name: &str) -> bool {
+    COMPUTE.contains(&name) || name == "ephemeral-storage" || name.starts_with("hugepages-") || name.contains('/')
+}
+
 /// Amounts that can be read, are not negative, and requests within limits.
 pub(super) fn validate(path: &str, container: &Value, errors: &mut FieldErrors) {
     for list in ["limits", "requests"] {
         let given = container.get("resources").and_then(|r| r.get(list)).and_then(Value::as_object);
         for (name, value) in given.into_iter().flatten() {
             let at = format!("{path}.resources.{list}[{name}]");
+            if !known(name) {
+                errors.invalid(
+                    at.as_str(),
+                    &name.as_str().into(),
+                    "must be a standard resource type or fully qualified",
+                );
+            }
             match Quantity::from_value(value) {
                 Err(error) => errors.invalid(at, value, &error.to_string()),
                 Ok(q) if q.is_negative() => errors.invalid(at, value, "must be greater than or equal to 0"),

@@ -1,7 +1,7 @@
 //! What a pod spec must obey.
 
 use super::super::util::{items, number, text};
-use super::{container, volume};
+use super::{container, identity, placement, volume};
 use crate::api::{metadata, names};
 use crate::server::FieldErrors;
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub(crate) fn validate_spec(path: &str, spec: &Value, stands: Use, errors: &mut 
     host_names(path, spec, errors);
     node_selector(path, spec, errors);
     tolerations(path, spec, errors);
+    placement::validate(path, spec, errors);
+    identity::validate_pod(path, spec, errors);
 }
 
 fn one_of(path: &str, spec: &Value, field: &str, allowed: &[&str], errors: &mut FieldErrors) {
