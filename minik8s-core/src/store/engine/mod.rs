@@ -7,6 +7,7 @@ mod hub;
 mod limits;
 mod plan;
 mod ring;
+mod slot;
 mod state;
 
 pub use limits::Limits;

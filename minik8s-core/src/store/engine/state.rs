@@ -1,60 +1,13 @@
 //! The ordered map with its history: every key's recent versions, and every recent commit's events.
 
 use super::limits::Limits;
+use super::slot::{Slot, Version};
 use crate::api::Revision;
 use crate::store::{Entry, Event, Key, RangePage, RangeRequest, StoreError, WatchBatch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// What a key held from one revision on; no value means that it was deleted then.
-#[derive(Clone, Debug)]
-struct Version {
-    revision: Revision,
-    created: Revision,
-    value: Option<Bytes>,
-}
-
-/// A key's versions, oldest first. Nearly every key has one, so that one costs no allocation.
-#[derive(Debug)]
-enum Slot {
-    One(Version),
-    Many(Vec<Version>),
-}
-
-impl Slot {
-    fn versions(&self) -> &[Version] {
-        match self {
-            Slot::One(version) => std::slice::from_ref(version),
-            Slot::Many(versions) => versions,
-        }
-    }
-
-    fn live_at(&self, at: Revision) -> Option<&Version> {
-        let version = self.versions().iter().rev().find(|v| v.revision <= at)?;
-        version.value.is_some().then_some(version)
-    }
-
-    fn push(&mut self, version: Version) {
-        match self {
-            Slot::Many(versions) => versions.push(version),
-            Slot::One(first) => *self = Slot::Many(vec![first.clone(), version]),
-        }
-    }
-
-    /// Forgets what no read at `floor` or later can see. False where nothing is left of the key.
-    fn prune(&mut self, floor: Revision) -> bool {
-        let Slot::Many(versions) = self else { return self.versions().iter().any(|v| v.value.is_some()) };
-        let seen_first = versions.iter().rposition(|v| v.revision <= floor).unwrap_or(0);
-        let dead = versions.get(seen_first).is_some_and(|v| v.revision <= floor && v.value.is_none());
-        versions.drain(..seen_first + usize::from(dead));
-        if let [only] = versions.as_slice() {
-            *self = Slot::One(only.clone());
-        }
-        !self.versions().is_empty()
-    }
-}
 
 /// One commit in history.
 #[derive(Debug)]
