@@ -45,6 +45,8 @@ async fn measure(count: u32) -> Result<()> {
     }
     changes.sort();
     let text = Command::new("nft").args(["list", "table", "ip", "minik8s"]).output()?.stdout;
+    // What the kernel takes by netlink, nft takes only behind a protocol.
+    let text = String::from_utf8(text)?.replace("\t\tdnat ", "\t\tmeta l4proto tcp dnat ");
     std::fs::write(&listed, text)?;
     network.teardown().await?;
     let floor = nft(&listed)?;
