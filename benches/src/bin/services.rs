@@ -44,10 +44,7 @@ async fn measure(count: u32) -> Result<()> {
         changes.push(timed(network.sync_services(next)).await?);
     }
     changes.sort();
-    let text = Command::new("nft").args(["list", "table", "ip", "minik8s"]).output()?.stdout;
-    // What the kernel takes by netlink, nft takes only behind a protocol.
-    let text = String::from_utf8(text)?.replace("\t\tdnat ", "\t\tmeta l4proto tcp dnat ");
-    std::fs::write(&listed, text)?;
+    std::fs::write(&listed, script(count))?;
     network.teardown().await?;
     let floor = nft(&listed)?;
     let chain = format!("svc/default/svc-{:05}/tcp/80", count / 2);
@@ -86,6 +83,20 @@ fn backend(service: u32, endpoint: u32, round: u32) -> Ipv4Addr {
 fn dnat(service: u32) -> String {
     let all: Vec<String> = (0..ENDPOINTS).map(|i| format!("{i} : {} . 8080", backend(service, i, 0))).collect();
     format!("meta l4proto tcp dnat ip to numgen random mod {ENDPOINTS} map {{ {} }}", all.join(", "))
+}
+
+/// The same services in nft's own words, as other implementations write them.
+fn script(count: u32) -> String {
+    let name = |i| format!("svc/default/svc-{i:05}/tcp/80");
+    let chains: String = (0..count).map(|i| format!("chain {} {{ {}; }}\n", name(i), dnat(i))).collect();
+    let address = |i| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + i);
+    let elements: Vec<String> = (0..count).map(|i| format!("{} . tcp . 80 : goto {}", address(i), name(i))).collect();
+    format!(
+        "table ip minik8s {{\n{chains}map services {{ type ipv4_addr . inet_proto . inet_service : verdict; \
+         elements = {{ {} }}; }}\nchain prerouting {{ type nat hook prerouting priority dstnat; \
+         ip daddr . meta l4proto . th dport vmap @services; }}\n}}\n",
+        elements.join(",\n")
+    )
 }
 
 fn service(i: u32, round: u32) -> ServiceEntry {
