@@ -47,6 +47,10 @@ impl PodHandle {
         seen
     }
 
+    pub(crate) fn is_gone(&self) -> bool {
+        self.slot.lock().gone
+    }
+
     pub(crate) fn pod(&self) -> Arc<Pod> {
         self.slot.lock().pod.clone()
     }

@@ -39,6 +39,10 @@ pub(crate) async fn write(context: Arc<Context>, handle: Arc<PodHandle>, mut wis
             return;
         }
         let Some(wish) = wishes.borrow_and_update().clone() else { continue };
+        // By now the name may be another pod's.
+        if handle.is_gone() {
+            return;
+        }
         match grant(&context, &handle.pod(), &wish, &mut base).await {
             Ok(()) => (failures, fresh) = (0, true),
             // Somebody else took the record away, or made another pod of that name: the informer will tell.

@@ -214,7 +214,8 @@ impl Maker<'_, '_> {
             exit_code: exit.code,
             reason: Some(reason.to_owned()),
             message: self.view.memory.last_words.get(&info.id).cloned(),
-            started_at: Some(time(from_millis(info.started_at))),
+            // What never ran has no such time.
+            started_at: (info.started_at > 0).then(|| time(from_millis(info.started_at))),
             finished_at: Some(time(from_millis(exit.finished_at))),
             container_id: Some(self.id(info)),
             ..ContainerStateTerminated::default()
