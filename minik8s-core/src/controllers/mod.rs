@@ -18,6 +18,8 @@ pub mod pod_gc;
 mod pods;
 pub mod replicaset;
 mod runner;
+#[cfg(test)]
+mod tests;
 
 pub use expect::Expectations;
 pub use kinds::{KindDirectory, KindRef};

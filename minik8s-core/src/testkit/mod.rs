@@ -3,6 +3,7 @@
 pub mod api;
 pub mod clock;
 mod fake_runtime;
+pub mod faults;
 pub mod grpc;
 pub mod kubectl;
 pub mod need;

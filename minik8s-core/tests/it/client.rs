@@ -1,8 +1,10 @@
 //! The client against the real API server: the API's suite over gRPC, informers, events.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use minik8s_core::api::Reason;
 use minik8s_core::client::{Change, Client, EventRecorder, EventType, Informer, InformerOptions, reference_of};
-use minik8s_core::client::{ListOptions, SharedTransport};
+use minik8s_core::client::{GrpcConfig, GrpcTransport, ListOptions, SharedTransport};
+use minik8s_core::cluster::Cluster;
 use minik8s_core::server::ApiServer;
 use minik8s_core::store::MemoryStore;
 use minik8s_core::testkit::{api::run_all, grpc, wait};
@@ -76,7 +78,7 @@ async fn an_informer_survives_the_loss_of_its_server() {
     let address = listener.local_addr().unwrap();
     let front = grpc::serve(listener, api_server.clone());
     let config = minik8s_core::client::GrpcConfig { url: format!("http://{address}"), ..Default::default() };
-    let remote = Client::new(Arc::new(minik8s_core::client::GrpcTransport::new(&config).unwrap()));
+    let remote = Client::new(Arc::new(GrpcTransport::new(&config).unwrap()));
     let local = Client::new(api_server.clone()).api::<ConfigMap>("default");
     let informer = Informer::start(remote.all::<ConfigMap>(), InformerOptions::default(), CancellationToken::new());
     assert!(informer.synced().await);
@@ -85,6 +87,27 @@ async fn an_informer_survives_the_loss_of_its_server() {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let _front = grpc::serve(listener, api_server);
     wait::until("what was missed is there", BOUND, || async { informer.get("default/missed") }).await;
+}
+
+#[tokio::test]
+async fn grpc_and_rest_share_a_port_with_tls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cluster = Cluster::builder().listen(listener).without_controllers().start().await.unwrap();
+    let access = cluster.kubeconfig().unwrap().clone();
+    let config = GrpcConfig {
+        url: access.server.clone(),
+        ca: access.ca_certificate.clone().into_bytes(),
+        identity: Some((access.user.certificate.clone().into_bytes(), access.user.key.clone().into_bytes())),
+        ..GrpcConfig::default()
+    };
+    let client = Client::new(Arc::new(GrpcTransport::new(&config).unwrap()));
+    let made = client.api::<ConfigMap>("default").create(&map("over-tls", "1")).await.unwrap();
+    assert_eq!(made.data, map("over-tls", "1").data);
+    let stranger = GrpcConfig { identity: None, ..config };
+    let stranger = Client::new(Arc::new(GrpcTransport::new(&stranger).unwrap()));
+    let refused = stranger.api::<ConfigMap>("default").get("over-tls").await.unwrap_err();
+    assert!(matches!(refused.reason, Reason::Unauthorized | Reason::Forbidden), "{refused:?}");
+    cluster.stop().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! minutes pass in an instant.
 
 mod endpoints;
+mod faults;
 mod namespaces;
 mod nodes;
 mod ownership;
@@ -9,12 +10,13 @@ mod workloads;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
-use minik8s_core::client::{ApiResource, Client, ListOptions, PatchType, key_of};
+use minik8s_core::client::{ApiResource, Client, ListOptions, PatchType, SharedTransport, key_of};
 use minik8s_core::clock::SharedClock;
 use minik8s_core::controllers::{self, ControllerManager, ControllersConfig, is_ready};
 use minik8s_core::server::ApiServer;
 use minik8s_core::store::MemoryStore;
 use minik8s_core::testkit::clock::TokioClock;
+use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::sim_node::{SimNode, SimNodeConfig};
 use minik8s_core::testkit::wait;
 use serde_json::{Value, json};
@@ -35,6 +37,22 @@ struct World {
 impl World {
     /// A server, all controllers, and one node that takes every pod.
     async fn new() -> Self {
+        Self::over(|server| server).await
+    }
+
+    /// The same, but what the controllers ask may fail.
+    async fn faulty(seed: u64) -> (Self, Arc<FaultyTransport>) {
+        let mut faults = None;
+        let world = Self::over(|server| {
+            let faulty = FaultyTransport::new(server, seed);
+            faults = Some(faulty.clone());
+            faulty
+        })
+        .await;
+        (world, faults.unwrap())
+    }
+
+    async fn over(wrap: impl FnOnce(SharedTransport) -> SharedTransport) -> Self {
         let clock: SharedClock = Arc::new(TokioClock::default());
         let store = Arc::new(MemoryStore::new());
         let server = ApiServer::builder(store).clock(clock.clone()).seed(7).start().await.unwrap();
@@ -44,7 +62,8 @@ impl World {
             ..ControllersConfig::new(Arc::new(server.registry().clone()))
         };
         let stop = CancellationToken::new();
-        let manager = ControllerManager::new(client.clone(), clock.clone(), controllers::all(&config));
+        let theirs = Client::new(wrap(server.clone()));
+        let manager = ControllerManager::new(theirs, clock.clone(), controllers::all(&config));
         tokio::spawn(manager.run(stop.clone()));
         let mut world = Self { client, clock, node: None, _stop: stop.drop_guard() };
         world.node = Some(world.node("node-1", "10.1.1", true).await);

@@ -1,0 +1,132 @@
+//! A transport that fails: for tests of what must heal. Seeded, so that a run can be repeated.
+
+use crate::api::{ApiError, ApiResult, Object, ObjectList, Reason, Target};
+use crate::client::{
+    DeleteOptions, Deleted, ListOptions, PatchType, Payload, SharedTransport, Transport, WatchOptions, WatchStream,
+    WriteOptions, Written,
+};
+use async_trait::async_trait;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Passes requests on, and fails one in five: before they arrive, after they were carried out (the answer is lost), or,
+/// for a watch, in the middle, at times so that it must list again.
+pub struct FaultyTransport {
+    inner: SharedTransport,
+    dice: Arc<Mutex<StdRng>>,
+    healthy: Arc<AtomicBool>,
+    faults: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Before,
+    After,
+}
+
+impl FaultyTransport {
+    /// Faults over a transport, from now on.
+    pub fn new(inner: SharedTransport, seed: u64) -> Arc<Self> {
+        let dice = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
+        Arc::new(Self { inner, dice, healthy: Arc::default(), faults: Arc::default() })
+    }
+
+    /// Ends the faults. Watches that are open may still be cut once.
+    pub fn heal(&self) {
+        self.healthy.store(true, Ordering::SeqCst);
+    }
+
+    /// How many faults there were.
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::SeqCst)
+    }
+
+    fn roll(&self) -> Fault {
+        if self.healthy.load(Ordering::SeqCst) {
+            return Fault::None;
+        }
+        let fault = match self.dice.lock().random_range(0..10) {
+            0 => Fault::Before,
+            1 => Fault::After,
+            _ => return Fault::None,
+        };
+        self.faults.fetch_add(1, Ordering::SeqCst);
+        fault
+    }
+
+    async fn pass<T>(&self, request: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let fault = self.roll();
+        if fault == Fault::Before {
+            return Err(ApiError::new(Reason::ServiceUnavailable, "the request was lost, as the test wants it"));
+        }
+        let answer = request.await;
+        if fault == Fault::After {
+            return Err(ApiError::new(Reason::ServerTimeout, "the answer was lost, as the test wants it"));
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl Transport for FaultyTransport {
+    async fn get(&self, target: &Target) -> ApiResult<Arc<Object>> {
+        self.pass(self.inner.get(target)).await
+    }
+
+    async fn list(&self, target: &Target, options: &ListOptions) -> ApiResult<ObjectList> {
+        self.pass(self.inner.list(target, options)).await
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> ApiResult<WatchStream> {
+        let events = self.pass(self.inner.watch(target, options)).await?;
+        if self.healthy.load(Ordering::SeqCst) {
+            return Ok(events);
+        }
+        let (length, gone) = {
+            let mut dice = self.dice.lock();
+            (dice.random_range(0..12), dice.random_range(0..3) == 0)
+        };
+        let error = match gone {
+            true => ApiError::expired("history was lost, as the test wants it"),
+            false => ApiError::new(Reason::ServiceUnavailable, "the watch was cut, as the test wants it"),
+        };
+        self.faults.fetch_add(1, Ordering::SeqCst);
+        Ok(events.take(length).chain(futures::stream::iter([Err(error)])).boxed())
+    }
+
+    async fn create(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        self.pass(self.inner.create(target, body, options)).await
+    }
+
+    async fn update(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
+        self.pass(self.inner.update(target, body, options)).await
+    }
+
+    async fn patch(
+        &self,
+        target: &Target,
+        kind: PatchType,
+        body: Payload,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        self.pass(self.inner.patch(target, kind, body, options)).await
+    }
+
+    async fn delete(&self, target: &Target, options: &DeleteOptions) -> ApiResult<Deleted> {
+        self.pass(self.inner.delete(target, options)).await
+    }
+
+    async fn delete_collection(
+        &self,
+        target: &Target,
+        list: &ListOptions,
+        options: &DeleteOptions,
+    ) -> ApiResult<ObjectList> {
+        self.pass(self.inner.delete_collection(target, list, options)).await
+    }
+}
