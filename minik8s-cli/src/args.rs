@@ -1,0 +1,389 @@
+//! What can be typed.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A small Kubernetes: run a cluster on this machine, and talk to it (or to any other).
+#[derive(Debug, Parser)]
+#[command(
+    name = "minik8s",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Args {
+    /// Which cluster: a kubeconfig file [default: $KUBECONFIG, then DATA-DIR/admin.kubeconfig, then ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Namespace [default: the kubeconfig's, else "default"]
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub(crate) namespace: Option<String>,
+    /// Show what the program does; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster on this machine, in this process
+    Up(Up),
+    /// Remove the pods, links, rules and mounts that `up` made on this machine
+    Down(Down),
+    /// Create or change objects so that they match manifests
+    Apply(Apply),
+    /// Show objects as a table, YAML, JSON or names
+    Get(Get),
+    /// Show one object with its events
+    Describe(Describe),
+    /// Delete objects and wait until they are gone
+    Delete(Delete),
+    /// Print a container's log
+    Logs(Logs),
+    /// Run a command in a container
+    Exec(Exec),
+    /// Set the number of replicas
+    Scale(Scale),
+    /// Watch, undo or restart a rollout
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Images of this machine's cluster
+    #[command(subcommand)]
+    Image(Image),
+    /// Print the versions of this program and of the cluster
+    Version(Version),
+    /// Print a completion script for a shell
+    Completion(Completion),
+}
+
+/// Where a cluster of this machine keeps its things.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct DataDir {
+    /// Directory of the cluster's data
+    #[arg(long, value_name = "DIR", env = "MINIK8S_DATA_DIR", default_value = "/var/lib/minik8s")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreKind {
+    /// Nothing survives a restart
+    Memory,
+    /// A directory on this machine
+    Embedded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum RuntimeKind {
+    /// Real containers
+    Containerd,
+    /// Pretended containers; needs no root
+    Fake,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum NetworkKind {
+    /// A bridge, service rules and cluster DNS
+    Bridge,
+    /// Addresses without packets; needs no root
+    Noop,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Address of the API; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: SocketAddr,
+    /// Where the cluster's state lives
+    #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
+    pub(crate) store: StoreKind,
+    /// What runs containers
+    #[arg(long, value_enum, default_value_t = RuntimeKind::Containerd)]
+    pub(crate) runtime: RuntimeKind,
+    /// What connects pods
+    #[arg(long, value_enum, default_value_t = NetworkKind::Bridge)]
+    pub(crate) network: NetworkKind,
+    /// Use this containerd instead of starting a private one
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd: Option<PathBuf>,
+    /// Name of this machine's node [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Addresses of this machine's pods
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/24")]
+    pub(crate) pod_cidr: String,
+    /// Virtual addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_cidr: String,
+    /// Scheduling policy: Default, RoundRobin, Random, LeastPods, LeastCpu, LeastMemory
+    #[arg(long, value_name = "NAME", default_value = "Default")]
+    pub(crate) scheduler_policy: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Also delete the data directory: all objects, keys and images
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+/// Where manifests come from.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Files {
+    /// A file, a directory (its .yaml, .yml and .json files), or - for standard input; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Also look into subdirectories
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    /// Let the server check everything, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Get {
+    /// What: `pods`, `pods,services`, `pod NAME`, `deploy/NAME`, `all`
+    #[arg(required = true, value_name = "TYPE[/NAME]")]
+    pub(crate) what: Vec<String>,
+    /// table, wide, yaml, json, name, or jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: String,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", default_value = "")]
+    pub(crate) selector: String,
+    /// Only objects with these fields
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    pub(crate) field_selector: String,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Go on showing changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Without the line of headings
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Describe {
+    /// What: `pod NAME` or `pod/NAME`; without a name, all of them
+    #[arg(required = true, value_name = "TYPE[/NAME]")]
+    pub(crate) what: Vec<String>,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", default_value = "")]
+    pub(crate) selector: String,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Delete {
+    /// What: `pod NAME...` or `pod/NAME`
+    #[arg(value_name = "TYPE[/NAME]", required_unless_present = "filename")]
+    pub(crate) what: Vec<String>,
+    /// The objects in these manifests
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", default_value = "")]
+    pub(crate) selector: String,
+    /// Every object of the type in the namespace
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Seconds that processes get to end
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace_period: Option<u32>,
+    /// Do not wait until they are gone
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Missing objects are fine
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Logs {
+    /// A pod, or deploy/NAME for one of its pods
+    pub(crate) pod: String,
+    /// Which container [default: the only one, or the annotated default]
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Go on printing
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Of the container's instance before this one
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<i64>,
+    /// Only lines of the last so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) since: Option<i64>,
+    /// Begin each line with its time
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Exec {
+    /// A pod, or deploy/NAME for one of its pods
+    pub(crate) pod: String,
+    /// Which container
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// With a terminal
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    /// The command, after --
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Scale {
+    /// `deploy/NAME` or `deploy NAME`
+    #[arg(required = true, value_name = "TYPE/NAME")]
+    pub(crate) what: Vec<String>,
+    /// How many
+    #[arg(long)]
+    pub(crate) replicas: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rollout {
+    /// Wait until a rollout is complete
+    Status(RolloutTarget),
+    /// Revisions that can be gone back to
+    History(RolloutTarget),
+    /// Go back to an earlier revision
+    Undo(RolloutTarget),
+    /// Replace all pods, a few at a time
+    Restart(RolloutTarget),
+    /// Stop in the middle
+    Pause(RolloutTarget),
+    /// Go on
+    Resume(RolloutTarget),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RolloutTarget {
+    /// `deploy/NAME`
+    #[arg(required = true, value_name = "TYPE/NAME")]
+    pub(crate) what: Vec<String>,
+    /// The revision to go back to [default: the one before]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to_revision: Option<u64>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) timeout: u64,
+}
+
+/// Which containerd holds the images.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ImageHost {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// containerd's socket [default: the private one of DATA-DIR]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Show images
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        host: ImageHost,
+    },
+    /// Fetch an image from its registry
+    Pull {
+        #[command(flatten)]
+        host: ImageHost,
+        /// Name of the image
+        name: String,
+    },
+    /// Take in an OCI or docker archive
+    Import {
+        #[command(flatten)]
+        host: ImageHost,
+        /// The archive
+        archive: PathBuf,
+        /// Name it this
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Make an image of a directory: its files, and how to start them
+    Build(ImageBuild),
+    /// Forget images
+    #[command(name = "rm", alias = "remove")]
+    Remove {
+        #[command(flatten)]
+        host: ImageHost,
+        /// Names of the images
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ImageBuild {
+    #[command(flatten)]
+    pub(crate) host: ImageHost,
+    /// The directory that becomes the root of the image
+    pub(crate) directory: PathBuf,
+    /// Name of the image
+    #[arg(short, long)]
+    pub(crate) tag: String,
+    /// Write an OCI archive here instead of importing
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What it starts, as a word or a JSON list
+    #[arg(long, value_name = "COMMAND", default_value = "")]
+    pub(crate) entrypoint: String,
+    /// Default arguments, as a word or a JSON list
+    #[arg(long, value_name = "ARGS", default_value = "")]
+    pub(crate) cmd: String,
+    /// NAME=VALUE, may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Working directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) workdir: String,
+    /// User, `name`, `uid` or `uid:gid`
+    #[arg(long, default_value = "")]
+    pub(crate) user: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Version {
+    /// Only of this program
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Completion {
+    /// bash, zsh, fish, elvish or powershell
+    pub(crate) shell: clap_complete::Shell,
+}

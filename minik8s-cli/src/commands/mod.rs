@@ -1,0 +1,42 @@
+//! One file per command. A command reads its arguments, asks the cluster, and prints; it decides nothing else.
+
+mod apply;
+mod delete;
+mod describe;
+mod exec;
+mod get;
+mod image;
+mod logs;
+mod pods;
+mod rollout;
+mod scale;
+mod version;
+
+use crate::api::Conn;
+use crate::args::{Args, Command};
+use crate::up;
+use anyhow::Result;
+use clap::CommandFactory;
+use std::process::ExitCode;
+
+/// Runs the command that was asked for.
+pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
+    match &args.command {
+        Command::Up(options) => up::up(options).await?,
+        Command::Down(options) => up::down(options).await?,
+        Command::Image(command) => image::run(command).await?,
+        Command::Version(options) => version::run(&args, options).await?,
+        Command::Completion(options) => {
+            clap_complete::generate(options.shell, &mut Args::command(), "minik8s", &mut std::io::stdout());
+        }
+        Command::Apply(options) => apply::run(&Conn::open(&args).await?, options).await?,
+        Command::Get(options) => get::run(&Conn::open(&args).await?, options).await?,
+        Command::Describe(options) => describe::run(&Conn::open(&args).await?, options).await?,
+        Command::Delete(options) => delete::run(&Conn::open(&args).await?, options).await?,
+        Command::Logs(options) => logs::run(&Conn::open(&args).await?, options).await?,
+        Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
+        Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
+        Command::Rollout(options) => rollout::run(&Conn::open(&args).await?, options).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,109 @@
+//! `down`: everything that `up` made on this machine goes. Each step is tried, whatever became of the others.
+
+use super::parts;
+use super::record::{Lock, Record};
+use crate::args::{Down, NetworkKind, RuntimeKind};
+use crate::output::say;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a running cluster gets to stop.
+const STOP: Duration = Duration::from_secs(30);
+
+pub(crate) async fn down(options: &Down) -> Result<()> {
+    let data = &options.data.data_dir;
+    if !data.is_dir() {
+        say(&format!("nothing to remove: {} does not exist", data.display()));
+        return Ok(());
+    }
+    let lock = stop_running(data).await?;
+    let mut problems = Vec::new();
+    match Record::read(data)? {
+        Some(record) => remove(&record, options, &mut problems).await,
+        None => say(&format!("no cluster ran from {}", data.display())),
+    }
+    if problems.is_empty() {
+        Record::remove(data)?;
+        if options.purge {
+            std::fs::remove_dir_all(data).with_context(|| format!("cannot delete {}", data.display()))?;
+        }
+        drop(lock);
+        say(if options.purge {
+            "removed, and all data deleted"
+        } else {
+            "removed; objects are kept (--purge deletes them)"
+        });
+        return Ok(());
+    }
+    bail!("some things could not be removed; run `minik8s down` again:\n  {}", problems.join("\n  "))
+}
+
+/// Stops the cluster where it runs. The lock tells who has it, so that no other process is ever signalled.
+async fn stop_running(data: &Path) -> Result<Lock> {
+    let end = tokio::time::Instant::now() + STOP;
+    let mut told = false;
+    loop {
+        match Lock::attempt(data)? {
+            Ok(lock) => return Ok(lock),
+            Err(0) => {}
+            Err(pid) if !told => {
+                say(&format!("stopping process {pid}"));
+                kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("cannot stop process {pid}"))?;
+                told = true;
+            }
+            Err(pid) if tokio::time::Instant::now() > end => bail!("process {pid} does not stop; end it and try again"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
+    let data = &options.data.data_dir;
+    if record.runtime == RuntimeKind::Containerd {
+        if let Err(error) = remove_pods(record, data).await {
+            problems.push(format!("pods: {error:#}"));
+        }
+    }
+    if record.network == NetworkKind::Bridge
+        && let Err(error) = remove_network(record, data).await
+    {
+        problems.push(format!("network: {error:#}"));
+    }
+    if let Err(error) = parts::remove_volumes(record, data) {
+        problems.push(format!("volumes: {error:#}"));
+    }
+    if record.runtime == RuntimeKind::Containerd && record.containerd.is_none() {
+        if let Err(error) = parts::stop_private(data, options.purge) {
+            problems.push(format!("containerd: {error:#}"));
+        }
+    }
+}
+
+async fn remove_pods(record: &Record, data: &Path) -> Result<()> {
+    let runtime = parts::runtime(record, data).await?;
+    let mut failed = Vec::new();
+    for sandbox in runtime.sandboxes().await? {
+        if let Err(error) = runtime.remove_sandbox(&sandbox.spec.id).await {
+            failed.push(format!("{}: {error}", sandbox.spec.id));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+async fn remove_network(record: &Record, data: &Path) -> Result<()> {
+    let network = parts::network(record, data).await?;
+    let mut failed = Vec::new();
+    for attachment in network.attachments().await? {
+        if let Err(error) = network.detach(&attachment.id).await {
+            failed.push(error.to_string());
+        }
+    }
+    if let Err(error) = network.teardown().await {
+        failed.push(error.to_string());
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}

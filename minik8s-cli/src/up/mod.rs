@@ -1,0 +1,94 @@
+//! `up` and `down`: the composition of a cluster on this machine from the library's parts, and its removal.
+
+mod down;
+mod parts;
+mod preflight;
+mod record;
+
+pub(crate) use down::down;
+pub(crate) use parts::containerd_config;
+
+use crate::args::{StoreKind, Up};
+use crate::output::say;
+use anyhow::{Context, Result};
+use minik8s_core::cluster::{Cluster, ClusterBuilder};
+use minik8s_core::scheduler::{FrameworkScheduler, Policy};
+use minik8s_core::server::Settings;
+use minik8s_core::store::{EmbeddedStore, MemoryStore, Store};
+use record::{Lock, Record};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a cluster until SIGTERM or SIGINT. Containers go on after that.
+pub(crate) async fn up(options: &Up) -> Result<()> {
+    let began = Instant::now();
+    let policy: Policy = options.scheduler_policy.parse().map_err(anyhow::Error::msg)?;
+    let settings =
+        Settings { service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?, ..Settings::default() };
+    preflight::check(options)?;
+    let data = &options.data.data_dir;
+    parts::private_directory(data)?;
+    let _lock = Lock::take(data)?;
+    // Bound before anything is made, so that a taken address leaves nothing behind.
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another address with --listen IP:PORT (port 0 takes a free one)",
+            options.listen
+        )
+    })?;
+    let record = Record {
+        runtime: options.runtime,
+        network: options.network,
+        containerd: options.containerd.clone(),
+        node: options.node_name.clone().unwrap_or_else(parts::host_name),
+        pod_cidr: options.pod_cidr.clone(),
+        service_cidr: options.service_cidr.clone(),
+    };
+    record.write(data)?;
+    let builder = Cluster::builder()
+        .store(open_store(options.store, data).await?)
+        .settings(settings)
+        .scheduler(FrameworkScheduler::new(policy.profile()))
+        .listen(listener)
+        .pki(data.join("pki"));
+    let cluster = add_node(builder, &record, data).await?.start().await?;
+    serve(cluster, data, began).await
+}
+
+async fn open_store(kind: StoreKind, data: &Path) -> Result<Arc<dyn Store>> {
+    Ok(match kind {
+        StoreKind::Memory => Arc::new(MemoryStore::default()),
+        StoreKind::Embedded => {
+            let path = data.join("store");
+            let store = EmbeddedStore::open(&path)
+                .await
+                .with_context(|| format!("cannot open the store {}", path.display()))?;
+            Arc::new(store)
+        }
+    })
+}
+
+async fn add_node(builder: ClusterBuilder, record: &Record, data: &Path) -> Result<ClusterBuilder> {
+    let (runtime, network) = tokio::try_join!(parts::runtime(record, data), parts::network(record, data))?;
+    Ok(builder.node(parts::node_config(record, data), runtime, network))
+}
+
+async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
+    let path = data.join("admin.kubeconfig");
+    let (Some(kubeconfig), Some(_)) = (cluster.kubeconfig(), cluster.address()) else {
+        anyhow::bail!("the cluster does not listen");
+    };
+    kubeconfig.write(&path)?;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    say(&format!("ready {} kubeconfig={} in {} ms", kubeconfig.server, path.display(), began.elapsed().as_millis()));
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping; containers go on");
+    cluster.stop().await;
+    Ok(())
+}

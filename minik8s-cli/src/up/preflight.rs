@@ -1,0 +1,63 @@
+//! What can be told before anything is made: missing privileges, programs and ranges, each with the way out.
+
+use crate::args::{NetworkKind, RuntimeKind, Up};
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+
+/// Refuses what cannot work.
+pub(crate) fn check(options: &Up) -> Result<()> {
+    let pods = cidr("--pod-cidr", &options.pod_cidr)?;
+    let services = cidr("--service-cidr", &options.service_cidr)?;
+    if pods.contains(&services) || services.contains(&pods) {
+        bail!("--pod-cidr {pods} and --service-cidr {services} overlap; choose ranges that do not");
+    }
+    let real = options.runtime == RuntimeKind::Containerd || options.network == NetworkKind::Bridge;
+    if real && !nix::unistd::geteuid().is_root() {
+        bail!(
+            "containers and network links need root: run `sudo minik8s up …`, or pretend with `--runtime fake --network noop`"
+        );
+    }
+    if options.runtime == RuntimeKind::Fake && options.network == NetworkKind::Bridge {
+        bail!("pretended containers have no network to join: add `--network noop`, or use `--runtime containerd`");
+    }
+    if options.runtime == RuntimeKind::Containerd {
+        containerd(options)?;
+    }
+    Ok(())
+}
+
+fn containerd(options: &Up) -> Result<()> {
+    match &options.containerd {
+        Some(socket) if !socket.exists() => {
+            bail!(
+                "there is no containerd at {}: is it running? Without --containerd, a private one is started",
+                socket.display()
+            )
+        }
+        Some(_) => Ok(()),
+        None => {
+            for program in ["containerd", "runc"] {
+                if !on_path(program) {
+                    bail!(
+                        "{program} is not installed: run scripts/setup.sh (Debian: apt-get install containerd runc), \
+                         name a running containerd with --containerd SOCKET, or pretend with `--runtime fake --network noop`"
+                    );
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin", "/usr/local/bin"].map(Into::into);
+    std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
+}
+
+/// Reads a range.
+pub(crate) fn cidr(option: &str, text: &str) -> Result<IpNet> {
+    text.parse::<IpNet>()
+        .map(|net| net.trunc())
+        .with_context(|| format!("{option} {text:?} is not a range such as 10.244.0.0/24"))
+}

@@ -1,0 +1,11 @@
+//! The `minik8s` program as a user has it: started as a process, driven by its own commands and by an unmodified
+//! kubectl, on fakes and on real containers. Real ones live in a network namespace of the test's own, so that the
+//! machine's links and rules are never touched.
+
+mod bad_input;
+mod commands;
+mod harness;
+mod kubectl;
+mod lifecycle;
+mod real;
+mod regressions;
