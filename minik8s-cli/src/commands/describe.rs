@@ -54,20 +54,23 @@ fn show(object: &Value) -> Vec<String> {
     lines
 }
 
-/// `managedFields` reads `Managed fields`; keys that are data stay as they are.
+/// `creationTimestamp` reads `Creation timestamp`, `podIP` reads `Pod IP`; keys that are data stay as they are.
 fn title(key: &str) -> String {
-    if !key.chars().all(|c| c.is_ascii_alphanumeric()) {
+    let letters: Vec<char> = key.chars().collect();
+    if !letters.iter().all(char::is_ascii_alphanumeric) {
         return key.to_owned();
     }
+    let upper = |i: usize| letters.get(i).is_some_and(char::is_ascii_uppercase);
     let mut out = String::new();
-    for (i, c) in key.chars().enumerate() {
+    for (i, c) in letters.iter().enumerate() {
         if i == 0 {
             out.push(c.to_ascii_uppercase());
-        } else if c.is_ascii_uppercase() && !key[..i].ends_with(|p: char| p.is_ascii_uppercase()) {
+        } else if upper(i) && !upper(i - 1) {
             out.push(' ');
-            out.push(c.to_ascii_lowercase());
+            // A run of capitals is an abbreviation.
+            out.push(if upper(i + 1) { *c } else { c.to_ascii_lowercase() });
         } else {
-            out.push(c);
+            out.push(*c);
         }
     }
     out
@@ -138,6 +141,15 @@ async fn events(conn: &Conn, object: &Value) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn keys_become_titles() {
+        let table = [("podIP", "Pod IP"), ("podIPs", "Pod IPs"), ("imageID", "Image ID"), ("startTime", "Start time")];
+        for (key, expected) in table {
+            assert_eq!(title(key), expected);
+        }
+        assert_eq!(title("app.kubernetes.io/name"), "app.kubernetes.io/name");
+    }
 
     #[test]
     fn secrets_are_shown_by_size_and_keys_read_well() {

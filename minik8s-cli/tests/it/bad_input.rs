@@ -66,7 +66,9 @@ fn mistakes_in_manifests_are_told() {
 fn a_name_too_long_is_told_and_the_objects_before_it_are_not_made() {
     let Some(up) = Up::start(Kind::Fake) else { return };
     let long = "n".repeat(254);
-    let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: good}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {long}}}\n");
+    let text = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: good}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {long}}}\n"
+    );
     let told = up.minik8s_with(&["apply", "-f", "-"], &text).refused();
     assert!(told.contains("253") && told.contains("metadata.name"), "{told}");
     assert!(up.minik8s(&["get", "configmap", "good"]).refused().contains("not found"));
@@ -107,7 +109,8 @@ fn an_address_in_use_is_told() {
     let address = taken.local_addr().unwrap().to_string();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data").display().to_string();
-    let told = minik8s(&["up", "--data-dir", &data, "--listen", &address, "--runtime", "fake", "--network", "noop"]).refused();
+    let told =
+        minik8s(&["up", "--data-dir", &data, "--listen", &address, "--runtime", "fake", "--network", "noop"]).refused();
     assert!(told.contains(&address) && told.contains("--listen"), "{told}");
     assert!(!dir.path().join("data/instance.json").exists(), "something was made");
 }
@@ -152,7 +155,8 @@ fn not_root_and_no_containerd_are_told() {
     let program = dir.path().join("minik8s");
     std::fs::copy(env!("CARGO_BIN_EXE_minik8s"), &program).unwrap();
     std::process::Command::new("chmod").args(["-R", "a+rx"]).arg(dir.path()).status().unwrap();
-    let output = Command::new(&program).args(["up", "--data-dir", "/tmp/never"]).uid(65534).gid(65534).output().unwrap();
+    let output =
+        Command::new(&program).args(["up", "--data-dir", "/tmp/never"]).uid(65534).gid(65534).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("sudo minik8s up"), "{told}");
     assert!(!std::path::Path::new("/tmp/never").exists());

@@ -109,7 +109,7 @@ fn tables_descriptions_and_versions_read_well() {
     assert!(wide.contains("NAMESPACE") && wide.contains("node-1") && wide.contains("10.244."), "{wide}");
     let pod = up.minik8s(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}"]).ok();
     let told = up.minik8s(&["describe", "pod", &pod]).ok();
-    assert!(told.contains("Scheduled") && told.contains("Pod ip: 10.244."), "{told}");
+    assert!(told.contains("Scheduled") && told.contains("Pod IP: 10.244."), "{told}");
     let logs = up.minik8s(&["logs", &pod, "-c", "server"]).ok();
     assert!(!logs.is_empty());
     let ran = up.minik8s(&["exec", &pod, "-c", "server", "--", "echo", "hello"]).ok();

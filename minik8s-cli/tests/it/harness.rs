@@ -235,7 +235,7 @@ impl Drop for Up {
 }
 
 /// The image of real containers; pretended ones take any.
-pub(crate) const IMAGE: &str = "localhost/minik8s-test:latest";
+pub(crate) const IMAGE: &str = "localhost/minik8s-test:1";
 
 /// True where a kubectl is here that is new enough; says why not otherwise.
 pub(crate) fn have_kubectl() -> bool {

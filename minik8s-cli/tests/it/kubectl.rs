@@ -64,7 +64,8 @@ fn template(up: &Up) -> String {
 fn services_and_descriptions(up: &Up) {
     up.kubectl(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]).ok();
     until("the service has three endpoints", 10, || {
-        up.kubectl(&["get", "endpoints", "web", "-o", "jsonpath={.subsets[0].addresses[*].ip}"]).out.split(' ').count() == 3
+        up.kubectl(&["get", "endpoints", "web", "-o", "jsonpath={.subsets[0].addresses[*].ip}"]).out.split(' ').count()
+            == 3
     });
     let pod = first_pod(up);
     // what, parts of the description
@@ -94,7 +95,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: main
-    image: localhost/minik8s-test:latest
+    image: localhost/minik8s-test:1
     command: [sh, -c, 'echo one; echo two; while true; do sleep 1; echo more; done']
 ";
 

@@ -2,7 +2,8 @@
 
 use super::harness::{Kind, Up, minik8s, until};
 
-const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: c, image: 'example.org/x:1'}]}\n";
+const POD: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: c, image: 'example.org/x:1'}]}\n";
 
 #[test]
 fn it_says_when_it_is_ready_and_where_its_kubeconfig_is() {
@@ -22,7 +23,11 @@ fn objects_survive_a_stop_and_a_kill() {
     up.apply("pod.yaml", POD);
     let uid = up.minik8s(&["get", "pod", "one", "-o", "jsonpath={.metadata.uid}"]).ok();
     for kill in [false, true] {
-        if kill { up.kill() } else { assert!(up.stop()) }
+        if kill {
+            up.kill()
+        } else {
+            assert!(up.stop())
+        }
         up.run();
         assert_eq!(up.minik8s(&["get", "pod", "one", "-o", "jsonpath={.metadata.uid}"]).ok(), uid);
         until("the pod runs", 20, || up.minik8s(&["get", "pod", "one"]).out.contains("Running"));

@@ -93,7 +93,8 @@ fn deleting_the_last_replica_set_removes_its_pods() {
 #[test]
 fn dead_endpoints_go_within_a_second() {
     let Some(up) = Up::start(Kind::Fake) else { return };
-    let text = pod("a", "default", "app: web") + &pod("b", "default", "app: web") + &service("svc", "default", "app: web");
+    let text =
+        pod("a", "default", "app: web") + &pod("b", "default", "app: web") + &service("svc", "default", "app: web");
     up.apply("all.yaml", &text);
     until("both are endpoints", 20, || addresses(&up, "svc", "default") == ["a", "b"]);
     up.minik8s(&["delete", "pod", "a", "--grace-period", "0", "--no-wait"]).ok();
