@@ -4,7 +4,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark's output is what it prints")]
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long each of many repetitions took.
@@ -122,6 +123,18 @@ pub fn directory() -> std::io::Result<tempfile::TempDir> {
     let parent = std::env::var_os("MINIK8S_BENCH_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     std::fs::create_dir_all(&parent)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(parent)
+}
+
+/// A file for the floor of durable writes. Its size is set beforehand, as a sync that need not record a new one is the
+/// fastest that the disk can do.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn floor_file(directory: &Path, bytes: u64) -> std::io::Result<File> {
+    let file = File::create(directory.join("floor"))?;
+    file.set_len(bytes)?;
+    file.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]

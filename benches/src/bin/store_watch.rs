@@ -6,7 +6,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt;
-use minik8s_benches::{Table, Timings, directory, show, times};
+use minik8s_benches::{Table, Timings, directory, floor_file, show, times};
 use minik8s_core::store::{Commit, EmbeddedStore, MemoryStore, Op, Store, WatchStart};
 use std::fs::File;
 use std::io::Write;
@@ -156,7 +156,8 @@ async fn main() -> Result<()> {
         let memory = measure(Target::Store(Arc::new(MemoryStore::new())), watchers).await?;
         add(&mut table, "memory", watchers, &memory, &floor);
         let directory = directory()?;
-        let floor = measure(channel(Some(File::create(directory.path().join("floor"))?)), watchers).await?;
+        let floor =
+            measure(channel(Some(floor_file(directory.path(), (VALUE * WRITES * 2) as u64)?)), watchers).await?;
         add(&mut table, "floor: sync, then channel", watchers, &floor, &floor);
         let store = EmbeddedStore::open(directory.path().join("store")).await?;
         let embedded = measure(Target::Store(Arc::new(store)), watchers).await?;

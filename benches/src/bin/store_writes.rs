@@ -5,10 +5,9 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use minik8s_benches::{Table, Timings, directory, per_second, show};
+use minik8s_benches::{Table, Timings, directory, floor_file, per_second, show};
 use minik8s_core::store::{Commit, EmbeddedStore, MemoryStore, Op, Store};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -80,8 +79,8 @@ fn map_floor(count: usize) -> Run {
 /// Appends `batch` writes' bytes, then syncs.
 fn disk_floor(count: usize, batch: usize) -> Result<Run> {
     let directory = directory()?;
-    let mut file = File::create(directory.path().join("floor"))?;
     let bytes = vec![b'x'; (VALUE + key(0).len()) * batch];
+    let mut file = floor_file(directory.path(), (bytes.len() * (count / batch)) as u64)?;
     let mut each = Timings::default();
     let begin = Instant::now();
     for _ in 0..count / batch {
