@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 /// Pause before subscribing again, so that a containerd that is down is not hammered.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// By then containerd has taken in a subscription that it was sent before it answered another call.
+const SUBSCRIBED: Duration = Duration::from_millis(20);
+
 /// What an event says.
 #[derive(Debug, PartialEq)]
 enum News {
@@ -43,12 +46,18 @@ async fn subscription(inner: &Arc<Inner>, first: &mut bool) {
     let namespace = &inner.config.namespace;
     let filters = ["/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/delete"];
     let filters = filters.map(|topic| format!("namespace=={namespace},topic=={topic:?}")).to_vec();
-    let Ok(stream) = inner.connection.events().subscribe(api::SubscribeRequest { filters }).await else { return };
+    // containerd answers a subscription only with its first event, so whether it is back shows on another call.
+    let mut events = inner.connection.events();
+    let subscribe = events.subscribe(api::SubscribeRequest { filters });
+    let resync = async {
+        if !std::mem::take(first) && inner.connection.version().version(()).await.is_ok() {
+            tokio::time::sleep(SUBSCRIBED).await;
+            // Whatever ended while nobody listened is settled by the list that this makes the agent do.
+            let _ = inner.events.send(RuntimeEvent::Resync);
+        }
+    };
+    let (Ok(stream), ()) = tokio::join!(subscribe, resync) else { return };
     let mut stream = stream.into_inner();
-    // Whatever ended while nobody listened is settled by the list that this makes the agent do.
-    if !std::mem::take(first) {
-        let _ = inner.events.send(RuntimeEvent::Resync);
-    }
     while let Ok(Some(envelope)) = stream.message().await {
         if let Some(news) = read(&envelope) {
             tokio::spawn(report(inner.clone(), news));

@@ -14,7 +14,7 @@ pub(crate) fn able() -> bool {
 pub(crate) struct Harness {
     pub(crate) runtime: ContainerdRuntime,
     pub(crate) config: ContainerdConfig,
-    _daemon: Daemon,
+    daemon: Daemon,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -35,7 +35,7 @@ impl Harness {
         config.cgroup_root = format!("minik8s-test-{}", uuid::Uuid::new_v4().simple());
         let daemon = Daemon { containerd: Some(daemon), cgroup_root: config.cgroup_root.clone() };
         let runtime = ContainerdRuntime::connect(config.clone()).await.expect("connect");
-        Self { runtime, config, dir, _daemon: daemon }
+        Self { runtime, config, dir, daemon: daemon }
     }
 
     pub(crate) async fn with_image() -> Self {
@@ -66,6 +66,25 @@ impl Harness {
     pub(crate) async fn run(&self, sandbox: &str, spec: &ContainerSpec) {
         self.runtime.create_container(sandbox, spec).await.expect("create");
         self.runtime.start_container(&spec.id).await.expect("start");
+    }
+
+    /// Runs containerd's own tool in our namespace.
+    pub(crate) fn ctr(&self, words: &[&str]) {
+        let mut command = std::process::Command::new("ctr");
+        command.arg("-a").arg(&self.config.socket).args(["-n", &self.config.namespace]).args(words);
+        // It may fail where the runtime noticed first and is cleaning up itself.
+        command.output().expect("ctr");
+    }
+
+    /// Kills containerd without warning and starts it anew.
+    pub(crate) async fn restart_containerd(&mut self) {
+        let pid = self.daemon.containerd.as_ref().expect("running").pid();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
+        let gone = || async { (!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(()) };
+        minik8s_core::testkit::wait::until("containerd is gone", std::time::Duration::from_secs(20), gone).await;
+        let home = self.dir.path().join("containerd");
+        let started = tokio::task::spawn_blocking(move || PrivateContainerd::start(home)).await.expect("thread");
+        self.daemon.containerd = Some(started.expect("private containerd"));
     }
 
     /// A second runtime object over the same directories, as after a restart of the agent.

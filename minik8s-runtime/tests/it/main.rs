@@ -4,4 +4,5 @@ mod basics;
 mod conformance;
 mod harness;
 mod pulling;
+mod recovery;
 mod streams;

@@ -49,8 +49,7 @@ pub(super) async fn shared_process_ids_are_shared(s: &mut Scope) {
     assert!(sandbox.ready);
     let one = s.script("one", "exec sleep 4711");
     s.start(&sandbox, &one).await;
-    let sees =
-        s.script("two", "until ps | grep -q '[s]leep 4711'; do sleep 0.02; done; pkill -f 'sleep 4711'; echo $$");
+    let sees = s.script("two", "until ps | grep -q 'sleep 471[1]'; do :; done; kill $(pidof sleep); echo $$");
     let (exit, out) = s.run(&sandbox, &sees).await;
     assert_eq!(exit.code, 0);
     assert_ne!(out, "1\n", "it is not the first process");
@@ -64,7 +63,7 @@ pub(super) async fn shared_process_ids_are_shared(s: &mut Scope) {
     let probe = s.sleeper("four");
     s.start(&sandbox, &probe).await;
     until("children are gone with their container", SOON, || async {
-        (s.exec(&probe.id, "ps | grep -c '[s]leep 4712'").await.0 == "0\n").then_some(())
+        (s.exec(&probe.id, "ps | grep -c 'sleep 471[2]'").await.0 == "0\n").then_some(())
     })
     .await;
 }
