@@ -36,11 +36,9 @@ impl Inner {
         let (image, sandbox) = tokio::try_join!(
             self.images.require(&spec.image),
             self.blocking(move |this| {
-                for mount in mounts.iter().filter(|m| !m.source.exists()) {
-                    return Err(refused("create", &id)(format!(
-                        "mount source {} does not exist",
-                        mount.source.display()
-                    )));
+                if let Some(mount) = mounts.iter().find(|m| !m.source.exists()) {
+                    let cause = format!("mount source {} does not exist", mount.source.display());
+                    return Err(refused("create", &id)(cause));
                 }
                 let missing = RuntimeError::NotFound { what: "sandbox", name: sandbox_id.clone() };
                 this.sandboxes.load(&sandbox_id)?.ok_or(missing)

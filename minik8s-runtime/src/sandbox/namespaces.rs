@@ -82,7 +82,7 @@ pub(super) fn bind(from: &str, to: &Path) -> io::Result<()> {
 }
 
 pub(super) fn is_pinned(path: &Path) -> bool {
-    statfs(path).is_ok_and(|s| s.filesystem_type().0 as i64 == NSFS)
+    statfs(path).is_ok_and(|s| s.filesystem_type().0 == NSFS)
 }
 
 /// Takes every pin away and removes the directory; what is gone already is fine.

@@ -35,7 +35,7 @@ impl Harness {
         config.cgroup_root = format!("minik8s-test-{}", uuid::Uuid::new_v4().simple());
         let daemon = Daemon { containerd: Some(daemon), cgroup_root: config.cgroup_root.clone() };
         let runtime = ContainerdRuntime::connect(config.clone()).await.expect("connect");
-        Self { runtime, config, dir, daemon: daemon }
+        Self { runtime, config, dir, daemon }
     }
 
     pub(crate) async fn with_image() -> Self {
