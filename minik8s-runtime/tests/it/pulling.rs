@@ -36,7 +36,7 @@ async fn a_pull_brings_a_runnable_image_and_tells_how_far_it_is() {
     let Case { h, registry, name, digest } = case().await;
     let (sender, mut progress) = mpsc::channel(1024);
     let image = h.runtime.pull(&name, None, Some(sender)).await.expect("pull");
-    assert_eq!(image.names, [name.clone()]);
+    assert_eq!(image.names, std::slice::from_ref(&name));
     assert_eq!(image.repo_digests, [format!("{}/team/app@{digest}", registry.address())]);
     let mut steps = Vec::new();
     while let Some(step) = progress.recv().await {
