@@ -18,6 +18,22 @@ pub(crate) fn kill_shims(socket: &Path) {
     }
 }
 
+/// Removes the sockets of shims that were killed: containerd keeps them outside its own directories, and their addresses
+/// in a file per container, `<state>/<runtime>/<namespace>/<id>/address`.
+pub(crate) fn remove_shim_sockets(state: &Path) {
+    let mut dirs = vec![(state.to_path_buf(), 0)];
+    while let Some((dir, depth)) = dirs.pop() {
+        if let Some(socket) =
+            fs::read_to_string(dir.join("address")).ok().as_deref().and_then(|a| a.strip_prefix("unix://"))
+        {
+            let _ = fs::remove_file(socket.trim());
+        }
+        let below =
+            fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| depth < 3 && p.is_dir());
+        dirs.extend(below.map(|p| (p, depth + 1)));
+    }
+}
+
 struct Process {
     parent: i32,
     command: Vec<Vec<u8>>,

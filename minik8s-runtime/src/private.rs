@@ -112,7 +112,13 @@ impl PrivateContainerd {
     pub fn config(&self) -> crate::ContainerdConfig {
         let mut config = crate::ContainerdConfig::new(self.socket(), self.dir.join("runtime"));
         config.state = self.state.join("rt");
+        config.cgroup_root = self.cgroup_root();
         config
+    }
+
+    /// Another instance on the machine must not find our pods' groups below its own.
+    fn cgroup_root(&self) -> String {
+        format!("minik8s-{}", self.state.file_name().unwrap_or_default().to_string_lossy())
     }
 
     /// Ends the daemon. Containers go on: start it again to find them.
@@ -130,8 +136,10 @@ impl PrivateContainerd {
     pub fn destroy(self) -> Result<(), PrivateError> {
         let ended = self.end();
         crate::leftovers::kill_shims(&self.socket());
+        crate::leftovers::remove_shim_sockets(&self.state.join("state"));
         crate::leftovers::unmount_below(&self.dir);
         crate::leftovers::unmount_below(&self.state);
+        crate::cgroup::Cgroups::of_this_machine().remove(&self.cgroup_root());
         let removed = remove_dir(&self.state).and_then(|()| remove_dir(&self.dir));
         ended.and(removed)
     }
