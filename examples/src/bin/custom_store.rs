@@ -1,6 +1,8 @@
 //! A store of one's own: it wraps another and counts what is written by kind of object. It passes the same conformance
 //! suite as the built-in ones, and a cluster runs on it.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use anyhow::Result;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -1,5 +1,7 @@
 //! A cluster inside this process, driven by an unmodified `kube::Client` without a socket: no root, no containers.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;

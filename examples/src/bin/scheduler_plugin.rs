@@ -1,6 +1,8 @@
 //! A scheduler plug-in of one's own: pods labelled `quiet=yes` keep away from nodes labelled `noise=loud`, and among the
 //! others prefer the quietest.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};

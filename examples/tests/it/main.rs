@@ -1,5 +1,7 @@
 //! Every example runs, and says what it should.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 fn run(program: &str) -> String {

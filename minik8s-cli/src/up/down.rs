@@ -63,10 +63,10 @@ async fn stop_running(data: &Path) -> Result<Lock> {
 
 async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     let data = &options.data.data_dir;
-    if record.runtime == RuntimeKind::Containerd {
-        if let Err(error) = remove_pods(record, data).await {
-            problems.push(format!("pods: {error:#}"));
-        }
+    if record.runtime == RuntimeKind::Containerd
+        && let Err(error) = remove_pods(record, data).await
+    {
+        problems.push(format!("pods: {error:#}"));
     }
     if record.network == NetworkKind::Bridge
         && let Err(error) = remove_network(record, data).await
@@ -76,10 +76,11 @@ async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     if let Err(error) = parts::remove_volumes(record, data) {
         problems.push(format!("volumes: {error:#}"));
     }
-    if record.runtime == RuntimeKind::Containerd && record.containerd.is_none() {
-        if let Err(error) = parts::stop_private(data, options.purge) {
-            problems.push(format!("containerd: {error:#}"));
-        }
+    if record.runtime == RuntimeKind::Containerd
+        && record.containerd.is_none()
+        && let Err(error) = parts::stop_private(data, options.purge)
+    {
+        problems.push(format!("containerd: {error:#}"));
     }
 }
 

@@ -2,6 +2,8 @@
 //! kubectl, on fakes and on real containers. Real ones live in a network namespace of the test's own, so that the
 //! machine's links and rules are never touched.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod commands;
 mod harness;

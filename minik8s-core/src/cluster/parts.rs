@@ -70,10 +70,20 @@ async fn start_server(
     if let Some(seed) = builder.seed {
         server = server.seed(seed);
     }
-    if let Some(address) = address {
+    if let Some(address) = address.and_then(|a| advertised(a, &builder.nodes)) {
         server = server.advertise(address);
     }
     server.start().await.map_err(ClusterError::Server)
+}
+
+/// Where pods reach the API: a loopback address is the pod's own there, and "all addresses" means the node's.
+fn advertised(address: SocketAddr, nodes: &[NodeParts]) -> Option<SocketAddr> {
+    let ip = match address.ip() {
+        ip if ip.is_loopback() => return None,
+        ip if ip.is_unspecified() => *nodes.first()?.config.addresses.first()?,
+        ip => ip,
+    };
+    Some(SocketAddr::new(ip, address.port()))
 }
 
 /// Serves on the listener, where there is one.

@@ -66,7 +66,7 @@ async fn panics_errors_and_ends_are_survived_and_counted() {
     let manager = ControllerManager::new(Client::new(server), Arc::new(SystemClock), vec![worker.clone()]);
     let (metrics, stop) = (manager.metrics().clone(), CancellationToken::new());
     let running = tokio::spawn(manager.run(stop.clone()));
-    ["bad", "good"].map(|key| queue.add(key.to_owned()));
+    ["bad", "good"].iter().for_each(|key| queue.add((*key).to_owned()));
     let done = |count: usize| {
         let worker = worker.clone();
         move || {

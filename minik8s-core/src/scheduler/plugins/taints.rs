@@ -89,7 +89,7 @@ mod tests {
                 effect: effect.map(Into::into),
                 toleration_seconds: None,
             };
-            assert_eq!(tolerates(&[toleration.clone()], &taint), expected, "{toleration:?}");
+            assert_eq!(tolerates(std::slice::from_ref(&toleration), &taint), expected, "{toleration:?}");
         }
     }
 }
