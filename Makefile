@@ -13,7 +13,7 @@ setup:
 	@scripts/setup.sh
 
 build: setup
-	$(CARGO) build --workspace --all-targets
+	$(CARGO) build --workspace --bins
 
 demo: build
 	@examples/demo/run.sh

@@ -4,6 +4,7 @@ use super::backoff::{from_millis, later};
 use super::decide::{ending, failure_turns, mains_exist, outcome, restarts, started};
 use super::seen::{Life, Seen, UNKNOWN_EXIT};
 use super::{Busy, SandboxState, View};
+use crate::node::ids;
 use crate::node::pod::{self, Role};
 use crate::node::spec::qos_class;
 use crate::runtime::{ContainerInfo, ContainerState as RuntimeState};
@@ -213,13 +214,20 @@ impl Maker<'_, '_> {
         Some(ContainerStateTerminated {
             exit_code: exit.code,
             reason: Some(reason.to_owned()),
-            message: self.view.memory.last_words.get(&info.id).cloned(),
+            message: self.view.memory.last_words.get(&info.id).cloned().or_else(|| self.start_error(info)),
             // What never ran has no such time.
             started_at: (info.started_at > 0).then(|| time(from_millis(info.started_at))),
             finished_at: Some(time(from_millis(exit.finished_at))),
             container_id: Some(self.id(info)),
             ..ContainerStateTerminated::default()
         })
+    }
+
+    /// Why a container never ran, as the runtime said when it was tried.
+    fn start_error(&self, info: &ContainerInfo) -> Option<String> {
+        let name = info.labels.get(ids::CONTAINER_NAME)?;
+        let failure = self.view.memory.failures.get(name).filter(|_| info.started_at == 0)?;
+        Some(failure.message.clone())
     }
 
     /// The end of a life the runtime knows nothing of any more.

@@ -118,7 +118,8 @@ impl ResourceCache {
         Some(Opening { initial: Vec::new(), next, revision })
     }
 
-    /// What became of a key later than `since`, from its version of revision `base` (`None`: absent), if that is known.
+    /// What became of a key from its version of revision `base`, or, where it was absent (`None`), later than `since`; if
+    /// that is known. Others may have followed on `base` before `since`: only its own revision bounds the search.
     pub(crate) fn successor(
         &self,
         key: &str,
@@ -126,7 +127,8 @@ impl ResourceCache {
         since: Revision,
     ) -> Option<(Revision, Option<Arc<Object>>)> {
         let state = self.state.read();
-        let mut later = state.ring.newest_first().take_while(|c| c.revision > since);
+        let bound = base.unwrap_or(since);
+        let mut later = state.ring.newest_first().take_while(|c| c.revision > bound);
         let found = later.find(|c| &*c.key == key && c.before.as_ref().map(|o| o.revision) == base)?;
         Some((found.revision, found.after.clone()))
     }
