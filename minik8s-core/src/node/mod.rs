@@ -1,6 +1,6 @@
 //! The node agent: makes the pods bound to its node real, and reports truthfully about them.
 //!
-//! One worker per pod looks at the record and at the runtime, decides ([`lifecycle`], without doing anything), acts and
+//! One worker per pod looks at the record and at the runtime, decides (`lifecycle`, without doing anything), acts and
 //! reports. The agent keeps nothing that it could not find again from the runtime and the API: it can be killed at any
 //! instant. It is the only writer of pods' status.
 

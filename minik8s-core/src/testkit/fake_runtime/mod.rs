@@ -37,7 +37,7 @@ use tokio_stream::wrappers::BroadcastStream;
 /// Events kept for a slow listener before it is told to list again.
 const EVENT_BUFFER: usize = 1024;
 
-/// A scriptable [`Runtime`]. See the [module](self).
+/// A scriptable [`Runtime`]: [`Script`] says what its containers do.
 pub struct FakeRuntime {
     inner: Arc<Inner>,
 }
