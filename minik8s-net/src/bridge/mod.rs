@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// Bridge, addresses, service rules and names of one machine. Cheap to make; [`NetworkPlugin::setup`] acts.
@@ -41,6 +42,22 @@ pub struct BridgeNetwork {
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Held from setup on: tells a second process that this bridge is alive.
     lock: Mutex<Option<nix::fcntl::Flock<File>>>,
+}
+
+/// How often, and how far apart, a taken port is tried again.
+const PORT_TRIES: u32 = 50;
+const PORT_WAIT: Duration = Duration::from_millis(20);
+
+/// Starts the name server. The one of a network object that ends at this moment gives its port back only when its tasks
+/// are gone, so a taken port is tried again for a second before somebody else is blamed.
+async fn start_names(address: SocketAddr, names: &Arc<Names>) -> std::io::Result<DnsServer> {
+    for _ in 0..PORT_TRIES {
+        match DnsServer::start(address, names.clone()).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(PORT_WAIT).await,
+            other => return other,
+        }
+    }
+    DnsServer::start(address, names.clone()).await
 }
 
 impl BridgeNetwork {
@@ -86,7 +103,7 @@ impl BridgeNetwork {
         let mut server = self.server.lock().await;
         if server.is_none() {
             let address = SocketAddr::from((self.config.gateway(), port));
-            let started = DnsServer::start(address, self.names.clone()).await;
+            let started = start_names(address, &self.names).await;
             *server = Some(started.map_err(|error| {
                 match error.kind() {
                     ErrorKind::AddrInUse => NetworkError::Taken {
