@@ -1,12 +1,10 @@
 //! How long until watchers of the API see a write, at 1, 100 and 1,000 watchers? In process, from the create call to
 //! each watcher's event. Beside it, the floor: the same number of tasks woken by a broadcast channel.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use minik8s_benches::{Table, Timings, machine, show, times};
+use minik8s_benches::{Table, Timings, show, times};
 use minik8s_core::api::{Gvr, Target, WatchEvent};
 use minik8s_core::client::WatchOptions;
 use minik8s_core::cluster::Cluster;
@@ -18,7 +16,6 @@ const WRITES: usize = 200;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    println!("{}", machine());
     let mut table = Table::new(["watchers", "first p50", "last p50", "last p99", "floor, last p50", "ratio", "goal"]);
     for watchers in [1, 100, 1000] {
         let (first, last) = api(watchers).await?;

@@ -1,12 +1,10 @@
 //! From creating a pod to seeing it Running in a watch, on containerd, beside `ctr run` of the same image by the same
 //! containerd. Needs root, containerd and runc; works in a network namespace of its own.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use minik8s_benches::{Table, Timings, machine, show, times};
+use minik8s_benches::{Table, Timings, show, times};
 use minik8s_core::client::{Api, DeleteOptions, TypedEvent, WatchOptions};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::network::NoopNetwork;
@@ -42,7 +40,6 @@ fn outside() -> Result<()> {
 }
 
 async fn inside() -> Result<()> {
-    println!("{}", machine());
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip does not start")?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().to_owned();

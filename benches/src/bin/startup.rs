@@ -4,10 +4,8 @@
 //! first answer of `/readyz` over TLS. Beside it, the floor: starting the same program to print its version, which is
 //! what the kernel and the loader take.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 use anyhow::{Context, Result, bail};
-use minik8s_benches::{Table, Timings, machine, show, times};
+use minik8s_benches::{Table, Timings, show, times};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +17,6 @@ const IDLE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
     let program = program()?;
-    println!("{}", machine());
     let mut floor = Timings::default();
     for _ in 0..RUNS {
         let began = Instant::now();

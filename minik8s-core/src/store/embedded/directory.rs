@@ -14,7 +14,7 @@ const UNFINISHED: &str = ".unfinished";
 /// A locked directory. The lock ends with it, or with the process.
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// The files found, each sorted by revision.
@@ -22,6 +22,16 @@ pub(super) struct Directory {
 pub(super) struct Found {
     pub(super) snapshots: Vec<Revision>,
     pub(super) logs: Vec<Revision>,
+}
+
+impl Drop for Directory {
+    /// Unlocks by word, not by closing: a child process that was forked this moment still holds a copy of the descriptor
+    /// until its exec, and with it the lock.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "the store's lock was not given back");
+        }
+    }
 }
 
 impl Directory {
@@ -46,7 +56,7 @@ impl Directory {
         if is_new && let Some(parent) = path.canonicalize().ok().as_deref().and_then(Path::parent) {
             File::open(parent).and_then(|dir| dir.sync_all()).map_err(OpenError::io("sync directory", parent))?;
         }
-        Ok(Self { path: path.to_owned(), _lock: file })
+        Ok(Self { path: path.to_owned(), lock: file })
     }
 
     pub(super) fn log(&self, revision: Revision) -> PathBuf {
