@@ -1,5 +1,5 @@
-//! A scheduler plug-in of one's own: pods labelled `quiet=yes` keep away from nodes labelled `noise=loud`, and among the
-//! others prefer the quietest.
+//! A scheduler plug-in of one's own: pods labelled `quiet=yes` go only to nodes that say how loud they are, never to
+//! those labelled `noise=loud`, and among the others to the quietest.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -24,8 +24,12 @@ impl FilterPlugin for Quiet {
     }
 
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
-        let loud = node.labels.get("noise").is_some_and(|v| v == "loud");
-        if wants_quiet(pod) && loud { vec!["node(s) were too loud".into()] } else { Vec::new() }
+        match node.labels.get("noise").map(String::as_str) {
+            _ if !wants_quiet(pod) => Vec::new(),
+            None => vec!["node(s) did not say how loud they are".into()],
+            Some("loud") => vec!["node(s) were too loud".into()],
+            Some(_) => Vec::new(),
+        }
     }
 }
 
@@ -52,7 +56,9 @@ async fn main() -> Result<()> {
         .await?;
     let client = cluster.client();
     let nodes: Api<Node> = client.all();
-    for (name, noise) in [("workshop", "loud"), ("hall", "some"), ("reading-room", "none")] {
+    // The scheduler hears of these labels in this order, but perhaps only after it heard of the pods: by the time it may
+    // use the hall, it knows that the reading room is better.
+    for (name, noise) in [("workshop", "loud"), ("reading-room", "none"), ("hall", "some")] {
         let patch = json!({"metadata": {"labels": {"noise": noise}}});
         until_node_exists(&nodes, name).await?;
         nodes.patch(name, PatchType::Merge, &patch).await?;
