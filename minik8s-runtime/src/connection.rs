@@ -4,7 +4,9 @@ use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use hyper_util::rt::TokioIo;
 use minik8s_core::runtime::RuntimeError;
+use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -116,6 +118,27 @@ impl<T> Tolerate<T> for Result<tonic::Response<T>, Status> {
             Err(status) => Err(status),
         }
     }
+}
+
+/// A shim that ends takes its connection away before containerd forgets the task, and containerd answers every call on
+/// that task with this meanwhile.
+const SHIM_LEAVING: &str = "ttrpc: closed";
+/// Long enough for runc to clean up after a shim that was killed, on a machine that is busy.
+const ATTEMPTS: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Asks again while a shim is leaving, until containerd knows what became of the task: mostly that there is none.
+pub(crate) async fn past_leaving_shims<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    for _ in 0..ATTEMPTS {
+        match call().await {
+            Err(status) if status.message().contains(SHIM_LEAVING) => tokio::time::sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+    call().await
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -17,6 +17,7 @@ mod locks;
 pub mod log_driver;
 mod oom;
 mod private;
+mod problems;
 mod runtime;
 mod sandbox;
 mod spec;

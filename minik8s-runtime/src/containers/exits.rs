@@ -1,12 +1,10 @@
 //! Exits: written down once, then the task and its shim go.
 
-use crate::connection::{Tolerate, unavailable};
+use crate::connection::{Tolerate, past_leaving_shims, unavailable};
 use crate::runtime::{Inner, now};
 use containerd_client::services::v1 as api;
 use containerd_client::types::v1::{Process, Status};
 use minik8s_core::runtime::{Exit, RuntimeError, RuntimeResult};
-use std::future::Future;
-use std::time::Duration;
 use tonic::Code;
 
 impl Inner {
@@ -46,7 +44,7 @@ impl Inner {
 
     /// Waits until the main process has ended, and settles. Without a task there is nothing to wait for.
     pub(crate) async fn wait(&self, cid: &str) -> RuntimeResult<()> {
-        let ended = retry(|| async {
+        let ended = past_leaving_shims(|| async {
             let request = api::WaitRequest { container_id: cid.to_owned(), exec_id: String::new() };
             self.connection.tasks().wait(self.connection.request(request)).await
         });
@@ -64,32 +62,13 @@ impl Inner {
     }
 
     pub(crate) async fn delete_task(&self, cid: &str) -> RuntimeResult<()> {
-        let deleted = retry(|| async {
+        let deleted = past_leaving_shims(|| async {
             let request = api::DeleteTaskRequest { container_id: cid.to_owned() };
             self.connection.tasks().delete(self.connection.request(request)).await
         });
         deleted.await.tolerate(Code::NotFound).map_err(unavailable("deleting a task"))?;
         Ok(())
     }
-}
-
-/// A shim that ends takes its connection away before containerd forgets the task, and answers with this meanwhile.
-const SHIM_LEAVING: &str = "ttrpc: closed";
-const ATTEMPTS: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Asks again while a shim is leaving.
-async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, tonic::Status>
-where
-    F: Future<Output = Result<T, tonic::Status>>,
-{
-    for _ in 0..ATTEMPTS {
-        match call().await {
-            Err(status) if status.message().contains(SHIM_LEAVING) => tokio::time::sleep(PAUSE).await,
-            other => return other,
-        }
-    }
-    call().await
 }
 
 pub(crate) fn milliseconds(at: &prost_types::Timestamp) -> i64 {

@@ -1,7 +1,7 @@
 //! What a container is now: containerd's record, its task, our files.
 
 use super::{Record, SANDBOX_LABEL, containerd_id};
-use crate::connection::{Tolerate, unavailable};
+use crate::connection::{Tolerate, past_leaving_shims, unavailable};
 use crate::runtime::Inner;
 use containerd_client::services::v1 as api;
 use containerd_client::types::v1::{Process, Status};
@@ -33,9 +33,11 @@ impl Inner {
 
     /// A container's main process, or one that `exec` names.
     pub(crate) async fn process(&self, cid: &str, exec: &str) -> RuntimeResult<Option<Process>> {
-        let request = api::GetRequest { container_id: cid.to_owned(), exec_id: exec.to_owned() };
-        let found = self.connection.tasks().get(self.connection.request(request)).await.tolerate(Code::NotFound);
-        Ok(found.map_err(unavailable("looking for a process"))?.and_then(|r| r.process))
+        let found = past_leaving_shims(|| async {
+            let request = api::GetRequest { container_id: cid.to_owned(), exec_id: exec.to_owned() };
+            self.connection.tasks().get(self.connection.request(request)).await
+        });
+        Ok(found.await.tolerate(Code::NotFound).map_err(unavailable("looking for a process"))?.and_then(|r| r.process))
     }
 
     pub(crate) async fn container(self: &Arc<Self>, id: &str) -> RuntimeResult<Option<ContainerInfo>> {

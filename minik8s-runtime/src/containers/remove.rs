@@ -2,9 +2,10 @@
 
 use super::containerd_id;
 use crate::connection::{Tolerate, unavailable};
+use crate::problems::Problems;
 use crate::runtime::Inner;
 use containerd_client::services::v1 as api;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult};
 use std::sync::Arc;
 use tonic::Code;
@@ -18,21 +19,22 @@ impl Inner {
         let _guard = self.locks.lock(cid).await;
         let files = self.files(cid);
         let record = files.record();
+        let mut problems = Problems::default();
         if files.exit().is_none() {
-            self.kill_task(cid).await?;
+            problems.note(self.kill_task(cid).await);
         }
-        self.finish_task(cid).await?;
+        problems.note(self.finish_task(cid).await);
         self.prepared.lock().remove(cid);
-        let request = self.connection.request(api::DeleteContainerRequest { id: cid.to_owned() });
-        let deleted = self.connection.containers().delete(request).await;
-        deleted.tolerate(Code::NotFound).map_err(unavailable("removing a container"))?;
-        self.images.remove_snapshot(cid).await?;
+        problems.note(self.forget_container(cid).await);
+        problems.note(self.images.remove_snapshot(cid).await);
+        if let Some(record) = record {
+            problems.note(self.blocking(move |this| Ok(this.cgroups.remove(&record.cgroup))).await);
+        }
+        problems.none()?;
         self.records.lock().remove(cid);
         let cid = cid.to_owned();
+        // Last, so that what could not be removed is found again.
         self.blocking(move |this| {
-            if let Some(record) = record {
-                this.cgroups.remove(&record.cgroup);
-            }
             this.remove_fifos(&cid);
             files.remove().map_err(|e| RuntimeError::Unavailable {
                 operation: "removing a container's records",
@@ -40,6 +42,14 @@ impl Inner {
             })
         })
         .await
+    }
+
+    /// Removes containerd's record.
+    pub(crate) async fn forget_container(&self, cid: &str) -> RuntimeResult<()> {
+        let request = self.connection.request(api::DeleteContainerRequest { id: cid.to_owned() });
+        let deleted = self.connection.containers().delete(request).await;
+        deleted.tolerate(Code::NotFound).map_err(unavailable("removing a container"))?;
+        Ok(())
     }
 
     /// Every container of the sandbox, also those of which only our files are left.
@@ -54,7 +64,8 @@ impl Inner {
         ids.extend(strays.await?);
         ids.sort();
         ids.dedup();
-        try_join_all(ids.iter().map(|cid| self.remove_by_cid(cid))).await?;
-        Ok(())
+        let mut problems = Problems::default();
+        join_all(ids.iter().map(|cid| self.remove_by_cid(cid))).await.into_iter().for_each(|r| problems.note(r));
+        problems.none()
     }
 }

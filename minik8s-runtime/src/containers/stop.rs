@@ -1,7 +1,7 @@
 //! Stopping: a polite signal, patience, then SIGKILL.
 
 use super::{Record, containerd_id};
-use crate::connection::{Tolerate, unavailable};
+use crate::connection::{Tolerate, past_leaving_shims, unavailable};
 use crate::runtime::Inner;
 use containerd_client::services::v1 as api;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult};
@@ -43,14 +43,16 @@ impl Inner {
 
     /// False where there is nothing to signal any more.
     async fn signal(&self, cid: &str, signal: Signal, all: bool) -> RuntimeResult<bool> {
-        let request = api::KillRequest {
+        let request = || api::KillRequest {
             container_id: cid.to_owned(),
             exec_id: String::new(),
             signal: u32::try_from(signal as i32).unwrap_or_default(),
             all,
         };
-        let sent = self.connection.tasks().kill(self.connection.request(request)).await.tolerate(Code::NotFound);
-        Ok(sent.map_err(unavailable("signalling a container"))?.is_some())
+        let sent = past_leaving_shims(|| async {
+            self.connection.tasks().kill(self.connection.request(request())).await
+        });
+        Ok(sent.await.tolerate(Code::NotFound).map_err(unavailable("signalling a container"))?.is_some())
     }
 }
 

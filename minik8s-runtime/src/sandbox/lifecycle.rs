@@ -1,5 +1,6 @@
 //! Sandboxes as the contract wants them: records and namespaces, the pod's cgroup, the shared process ids.
 
+use crate::problems::Problems;
 use crate::runtime::{Inner, now};
 use minik8s_core::runtime::{RuntimeError, RuntimeResult, SandboxInfo, SandboxSpec};
 use std::sync::Arc;
@@ -50,8 +51,11 @@ impl Inner {
     pub(crate) async fn remove_sandbox(self: &Arc<Self>, id: &str) -> RuntimeResult<()> {
         let _guard = self.locks.lock(&format!("sandbox/{id}")).await;
         super::record::check_id(id)?;
-        self.remove_containers(id).await?;
-        self.unshare_pids(id).await?;
+        let mut problems = Problems::default();
+        problems.note(self.remove_containers(id).await);
+        problems.note(self.unshare_pids(id).await);
+        // The record stays with what could not be removed, so that somebody tries again.
+        problems.none()?;
         let id = id.to_owned();
         self.blocking(move |this| {
             if let Some(info) = this.sandboxes.load(&id)? {

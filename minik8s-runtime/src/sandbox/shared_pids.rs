@@ -1,9 +1,9 @@
 //! Sharing process ids: a container of our own, outside every listing, holds the namespace.
 
 use super::pause;
-use crate::connection::Tolerate;
 use crate::connection::unavailable;
 use crate::containers::{SPEC_TYPE, containerd_id};
+use crate::problems::Problems;
 use crate::runtime::Inner;
 use containerd_client::services::v1 as api;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult, SandboxSpec};
@@ -11,7 +11,6 @@ use prost_types::Any;
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
-use tonic::Code;
 
 /// The holder of a namespace should be the last one to go.
 const PAUSE_SCORE: i32 = -998;
@@ -56,12 +55,11 @@ impl Inner {
         if self.containerd_record(cid).await?.is_none() {
             return Ok(());
         }
-        self.kill_task(cid).await?;
-        self.delete_task(cid).await?;
-        let request = self.connection.request(api::DeleteContainerRequest { id: cid.to_owned() });
-        let deleted = self.connection.containers().delete(request).await;
-        deleted.tolerate(Code::NotFound).map_err(unavailable("removing a container"))?;
-        Ok(())
+        let mut problems = Problems::default();
+        problems.note(self.kill_task(cid).await);
+        problems.note(self.delete_task(cid).await);
+        problems.note(self.forget_container(cid).await);
+        problems.none()
     }
 
     /// False where the holder has ended: its namespace takes no new process then.

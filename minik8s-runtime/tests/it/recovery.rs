@@ -2,7 +2,7 @@
 
 use crate::harness::{Harness, able};
 use futures::StreamExt;
-use minik8s_core::runtime::{ContainerState, Containers, Runtime, RuntimeEvent, Sandboxes};
+use minik8s_core::runtime::{ContainerState, Containers, Runtime, RuntimeEvent, SandboxSpec, Sandboxes};
 use minik8s_core::testkit::wait::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -84,6 +84,60 @@ async fn a_killed_shim_is_an_end() {
     })
     .await;
     h.runtime.remove_sandbox("pod").await.expect("remove");
+    assert_clean(&h);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_dies_while_its_container_is_removed_does_not_stop_the_removal() {
+    if !able() {
+        return;
+    }
+    let h = Harness::with_image().await;
+    h.sandbox("pod").await;
+    for round in 0..3 {
+        let id = format!("c{round}");
+        let shim = parent(sleeper(&h, &id).await);
+        // Stopped, it leaves the first request of the removal without an answer; killed, it takes the connection away.
+        kill(Pid::from_raw(shim), Signal::SIGSTOP).expect("stop");
+        let mut removal = Box::pin(h.runtime.remove_container(&id));
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut removal).await;
+        assert!(early.is_err(), "a shim that is stopped answers nothing: {early:?}");
+        kill_9(shim);
+        removal.await.expect("remove");
+        assert!(h.runtime.container(&id).await.expect("container").is_none());
+    }
+    h.runtime.remove_sandbox("pod").await.expect("remove");
+    assert_clean(&h);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shims_that_die_at_any_moment_do_not_stop_the_removal_of_pods() {
+    if !able() {
+        return;
+    }
+    let h = Harness::with_image().await;
+    let one = |n: u32| {
+        let h = &h;
+        async move {
+            let pod = format!("pod-{n}");
+            let spec = SandboxSpec { id: pod.clone(), share_pids: n % 2 == 0, ..SandboxSpec::default() };
+            h.runtime.run_sandbox(&spec).await.expect("sandbox");
+            let id = format!("c{n}");
+            h.run(&pod, &h.script(&id, "exec sleep 100000")).await;
+            let pid = h.runtime.container(&id).await.expect("container").and_then(|c| c.pid).expect("a process id");
+            let shim = parent(pid);
+            let mut removal = Box::pin(h.runtime.remove_sandbox(&pod));
+            match tokio::time::timeout(Duration::from_millis(u64::from(n) * 7), &mut removal).await {
+                Ok(removed) => removed.expect("remove"),
+                Err(_) => {
+                    // It may have gone by itself by now.
+                    let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+                    removal.await.expect("remove");
+                }
+            }
+        }
+    };
+    futures::future::join_all((0..12).map(one)).await;
     assert_clean(&h);
 }
 
