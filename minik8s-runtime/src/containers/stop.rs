@@ -49,9 +49,8 @@ impl Inner {
             signal: u32::try_from(signal as i32).unwrap_or_default(),
             all,
         };
-        let sent = past_leaving_shims(|| async {
-            self.connection.tasks().kill(self.connection.request(request())).await
-        });
+        let sent =
+            past_leaving_shims(|| async { self.connection.tasks().kill(self.connection.request(request())).await });
         Ok(sent.await.tolerate(Code::NotFound).map_err(unavailable("signalling a container"))?.is_some())
     }
 }
