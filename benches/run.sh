@@ -2,7 +2,7 @@
 # Builds all benchmarks and runs them one after the other; with names as arguments, only those.
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release --workspace --bins
+cargo build --release -p minik8s-cli -p minik8s-benches --bins
 for source in benches/src/bin/*.rs; do
     name=$(basename "$source" .rs)
     case " ${*:-$name} " in *" $name "*) "target/release/$name" ;; esac

@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
     // use the hall, it knows that the reading room is better.
     for (name, noise) in [("workshop", "loud"), ("reading-room", "none"), ("hall", "some")] {
         let patch = json!({"metadata": {"labels": {"noise": noise}}});
-        until_node_exists(&nodes, name).await?;
+        until_node_is_ready(&nodes, name).await?;
         nodes.patch(name, PatchType::Merge, &patch).await?;
     }
     let pods: Api<Pod> = client.api("default");
@@ -89,10 +89,22 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Nodes register themselves in their own time.
-async fn until_node_exists(nodes: &Api<Node>, name: &str) -> Result<()> {
+/// Nodes register themselves in their own time, and take pods once the taint of the unready is gone.
+async fn until_node_is_ready(nodes: &Api<Node>, name: &str) -> Result<()> {
     let options = WatchOptions { field_selector: format!("metadata.name={name}"), ..WatchOptions::default() };
     let mut changes = nodes.watch(&options).await?;
-    changes.next().await.context("the watch ended")??;
-    Ok(())
+    loop {
+        if let TypedEvent::Added(node) | TypedEvent::Modified(node) =
+            changes.next().await.context("the watch ended")??
+            && is_ready(&node)
+        {
+            return Ok(());
+        }
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let tainted = node.spec.iter().any(|s| s.taints.iter().flatten().next().is_some());
+    !tainted && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }

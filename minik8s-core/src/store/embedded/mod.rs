@@ -181,13 +181,13 @@ fn start(
     options: EmbeddedOptions,
 ) -> Result<EmbeddedStore, OpenError> {
     let EmbeddedOptions { limits, snapshot_after, clock } = options;
-    let Recovered { state, lifetimes, log, snapshot_size } = recovered;
+    let Recovered { state, lifetimes, log, log_start, snapshot_size } = recovered;
     let engine = Arc::new(Engine::new(state, limits));
     for (key, revision, left) in lifetimes {
         engine.expiry.add(key, revision, left);
     }
     let (requests, receiver) = mpsc::channel(QUEUE);
-    let rotation = Rotation::new(directory.clone(), snapshot_after, snapshot_size);
+    let rotation = Rotation::new(directory.clone(), log_start, snapshot_after, snapshot_size);
     let writer = Writer { engine: engine.clone(), log, rotation, clock, requests: receiver };
     let thread = std::thread::Builder::new().name("store-writer".to_owned());
     let writer = thread.spawn(move || writer.run()).map_err(OpenError::io("start the writer of", path))?;

@@ -17,6 +17,8 @@ pub(super) struct Recovered {
     pub(super) state: State,
     pub(super) lifetimes: Vec<Remaining>,
     pub(super) log: Log,
+    /// What that log begins after.
+    pub(super) log_start: Revision,
     /// Size of the snapshot that it began with.
     pub(super) snapshot_size: u64,
 }
@@ -32,8 +34,9 @@ pub(super) fn recover(directory: &Directory, limits: &Limits, now: u64) -> Resul
         snapshot_size = path.metadata().map_err(OpenError::io("read", &path))?.len();
     }
     let needed = needed_logs(directory, &found, replay.state.revision())?;
+    let log_start = needed.last().copied().unwrap_or_else(|| replay.state.revision());
     let log = match needed.split_last() {
-        None => create_log(directory, replay.state.revision())?,
+        None => create_log(directory, log_start)?,
         Some((last, earlier)) => {
             for start in earlier {
                 replay.log(directory, *start, Frames::next_strict)?;
@@ -44,7 +47,7 @@ pub(super) fn recover(directory: &Directory, limits: &Limits, now: u64) -> Resul
     };
     let Replay { state, lifetimes, .. } = replay;
     remove_obsolete(directory, &found, needed.first().copied())?;
-    Ok(Recovered { state, lifetimes, log, snapshot_size })
+    Ok(Recovered { state, lifetimes, log, log_start, snapshot_size })
 }
 
 /// The logs that hold what comes after `revision`. A store without any is new; one that misses some is damaged.

@@ -18,6 +18,8 @@ use std::thread::JoinHandle;
 /// When to rotate, and the snapshot in progress.
 pub(super) struct Rotation {
     directory: Arc<Directory>,
+    /// What the log in use begins after.
+    start: Revision,
     /// A log below this size is never replaced.
     minimum: u64,
     /// Size of the newest snapshot: a log smaller than that is not worth a new one.
@@ -29,15 +31,17 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    pub(super) fn new(directory: Arc<Directory>, minimum: u64, snapshot_size: u64) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, start: Revision, minimum: u64, snapshot_size: u64) -> Self {
         let snapshot_size = Arc::new(AtomicU64::new(snapshot_size));
-        Self { directory, minimum, snapshot_size, retry_at: 0, running: None, cancelled: Arc::default() }
+        Self { directory, start, minimum, snapshot_size, retry_at: 0, running: None, cancelled: Arc::default() }
     }
 
     /// The log to go on with: the same, or a new one where it was time.
     pub(super) fn after_write(&mut self, log: Log, engine: &Arc<Engine>, clock: &SharedClock) -> Log {
         let due = self.minimum.max(self.snapshot_size.load(Ordering::Relaxed)).max(self.retry_at);
-        if log.len() < due || self.running.as_ref().is_some_and(|r| !r.is_finished()) {
+        // A log without commits has the name that its successor would get, and may hold a compaction.
+        if log.len() < due || engine.revision() <= self.start || self.running.as_ref().is_some_and(|r| !r.is_finished())
+        {
             return log;
         }
         self.rotate(log, engine, clock)
@@ -49,6 +53,7 @@ impl Rotation {
         match sealed.and_then(|()| create_log(&self.directory, revision)) {
             Ok(next) => {
                 self.retry_at = 0;
+                self.start = revision;
                 self.start_snapshot(engine.clone(), revision, unix_millis(clock));
                 next
             }

@@ -64,7 +64,7 @@ fn failing_store(path: &Path, plan: &Arc<FailurePlan>) -> EmbeddedStore {
     let directory = Arc::new(Directory::open(path).unwrap());
     let (file, salt) = directory.create(&directory.log(1), |file| log::write_header(file, 1)).unwrap();
     let log = Log::new(Failing { file, plan: plan.clone() }, salt);
-    let recovered = Recovered { state: State::new(), lifetimes: vec![], log, snapshot_size: 0 };
+    let recovered = Recovered { state: State::new(), lifetimes: vec![], log, log_start: 1, snapshot_size: 0 };
     start(path, directory, recovered, EmbeddedOptions::default()).unwrap()
 }
 
@@ -152,6 +152,22 @@ async fn concurrent_commits_share_syncs() {
     });
     let syncs = 1000 - plan.syncs.load(Ordering::SeqCst);
     assert!(syncs < 50, "500 commits took {syncs} syncs");
+}
+
+/// Its successor would have the same name, and the compaction in it would be lost if the snapshot then failed.
+#[test]
+fn a_log_without_commits_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Arc::new(Directory::open(directory.path()).unwrap());
+    let EmbeddedOptions { limits, clock, .. } = EmbeddedOptions::default();
+    let engine = Arc::new(Engine::new(State::new(), limits));
+    let mut log = recover::create_log(&directory, 1).unwrap();
+    log.append(|out| record::write_compact(out, 1)).unwrap();
+    let length = log.len();
+    let mut rotation = Rotation::new(directory, 1, 1, 0);
+    let log = rotation.after_write(log, &engine, &clock);
+    rotation.stop();
+    assert_eq!(log.len(), length);
 }
 
 /// A frame in a value is not a frame: it has another salt than the file.
