@@ -22,8 +22,12 @@ pub struct ContainerdConfig {
     /// the running program, or the running program itself, which must then call
     /// [`log_driver::run_if_asked`](crate::log_driver::run_if_asked) first of all.
     pub log_driver: Option<PathBuf>,
-    /// Registries spoken to without TLS, as `host:port`. Those on `localhost` and `127.0.0.1` always are.
+    /// Registries spoken to without TLS, as `host:port`. Those on `localhost` and `127.0.0.1` are where no certificate
+    /// is kept for them.
     pub plain_http: Vec<String>,
+    /// Directories with certificates of CAs that sign for registries, one directory per registry, as Docker and
+    /// containerd keep them: `<directory>/<host:port>/*.crt`, PEM. Read at each pull.
+    pub registry_certs: Vec<PathBuf>,
 }
 
 impl ContainerdConfig {
@@ -39,6 +43,7 @@ impl ContainerdConfig {
             cgroup_root: "minik8s".to_owned(),
             log_driver: None,
             plain_http: Vec::new(),
+            registry_certs: ["/etc/docker/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from).into(),
         }
     }
 

@@ -85,6 +85,16 @@ impl Connection {
         Ok(Lease { id })
     }
 
+    /// Keeps what is here already: the collector may be about to take what nobody refers to. Whether it is here
+    /// is asked afterwards: a lease may name what is not there.
+    pub(crate) async fn keep(&self, lease: &Lease, kind: &str, id: &str) -> Result<(), RuntimeError> {
+        let resource = api::Resource { id: id.to_owned(), r#type: kind.to_owned() };
+        let lease = lease.id.to_str().unwrap_or_default().to_owned();
+        let request = self.request(api::AddResourceRequest { id: lease, resource: Some(resource) });
+        self.leases().add_resource(request).await.map_err(unavailable("keeping content"))?;
+        Ok(())
+    }
+
     /// Ends a lease. Failure is harmless: it expires.
     pub(crate) async fn release(&self, lease: Lease) {
         let id = lease.id.to_str().unwrap_or_default().to_owned();

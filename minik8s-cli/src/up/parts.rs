@@ -75,13 +75,14 @@ pub(crate) fn remove_volumes(record: &Record, data: &Path) -> Result<()> {
 
 /// Settings for the containerd that was named, or for the private one, which is started where it does not run.
 pub(crate) fn containerd_config(data: &Path, socket: Option<&Path>) -> Result<ContainerdConfig> {
-    let config = match socket {
+    let mut config = match socket {
         Some(socket) => ContainerdConfig::new(socket, data.join("runtime")),
         None => {
             private_directory(data)?;
             PrivateContainerd::start(containerd_dir(data))?.config()
         }
     };
+    config.registry_certs.insert(0, data.join("certs.d"));
     Ok(config)
 }
 

@@ -29,8 +29,9 @@ pub(super) struct Blob<'a> {
 }
 
 impl Connection {
-    /// True where the blob is here in full.
-    pub(super) async fn has_blob(&self, digest: &str) -> RuntimeResult<bool> {
+    /// True where the blob is here in full; then it stays as long as the lease.
+    pub(super) async fn has_blob(&self, digest: &str, lease: &Lease) -> RuntimeResult<bool> {
+        self.keep(lease, "content", digest).await?;
         let request = self.request(api::InfoRequest { digest: digest.to_owned() });
         let found = self.content().info(request).await.tolerate(Code::NotFound);
         Ok(found.map_err(unavailable("looking for content"))?.is_some())

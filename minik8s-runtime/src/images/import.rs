@@ -89,7 +89,7 @@ impl ImageStore {
         entry: &str,
         lease: &Lease,
     ) -> RuntimeResult<()> {
-        if self.connection.has_blob(digest).await? {
+        if self.connection.has_blob(digest, lease).await? {
             return Ok(());
         }
         let (sender, receiver) = mpsc::channel(4);

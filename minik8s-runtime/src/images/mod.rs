@@ -9,6 +9,7 @@ mod list;
 mod manifest;
 mod pull;
 mod reference;
+mod registry_certs;
 mod unpack;
 
 pub use build::{BuildError, ImageBuilder};
@@ -26,6 +27,7 @@ pub(crate) struct ImageStore {
     connection: Connection,
     snapshotter: String,
     plain_http: Vec<String>,
+    registry_certs: Vec<PathBuf>,
     /// Where archives are spooled.
     spool: PathBuf,
     /// What a manifest's digest stands for never changes, so it is read once.
@@ -53,6 +55,7 @@ impl ImageStore {
             connection,
             snapshotter: config.snapshotter.clone(),
             plain_http: config.plain_http.clone(),
+            registry_certs: config.registry_certs.clone(),
             spool: config.root.join("spool"),
             known: Mutex::default(),
             pulls: Mutex::default(),

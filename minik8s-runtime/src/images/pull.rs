@@ -2,7 +2,7 @@
 
 use super::content::{Blob, digest};
 use super::manifest::{Descriptor, Manifest, OCI_INDEX, OCI_MANIFEST};
-use super::{ImageName, ImageStore, normalize};
+use super::{ImageName, ImageStore, normalize, registry_certs};
 use crate::connection::Lease;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -66,7 +66,7 @@ impl ImageStore {
         let mut finished = last.lock().await;
         let to = progress.clone();
         if finished.is_none_or(|at| at < asked) {
-            let source = self.source(&parsed, auth, progress);
+            let source = self.source(&parsed, auth, progress).await.map_err(|e| as_pull_error(name, e))?;
             self.pull_from(&source, &parsed).await.map_err(|e| as_pull_error(name, e))?;
             *finished = Some(Instant::now());
         }
@@ -84,12 +84,21 @@ impl ImageStore {
         Ok(info)
     }
 
-    fn source(&self, name: &ImageName, auth: Option<&RegistryAuth>, to: Option<mpsc::Sender<PullProgress>>) -> Source {
+    async fn source(
+        &self,
+        name: &ImageName,
+        auth: Option<&RegistryAuth>,
+        to: Option<mpsc::Sender<PullProgress>>,
+    ) -> RuntimeResult<Source> {
         // Whoever comes second loses, which is fine: all of this workspace use the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let protocol = if self.is_plain(&name.registry) { ClientProtocol::Http } else { ClientProtocol::Https };
+        let (directories, registry) = (self.registry_certs.clone(), name.registry.clone());
+        let certificates = tokio::task::spawn_blocking(move || registry_certs::read(&directories, &registry)).await;
+        let certificates = certificates.map_err(std::io::Error::other).flatten().map_err(|e| failed(&e.to_string()))?;
+        let plain = certificates.is_empty() && self.is_plain(&name.registry);
         let config = ClientConfig {
-            protocol,
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            extra_root_certificates: certificates,
             connect_timeout: Some(CONNECT),
             read_timeout: Some(SILENCE),
             user_agent: concat!("minik8s/", env!("CARGO_PKG_VERSION")),
@@ -107,7 +116,8 @@ impl ImageStore {
             None => oci_client::secrets::RegistryAuth::Anonymous,
         };
         let progress = Progress { to, bytes: AtomicU64::new(0), total: AtomicU64::new(0) };
-        Source { client: Client::new(config), reference, auth, progress }
+        let client = Client::try_from(config).map_err(|e| failed(&plain_cause(&e)))?;
+        Ok(Source { client, reference, auth, progress })
     }
 
     fn is_plain(&self, registry: &str) -> bool {
@@ -151,13 +161,13 @@ impl ImageStore {
         lease: &Lease,
     ) -> RuntimeResult<()> {
         let _place = room.acquire().await;
-        if self.connection.has_blob(&blob.digest).await? {
+        if self.connection.has_blob(&blob.digest, lease).await? {
             source.progress.bytes.fetch_add(blob.size, Ordering::Relaxed);
             source.progress.say("downloading");
             return Ok(());
         }
         let stream = source.client.pull_blob_stream(&source.reference, blob.digest.as_str()).await;
-        let mut stream = stream.map_err(|e| failed(&plain(&e)))?.stream;
+        let mut stream = stream.map_err(|e| failed(&plain_cause(&e)))?.stream;
         let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(4);
         let feed = async move {
             while let Some(part) = stream.next().await {
@@ -198,7 +208,7 @@ impl Source {
     async fn manifest(&self, reference: &Reference, expected: Option<&str>) -> RuntimeResult<(Descriptor, Vec<u8>)> {
         let accepted = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
         let pulled = self.client.pull_manifest_raw(reference, &self.auth, &accepted).await;
-        let (bytes, _) = pulled.map_err(|e| failed(&plain(&e)))?;
+        let (bytes, _) = pulled.map_err(|e| failed(&plain_cause(&e)))?;
         let actual = digest(&bytes);
         if expected.is_some_and(|e| e != actual) {
             return Err(failed(&format!(
@@ -238,7 +248,7 @@ fn as_pull_error(name: &str, error: RuntimeError) -> RuntimeError {
 }
 
 /// The innermost cause: the outer ones only name the layers of the HTTP client.
-fn plain(error: &oci_client::errors::OciDistributionError) -> String {
+fn plain_cause(error: &oci_client::errors::OciDistributionError) -> String {
     use oci_client::errors::OciDistributionError as E;
     match error {
         E::ImageManifestNotFoundError(_) => "not found".to_owned(),
@@ -259,7 +269,13 @@ fn plain(error: &oci_client::errors::OciDistributionError) -> String {
             while let Some(next) = last.source() {
                 last = next;
             }
-            last.to_string()
+            match last.to_string() {
+                text if text.contains("UnknownIssuer") || text.contains("BadSignature") => format!(
+                    "{text}: nobody this machine trusts signed the registry's certificate; put its CA's certificate into \
+                     /etc/docker/certs.d/<registry>/ca.crt"
+                ),
+                text => text,
+            }
         }
     }
 }

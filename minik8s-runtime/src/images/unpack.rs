@@ -21,10 +21,10 @@ impl ImageStore {
                 chain.len()
             )));
         }
-        if !self.has_snapshot(&image.chain_id).await? {
+        if !self.has_snapshot(&image.chain_id, lease).await? {
             let mut parent = "";
             for ((id, layer), diff) in chain.iter().zip(&manifest.layers).zip(&image.config.rootfs.diff_ids) {
-                if !self.has_snapshot(id).await? {
+                if !self.has_snapshot(id, lease).await? {
                     self.apply_layer(layer, parent, id, diff, lease).await?;
                 }
                 parent = id;
@@ -42,10 +42,12 @@ impl ImageStore {
         self.connection.label_blob(&image.id, &[(key, image.chain_id.clone())]).await
     }
 
-    pub(super) async fn has_snapshot(&self, name: &str) -> RuntimeResult<bool> {
+    /// True where the snapshot is here; then it stays as long as the lease.
+    async fn has_snapshot(&self, name: &str, lease: &Lease) -> RuntimeResult<bool> {
         if name.is_empty() {
             return Ok(true);
         }
+        self.connection.keep(lease, &format!("snapshots/{}", self.snapshotter), name).await?;
         let request = snap::StatSnapshotRequest { snapshotter: self.snapshotter.clone(), key: name.to_owned() };
         let found = self.connection.snapshots().stat(self.connection.request(request)).await.tolerate(Code::NotFound);
         Ok(found.map_err(unavailable("looking for a snapshot"))?.is_some())

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use minik8s_core::server::tls::Pki;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -15,7 +16,9 @@ use std::convert::Infallible;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A registry that lives as long as this.
@@ -32,6 +35,8 @@ struct State {
     manifests: HashMap<String, (String, Bytes)>,
     uploads: HashMap<String, Vec<u8>>,
     credentials: Option<String>,
+    /// Tokens are wanted, and given out by the registry itself to those with `credentials`.
+    tokens: bool,
     corrupt: Vec<String>,
     requests: Vec<String>,
 }
@@ -44,11 +49,24 @@ impl Registry {
     /// # Errors
     /// Where no port can be had.
     pub async fn start() -> std::io::Result<Self> {
+        Self::start_on(None).await
+    }
+
+    /// The same over TLS, with the server's certificate of `pki`, which should be for 127.0.0.1.
+    ///
+    /// # Errors
+    /// Where no port can be had or the certificates do not fit.
+    pub async fn start_tls(pki: &Pki) -> std::io::Result<Self> {
+        let config = pki.server_config().map_err(std::io::Error::other)?;
+        Self::start_on(Some(config.into())).await
+    }
+
+    async fn start_on(tls: Option<TlsAcceptor>) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let state = Arc::new(Mutex::new(State::default()));
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, state.clone(), stop.clone()));
+        tokio::spawn(serve(listener, tls, state.clone(), stop.clone()));
         Ok(Self { address, state, _stop: stop.drop_guard() })
     }
 
@@ -95,6 +113,12 @@ impl Registry {
         self.state.lock().credentials = Some(format!("Basic {text}"));
     }
 
+    /// From now on only bearers of a token are let in, which `/token` gives to those with these credentials.
+    pub fn require_token(&self, username: &str, password: &str) {
+        self.require(username, password);
+        self.state.lock().tokens = true;
+    }
+
     /// Answers the blob or manifest of this digest with other bytes.
     pub fn corrupt(&self, digest: &str) {
         self.state.lock().corrupt.push(digest.to_owned());
@@ -104,10 +128,10 @@ impl Registry {
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.corrupt.clear();
-        state.credentials = None;
+        (state.credentials, state.tokens) = (None, false);
     }
 
-    /// Every request so far, as `METHOD path`.
+    /// Every request so far, as `METHOD path`, with the query where a token is asked for.
     pub fn requests(&self) -> Vec<String> {
         self.state.lock().requests.clone()
     }
@@ -199,22 +223,31 @@ impl State {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, stop: CancellationToken) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted { Ok((stream, _)) => stream, Err(_) => continue },
         };
-        let (state, stop) = (state.clone(), stop.clone());
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| handle(state.clone(), request));
-            let server = auto::Builder::new(TokioExecutor::new());
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = server.serve_connection(TokioIo::new(stream), service) => {}
+        let (state, stop, tls) = (state.clone(), stop.clone(), tls.clone());
+        let connection = async move {
+            match tls {
+                // Clients that do not like the certificate go away.
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => talk(stream, state).await,
+                    Err(error) => tracing::debug!(%error, "no handshake"),
+                },
+                None => talk(stream, state).await,
             }
-        });
+        };
+        tokio::spawn(async move { stop.run_until_cancelled(connection).await });
     }
+}
+
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<Mutex<State>>) {
+    let service = hyper::service::service_fn(move |request| handle(state.clone(), request));
+    // A connection that breaks is the client's to notice.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn handle(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Answer, Infallible> {
@@ -222,13 +255,35 @@ async fn handle(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let header = |name| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let mut state = state.lock();
-    state.requests.push(format!("{} {}", parts.method, parts.uri.path()));
-    if state.credentials.as_ref().is_some_and(|wanted| wanted != header(header::AUTHORIZATION)) {
-        let refused = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
-        return Ok(with(refused, &[("WWW-Authenticate", "Basic realm=\"test\"")]));
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let shown = if path == "/token" { format!("{path}?{query}") } else { path.to_owned() };
+    state.requests.push(format!("{} {shown}", parts.method));
+    let (shows, host) = (header(header::AUTHORIZATION), header(header::HOST));
+    match &state.credentials {
+        Some(wanted) if state.tokens && path == "/token" => {
+            let known = wanted == shows && query.contains("scope=repository%3A");
+            return Ok(if known { token() } else { error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED") });
+        }
+        Some(_) if state.tokens && shows != format!("Bearer {TOKEN}") => {
+            let realm = format!("Bearer realm=\"http://{host}/token\",service=\"test\"");
+            return Ok(with(error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"), &[("WWW-Authenticate", &realm)]));
+        }
+        Some(wanted) if !state.tokens && wanted != shows => {
+            let refused = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+            return Ok(with(refused, &[("WWW-Authenticate", "Basic realm=\"test\"")]));
+        }
+        _ => {}
     }
-    let query = parts.uri.query().unwrap_or_default();
-    Ok(state.answer(&parts.method, parts.uri.path(), query, header(header::CONTENT_TYPE), body))
+    Ok(state.answer(&parts.method, path, query, header(header::CONTENT_TYPE), body))
+}
+
+/// What the registry gives out and wants to see again.
+const TOKEN: &str = "a-token-of-the-test-registry";
+
+fn token() -> Answer {
+    let mut response = Response::new(Full::new(serde_json::json!({"token": TOKEN}).to_string().into()));
+    *response.status_mut() = StatusCode::OK;
+    with(response, &[("Content-Type", "application/json")])
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {

@@ -2,6 +2,7 @@
 
 use crate::harness::{Harness, able, busybox};
 use minik8s_core::runtime::{Images, RegistryAuth, RuntimeError};
+use minik8s_core::server::tls::{Pki, ServerNames};
 use minik8s_runtime::testing::Registry;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -136,4 +137,51 @@ async fn an_index_is_read_for_this_machine() {
     let foreign = format!("{}/team/app:foreign", registry.address());
     let error = h.runtime.pull(&foreign, None, None).await.expect_err("not for this machine");
     assert!(cause(&error).contains(here), "{error}");
+}
+
+/// Certificates for 127.0.0.1 of a CA that nobody knows.
+fn pki() -> Pki {
+    let names = ServerNames::default().with(["127.0.0.1"]);
+    Pki::in_memory(&names, jiff::Timestamp::now()).expect("certificates")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_over_tls_is_trusted_by_the_certificate_kept_for_it() {
+    if !able() {
+        return;
+    }
+    let (ours, other) = (pki(), pki());
+    let mut h = Harness::start().await;
+    let registry = Registry::start_tls(&ours).await.expect("registry");
+    registry.load(&busybox(), "team/app", "v1").expect("load");
+    let name = format!("{}/team/app:v1", registry.address());
+    let certs = h.dir.path().join("certs.d");
+    let file = certs.join(registry.address()).join("ca.crt");
+    std::fs::create_dir_all(file.parent().expect("directory")).expect("directory");
+    h.config.registry_certs = vec![certs];
+    let runtime = h.again().await;
+    std::fs::write(&file, other.ca_certificate()).expect("certificate");
+    let stranger = cause(&runtime.pull(&name, None, None).await.expect_err("signed by somebody else"));
+    assert!(stranger.contains("certificate") && stranger.contains("certs.d"), "{stranger}");
+    assert_eq!(runtime.images().await.expect("images"), []);
+    std::fs::write(&file, ours.ca_certificate()).expect("certificate");
+    runtime.pull(&name, None, None).await.expect("pull over TLS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_wants_tokens_gets_one_for_the_image() {
+    if !able() {
+        return;
+    }
+    let Case { h, registry, name, .. } = case().await;
+    registry.require_token("me", "secret");
+    let auth = |password: &str| RegistryAuth { username: "me".into(), password: password.into() };
+    for wrong in [None, Some(auth("guess"))] {
+        let error = h.runtime.pull(&name, wrong.as_ref(), None).await.expect_err("no access");
+        assert!(cause(&error).contains("access denied"), "{error}");
+    }
+    h.runtime.pull(&name, Some(&auth("secret")), None).await.expect("with a token");
+    let asked: Vec<String> = registry.requests().into_iter().filter(|r| r.contains("/token?")).collect();
+    let last = asked.last().expect("a token was asked for");
+    assert!(last.contains("service=test") && last.contains("scope=repository%3Ateam%2Fapp%3Apull"), "{asked:?}");
 }
