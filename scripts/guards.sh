@@ -31,4 +31,9 @@ for leaf in runtime net serverless gpu; do
   forbid "minik8s-$leaf" "${others[@]}"
 done
 forbid minik8s-runtime rtnetlink netlink-packet-route # only the network crate speaks netlink
+# Who only adds the core crate needs no protoc, and so neither of the clients that want it.
+if cargo tree --quiet -p minik8s-core -e normal,build --prefix none | awk '{print $1}' | grep -qxE 'etcd-client|containerd-client'; then
+  echo "guard: minik8s-core must not need protoc by default" >&2
+  fail=1
+fi
 exit $fail

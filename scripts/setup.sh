@@ -13,7 +13,8 @@ needs=(
   "runc:runc"                # what containerd starts them with
   "nft:nftables"             # only to look at rules in tests; the network speaks netlink itself
   "ip:iproute2"              # only to look at links in tests and in the demo
-  "protoc:protobuf-compiler" # a build dependency of the containerd client
+  "protoc:protobuf-compiler" # a build dependency of the containerd and etcd clients
+  "etcd:etcd-server"         # only for tests, which start their own on free ports
   "cc:gcc"                   # the linker, and the C parts of the TLS library
   "make:make"
 )
@@ -66,4 +67,8 @@ if ! { apt-get update && "${install[@]}"; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
   echo "setup: apt-get failed, see above. The command was: ${install[*]}" >&2
   exit 1
+fi
+# Debian starts an etcd of its own as a service; nothing here uses that one.
+if [[ " ${missing[*]} " == *" etcd-server "* ]] && [ -d /run/systemd/system ]; then
+  systemctl disable --now etcd >/dev/null 2>&1 || true
 fi

@@ -2,7 +2,9 @@
 //!
 //! A store is a flat, ordered map from keys to bytes with **one monotonic revision per commit**, like etcd's.
 //! The API server is its only writer. [`MemoryStore`] forgets everything with its process, [`EmbeddedStore`] keeps it
-//! in one directory and has it on disk before it acknowledges; [`FaultStore`] wraps one and lets it fail. All implementations pass the suite in `testkit::store`.
+//! in one directory and has it on disk before it acknowledges, `EtcdStore` (feature `etcd`) keeps it in an etcd that
+//! several API servers share; [`FaultStore`] wraps one and lets it fail. All implementations pass the suite in
+//! `testkit::store`.
 //!
 //! # Promises every implementation keeps
 //! - A commit is all or nothing, and every key it touches carries the same new revision.
@@ -15,11 +17,15 @@
 
 mod embedded;
 mod engine;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod faults;
 mod memory;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use engine::Limits;
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdError, EtcdOptions, EtcdStore, EtcdTls};
 pub use faults::{Fault, FaultRates, FaultStore};
 pub use memory::MemoryStore;
 
@@ -159,6 +165,8 @@ pub struct StoreCapabilities {
     pub expiry: bool,
     /// Largest value in bytes.
     pub max_value: usize,
+    /// Most operations, and most preconditions, of one commit; more are [`StoreError::Invalid`].
+    pub max_ops: usize,
 }
 
 /// Why a store refused.

@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod clock;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod fake_runtime;
 pub mod faults;
 pub mod grpc;

@@ -12,6 +12,8 @@ pub enum Need {
     Program(&'static str),
     /// A kubectl of version 1.32 or newer.
     Kubectl,
+    /// The etcd server.
+    Etcd,
 }
 
 impl Need {
@@ -20,6 +22,7 @@ impl Need {
         match self {
             Need::Root => (!is_root()).then(|| "needs root".to_owned()),
             Need::Kubectl => super::kubectl::find().is_none().then(|| "needs kubectl 1.32 or newer".to_owned()),
+            Need::Etcd => Need::Program("etcd").missing(),
             Need::Program(name) => find_program(name).is_none().then(|| format!("needs the program {name}")),
         }
     }

@@ -14,7 +14,9 @@ pub use limits::Limits;
 
 pub(super) use expiry::Expiry;
 pub(super) use hub::Wake;
-pub(super) use plan::{Overlay, Plan, View, plan};
+pub(super) use plan::{Overlay, Plan, View, plan, validate, validate_prefix};
+#[cfg(feature = "etcd")]
+pub(super) use state::narrow;
 pub(super) use state::{Change, State};
 
 use super::{
@@ -24,7 +26,6 @@ use crate::api::Revision;
 use futures::StreamExt;
 use hub::Hub;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use plan::{validate, validate_prefix};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ impl Engine {
     }
 
     pub(super) fn capabilities(&self, durable: bool) -> StoreCapabilities {
-        StoreCapabilities { durable, history: true, expiry: true, max_value: MAX_VALUE }
+        StoreCapabilities { durable, history: true, expiry: true, max_value: MAX_VALUE, max_ops: usize::MAX }
     }
 
     pub(super) fn validate(&self, commit: &Commit) -> Result<(), StoreError> {

@@ -202,7 +202,7 @@ fn entry(key: &Key, version: &Version) -> Option<Entry> {
 }
 
 /// What a watcher of `prefix` sees of a commit: the shared batch itself where all of it matches.
-pub(super) fn narrow(batch: &WatchBatch, prefix: &str) -> Option<WatchBatch> {
+pub(in crate::store) fn narrow(batch: &WatchBatch, prefix: &str) -> Option<WatchBatch> {
     let matching = batch.events.iter().filter(|e| e.entry().key.starts_with(prefix)).count();
     if matching == 0 {
         return None;

@@ -140,6 +140,21 @@ pub(super) async fn a_value_over_the_limit_is_refused_and_one_at_the_limit_is_no
     assert_eq!(s.get("big").await.unwrap().value.len(), limit);
 }
 
+pub(super) async fn a_commit_of_too_many_operations_is_refused_and_one_of_just_enough_is_not(s: &mut Scope) {
+    // Where there is no bound, a thousand stand for any number.
+    let limit = s.store().capabilities().max_ops;
+    let enough: Vec<_> = (0..limit.min(1000)).map(|i| put_op(&s.key(&format!("k{i}")), "v")).collect();
+    if limit < 1000 {
+        let more: Vec<_> = enough.iter().cloned().chain([put_op(&s.key("one-more"), "v")]).collect();
+        assert!(matches!(s.apply(&[], &more).await, Err(StoreError::Invalid(why)) if why.contains(&limit.to_string())));
+        assert!(s.list("").await.entries.is_empty());
+        let when: Vec<_> = (0..=limit).map(|i| Precondition::Absent(s.key(&i.to_string()))).collect();
+        assert!(matches!(s.apply(&when, &[]).await, Err(StoreError::Invalid(_))));
+    }
+    s.apply(&[], &enough).await.unwrap();
+    assert_eq!(s.list("").await.entries.len(), enough.len());
+}
+
 pub(super) async fn any_bytes_are_a_value(s: &mut Scope) {
     let all: Bytes = (0..=255).collect();
     for value in [Bytes::new(), all] {

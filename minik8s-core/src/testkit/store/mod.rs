@@ -100,6 +100,7 @@ pub const CASES: &[Case] = cases! {
     basics::the_same_key_twice_in_a_commit_is_invalid;
     basics::an_empty_key_is_invalid;
     basics::a_value_over_the_limit_is_refused_and_one_at_the_limit_is_not;
+    basics::a_commit_of_too_many_operations_is_refused_and_one_of_just_enough_is_not;
     basics::any_bytes_are_a_value;
     basics::the_revision_strictly_grows_across_keys;
     basics::a_hundred_concurrent_increments_lose_none;
