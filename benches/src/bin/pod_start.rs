@@ -77,7 +77,8 @@ async fn inside() -> Result<()> {
 fn ctr(socket: &str, namespace: &str, i: usize) -> Result<Duration> {
     let name = format!("floor-{i}");
     let ctr = |args: &[&str]| {
-        Command::new("ctr").args(["-a", socket, "-n", namespace]).args(args).stdout(Stdio::null()).status()
+        let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quiet(Command::new("ctr").args(["-a", socket, "-n", namespace]).args(args))
     };
     let began = Instant::now();
     if !ctr(&["run", "-d", IMAGE, &name, "sleep", "1000000"])?.success() {
