@@ -4,10 +4,11 @@ use super::access::NodeAccess;
 use super::config::NodeConfig;
 use super::context::Context;
 use super::images::PullLocks;
+use super::lease::keep_lease;
 use super::pods::{PodHandle, Pods};
 use super::recover::{Remains, Roster};
 use super::refs::Refs;
-use super::register::{NodeHealth, keep_lease, keep_status};
+use super::status::{Health, NodeHealth, keep_status};
 use super::streams::Access;
 use super::worker::{Found, Worker};
 use super::{pod, proxy};
@@ -124,21 +125,21 @@ async fn ready(context: &Context, health: &watch::Sender<NodeHealth>) {
             Err(error) => {
                 failures += 1;
                 tracing::warn!(%error, "the container runtime is not ready");
-                tell(health, |health| health.runtime = Some(error.to_string()));
+                tell(health, |health| health.runtime = Health::Ill(error.to_string()));
                 tokio::time::sleep(context.retry.delay(failures)).await;
             }
         }
     }
     // The version is part of the status.
-    health.send_modify(|health| health.runtime = None);
+    health.send_modify(|health| health.runtime = Health::Well);
     failures = 0;
     while let Err(error) = context.network.setup().await {
         failures += 1;
         tracing::warn!(%error, "the network is not ready");
-        tell(health, |health| health.network = Some(error.to_string()));
+        tell(health, |health| health.network = Health::Ill(error.to_string()));
         tokio::time::sleep(context.retry.delay(failures)).await;
     }
-    tell(health, |health| health.network = None);
+    tell(health, |health| health.network = Health::Well);
 }
 
 fn tell(health: &watch::Sender<NodeHealth>, edit: impl FnOnce(&mut NodeHealth)) {
@@ -153,8 +154,11 @@ fn tell(health: &watch::Sender<NodeHealth>, edit: impl FnOnce(&mut NodeHealth)) 
 async fn watch_runtime(context: Arc<Context>, health: Arc<watch::Sender<NodeHealth>>) {
     loop {
         tokio::time::sleep(context.config.lease_period).await;
-        let problem = context.runtime.capabilities().await.err().map(|error| error.to_string());
-        tell(&health, |health| health.runtime = problem);
+        let now = match context.runtime.capabilities().await {
+            Ok(_) => Health::Well,
+            Err(error) => Health::Ill(error.to_string()),
+        };
+        tell(&health, |health| health.runtime = now);
     }
 }
 

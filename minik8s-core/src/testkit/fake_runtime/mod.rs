@@ -234,6 +234,7 @@ fn not_found(what: &'static str, name: &str) -> RuntimeError {
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn capabilities(&self) -> RuntimeResult<RuntimeCapabilities> {
+        self.inner.call(FakeOp::Capabilities, "").await?;
         let version = concat!("fake://", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(RuntimeCapabilities { version, real_processes: false, share_pids: true })
     }

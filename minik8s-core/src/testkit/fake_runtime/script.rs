@@ -99,6 +99,8 @@ impl ExecAnswer {
 /// The calls of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FakeOp {
+    /// `capabilities`, about nothing.
+    Capabilities,
     /// `run_sandbox`, about a sandbox id.
     RunSandbox,
     /// `remove_sandbox`, about a sandbox id.

@@ -4,5 +4,6 @@ mod chaos;
 mod failures;
 mod lifecycle;
 mod objects;
+mod record;
 mod recovery;
 mod world;

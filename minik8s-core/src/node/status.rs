@@ -1,0 +1,222 @@
+//! The status of the node's record, kept true: what it has, and how its parts are.
+
+use super::config::{NodeConfig, architecture, os_image, read};
+use super::context::Context;
+use super::register::register;
+use crate::api::ApiResult;
+use crate::client::PatchType;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long the first status waits for runtime and network to answer. An agent that starts again over parts that work
+/// then never says that they do not.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
+/// How a part of the node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It has not answered yet.
+    #[default]
+    Unasked,
+    Well,
+    /// This is wrong.
+    Ill(String),
+}
+
+/// How the parts of the node are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeHealth {
+    pub(crate) runtime: Health,
+    pub(crate) network: Health,
+}
+
+impl NodeHealth {
+    /// Enough is known for a status that will not be taken back at once.
+    fn is_known(&self) -> bool {
+        let parts = [&self.runtime, &self.network];
+        parts.iter().all(|part| **part == Health::Well) || parts.iter().any(|part| matches!(part, Health::Ill(_)))
+    }
+
+    fn problem(part: &Health, name: &str) -> Option<String> {
+        match part {
+            Health::Unasked => Some(format!("{name} has not answered yet")),
+            Health::Well => None,
+            Health::Ill(why) => Some(why.clone()),
+        }
+    }
+}
+
+/// The status, with conditions that keep their times while they stay the same.
+pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, old: &Node, now: Timestamp) -> Value {
+    let capacity = &config.capacity;
+    let amounts = json!({
+        "cpu": cpu(capacity.milli_cpu),
+        "memory": format!("{}Ki", capacity.memory_bytes / 1024),
+        "ephemeral-storage": format!("{}Ki", capacity.ephemeral_bytes / 1024),
+        "pods": capacity.pods.to_string(),
+    });
+    let mut addresses: Vec<Value> =
+        config.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
+    addresses.push(json!({"type": "Hostname", "address": config.hostname}));
+    json!({
+        "capacity": amounts,
+        "allocatable": amounts,
+        "addresses": addresses,
+        "conditions": conditions(health, old, now),
+        "nodeInfo": {
+            "machineID": read("/etc/machine-id").unwrap_or_default(),
+            "systemUUID": read("/sys/class/dmi/id/product_uuid").or_else(|| read("/etc/machine-id")).unwrap_or_default(),
+            "bootID": read("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            "kernelVersion": read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            "osImage": os_image(),
+            "containerRuntimeVersion": runtime,
+            "kubeletVersion": config.version,
+            "kubeProxyVersion": config.version,
+            "operatingSystem": "linux",
+            "architecture": architecture(),
+        },
+    })
+}
+
+fn cpu(milli: u64) -> String {
+    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") }
+}
+
+fn conditions(health: &NodeHealth, old: &Node, now: Timestamp) -> Vec<NodeCondition> {
+    let runtime = NodeHealth::problem(&health.runtime, "the container runtime");
+    let network = NodeHealth::problem(&health.network, "the network");
+    let problems: Vec<&str> = [&runtime, &network].into_iter().flatten().map(String::as_str).collect();
+    let ready = if problems.is_empty() {
+        ("True", "KubeletReady", "the node agent is ready".to_owned())
+    } else {
+        ("False", "KubeletNotReady", problems.join("; "))
+    };
+    let network = match network {
+        Some(why) => ("True", "NetworkNotReady", why),
+        None => ("False", "NetworkReady", "the node's network is set up".to_owned()),
+    };
+    let fine = |reason, text: &str| ("False", reason, text.to_owned());
+    [
+        ("MemoryPressure", fine("KubeletHasSufficientMemory", "the node has sufficient memory available")),
+        ("DiskPressure", fine("KubeletHasNoDiskPressure", "the node has no disk pressure")),
+        ("PIDPressure", fine("KubeletHasSufficientPID", "the node has sufficient process ids available")),
+        ("NetworkUnavailable", network),
+        ("Ready", ready),
+    ]
+    .into_iter()
+    .map(|(kind, (status, reason, message))| {
+        let before = old.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == kind);
+        let since = before.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        NodeCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_heartbeat_time: Some(now.clone()),
+            last_transition_time: since.or(Some(now)),
+        }
+    })
+    .collect()
+}
+
+async fn write_status(context: &Context, health: &NodeHealth) -> ApiResult<()> {
+    let nodes = context.client.all::<Node>();
+    let old = match nodes.get_opt(&context.config.name).await? {
+        Some(node) => node,
+        None => register(context).await?,
+    };
+    let status = status(&context.config, &context.runtime_version(), health, &old, context.clock.now());
+    // Conditions of others stay: lists merge by key in a strategic merge patch.
+    nodes.patch_status(&context.config.name, PatchType::StrategicMerge, &json!({ "status": status })).await?;
+    Ok(())
+}
+
+/// Keeps the record's status true: at once when the health changes, and from time to time. Ends with the agent.
+pub(crate) async fn keep_status(context: Arc<Context>, mut health: watch::Receiver<NodeHealth>) {
+    // Whatever is known when the time is up is said then.
+    let _ = tokio::time::timeout(FIRST_WORD, health.wait_for(NodeHealth::is_known)).await;
+    let mut failures = 0;
+    loop {
+        let now = health.borrow_and_update().clone();
+        let wait = match write_status(&context, &now).await {
+            Ok(()) => {
+                failures = 0;
+                context.registered.send_replace(true);
+                context.config.status_period
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(node = context.config.name, %error, "cannot write the node's status");
+                context.retry.delay(failures)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = health.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_tells_capacity_addresses_and_what_is_wrong() {
+        let mut config = NodeConfig::new("n1", "/tmp/x");
+        config.capacity.milli_cpu = 2500;
+        config.capacity.memory_bytes = 4 << 30;
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let old: Node = serde_json::from_value(json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:09Z"}]}}))
+        .unwrap();
+        let all_well = NodeHealth { runtime: Health::Well, network: Health::Well };
+        let well = status(&config, "fake://1", &all_well, &old, now);
+        assert_eq!((&well["capacity"]["cpu"], &well["allocatable"]["memory"]), (&json!("2500m"), &json!("4194304Ki")));
+        let ready = |status: &Value| {
+            let all = status["conditions"].as_array().unwrap().clone();
+            all.into_iter().find(|c| c["type"] == "Ready").unwrap()
+        };
+        assert_eq!(ready(&well)["lastTransitionTime"], json!("1970-01-01T00:00:09Z"));
+        let ill = NodeHealth { runtime: Health::Ill("containerd is down".into()), ..all_well };
+        let ill = ready(&status(&config, "fake://1", &ill, &old, now));
+        assert_eq!((&ill["status"], &ill["message"]), (&json!("False"), &json!("containerd is down")));
+        assert_ne!(ill["lastTransitionTime"], json!("1970-01-01T00:00:09Z"));
+    }
+
+    #[test]
+    fn what_has_not_answered_is_not_ready() {
+        let node = NodeConfig::new("n1", "/tmp/x");
+        let says = |runtime: Health, network: Health| {
+            let health = NodeHealth { runtime, network };
+            let all = conditions(&health, &Node::default(), Timestamp::from_second(1).unwrap());
+            let of = |kind: &str| all.iter().find(|c| c.type_ == kind).map(|c| c.status.clone()).unwrap();
+            (of("Ready"), of("NetworkUnavailable"), health.is_known())
+        };
+        let ill = || Health::Ill("broken".into());
+        let table = [
+            (Health::Unasked, Health::Unasked, ("False", "True", false)),
+            (Health::Well, Health::Unasked, ("False", "True", false)),
+            (ill(), Health::Unasked, ("False", "True", true)),
+            (Health::Well, ill(), ("False", "True", true)),
+            (ill(), Health::Well, ("False", "False", true)),
+            (Health::Well, Health::Well, ("True", "False", true)),
+        ];
+        for (runtime, network, (ready, unavailable, known)) in table {
+            let case = format!("{runtime:?} {network:?}");
+            assert_eq!(says(runtime, network), (ready.into(), unavailable.into(), known), "{case}");
+        }
+        let first = status(&node, "", &NodeHealth::default(), &Node::default(), Timestamp::from_second(1).unwrap());
+        let text = first["conditions"].to_string();
+        assert!(
+            text.contains("the container runtime has not answered yet; the network has not answered yet"),
+            "{text}"
+        );
+    }
+}
