@@ -81,7 +81,11 @@ impl NodeAgent {
         let (health, seen) = watch::channel(NodeHealth::default());
         let health = Arc::new(health);
         let mut loops = JoinSet::new();
-        loops.spawn(keep_status(context.clone(), seen));
+        let own = InformerOptions {
+            field_selector: format!("metadata.name={}", context.config.name),
+            ..InformerOptions::default()
+        };
+        loops.spawn(keep_status(context.clone(), seen, informers.select(own)));
         loops.spawn(keep_lease(context.clone()));
         let work = async {
             ready(&context, &health).await;

@@ -3,12 +3,14 @@
 use super::config::{NodeConfig, architecture, os_image, read};
 use super::context::Context;
 use super::register::register;
-use crate::api::ApiResult;
-use crate::client::PatchType;
+use crate::api::{ApiResult, Revision};
+use crate::client::{Change, Changes, Informer, PatchType};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -16,6 +18,11 @@ use tokio::sync::watch;
 /// How long the first status waits for runtime and network to answer. An agent that starts again over parts that work
 /// then never says that they do not.
 const FIRST_WORD: Duration = Duration::from_secs(2);
+
+/// The conditions that are the agent's.
+const OWN: [&str; 5] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "Ready"];
+/// The resources that are the agent's; others may add to them.
+const AMOUNTS: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pods"];
 
 /// How a part of the node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,12 +61,10 @@ impl NodeHealth {
 /// The status, with conditions that keep their times while they stay the same.
 pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, old: &Node, now: Timestamp) -> Value {
     let capacity = &config.capacity;
-    let amounts = json!({
-        "cpu": cpu(capacity.milli_cpu),
-        "memory": format!("{}Ki", capacity.memory_bytes / 1024),
-        "ephemeral-storage": format!("{}Ki", capacity.ephemeral_bytes / 1024),
-        "pods": capacity.pods.to_string(),
-    });
+    let kib = |bytes: u64| format!("{}Ki", bytes / 1024);
+    let have =
+        [cpu(capacity.milli_cpu), kib(capacity.memory_bytes), kib(capacity.ephemeral_bytes), capacity.pods.to_string()];
+    let amounts: BTreeMap<&str, String> = AMOUNTS.into_iter().zip(have).collect();
     let mut addresses: Vec<Value> =
         config.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
     addresses.push(json!({"type": "Hostname", "address": config.hostname}));
@@ -101,31 +106,33 @@ fn conditions(health: &NodeHealth, old: &Node, now: Timestamp) -> Vec<NodeCondit
         None => ("False", "NetworkReady", "the node's network is set up".to_owned()),
     };
     let fine = |reason, text: &str| ("False", reason, text.to_owned());
-    [
-        ("MemoryPressure", fine("KubeletHasSufficientMemory", "the node has sufficient memory available")),
-        ("DiskPressure", fine("KubeletHasNoDiskPressure", "the node has no disk pressure")),
-        ("PIDPressure", fine("KubeletHasSufficientPID", "the node has sufficient process ids available")),
-        ("NetworkUnavailable", network),
-        ("Ready", ready),
-    ]
-    .into_iter()
-    .map(|(kind, (status, reason, message))| {
-        let before = old.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == kind);
-        let since = before.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
-        let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        NodeCondition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(message),
-            last_heartbeat_time: Some(now.clone()),
-            last_transition_time: since.or(Some(now)),
-        }
-    })
-    .collect()
+    let told = [
+        fine("KubeletHasSufficientMemory", "the node has sufficient memory available"),
+        fine("KubeletHasNoDiskPressure", "the node has no disk pressure"),
+        fine("KubeletHasSufficientPID", "the node has sufficient process ids available"),
+        network,
+        ready,
+    ];
+    let stated = OWN.into_iter().zip(told);
+    stated
+        .map(|(kind, (status, reason, message))| {
+            let before = old.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == kind);
+            let since = before.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+            let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+            NodeCondition {
+                type_: kind.to_owned(),
+                status: status.to_owned(),
+                reason: Some(reason.to_owned()),
+                message: Some(message),
+                last_heartbeat_time: Some(now.clone()),
+                last_transition_time: since.or(Some(now)),
+            }
+        })
+        .collect()
 }
 
-async fn write_status(context: &Context, health: &NodeHealth) -> ApiResult<()> {
+/// Writes the status; answers what the record is now.
+async fn write_status(context: &Context, health: &NodeHealth) -> ApiResult<Node> {
     let nodes = context.client.all::<Node>();
     let old = match nodes.get_opt(&context.config.name).await? {
         Some(node) => node,
@@ -133,20 +140,27 @@ async fn write_status(context: &Context, health: &NodeHealth) -> ApiResult<()> {
     };
     let status = status(&context.config, &context.runtime_version(), health, &old, context.clock.now());
     // Conditions of others stay: lists merge by key in a strategic merge patch.
-    nodes.patch_status(&context.config.name, PatchType::StrategicMerge, &json!({ "status": status })).await?;
-    Ok(())
+    nodes.patch_status(&context.config.name, PatchType::StrategicMerge, &json!({ "status": status })).await
 }
 
-/// Keeps the record's status true: at once when the health changes, and from time to time. Ends with the agent.
-pub(crate) async fn keep_status(context: Arc<Context>, mut health: watch::Receiver<NodeHealth>) {
+/// Keeps the record's status true: at once when the health changes or the record shows something else than was
+/// written, and from time to time. Ends with the agent.
+pub(crate) async fn keep_status(
+    context: Arc<Context>,
+    mut health: watch::Receiver<NodeHealth>,
+    record: Informer<Node>,
+) {
+    let mut changes = record.subscribe();
     // Whatever is known when the time is up is said then.
     let _ = tokio::time::timeout(FIRST_WORD, health.wait_for(NodeHealth::is_known)).await;
+    let mut written = None;
     let mut failures = 0;
     loop {
         let now = health.borrow_and_update().clone();
         let wait = match write_status(&context, &now).await {
-            Ok(()) => {
+            Ok(node) => {
                 failures = 0;
+                written = Some(node);
                 context.registered.send_replace(true);
                 context.config.status_period
             }
@@ -159,8 +173,65 @@ pub(crate) async fn keep_status(context: Arc<Context>, mut health: watch::Receiv
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = health.changed() => if changed.is_err() { return },
+            // While writing fails, its own pace counts.
+            () = overwritten(&mut changes, written.as_ref()), if failures == 0 => {
+                tracing::info!(node = context.config.name, "somebody else changed the node's status");
+            }
         }
     }
+}
+
+/// Returns once the record no longer shows what was written: the cluster gave the node up while it could not be
+/// reached, or the record is gone.
+async fn overwritten(changes: &mut Changes<Node>, written: Option<&Node>) {
+    let Some(written) = written else { return std::future::pending().await };
+    let name = written.metadata.name.as_deref().unwrap_or_default();
+    loop {
+        let seen = match changes.next().await {
+            Some(Change::Applied { new, .. }) => Some(new),
+            Some(Change::Deleted(_)) => None,
+            Some(Change::Resync) => changes.informer().get(name),
+            None => return std::future::pending().await,
+        };
+        match seen {
+            Some(node) if !differs(written, &node) => {}
+            // Someone took the record away, or made it something else.
+            _ => return,
+        }
+    }
+}
+
+/// True where a newer record lacks some of what was written. Others may add to it.
+fn differs(written: &Node, seen: &Node) -> bool {
+    if revision(seen) <= revision(written) {
+        return false;
+    }
+    let (Some(ours), Some(theirs)) = (&written.status, &seen.status) else { return true };
+    ours.node_info != theirs.node_info
+        || !has_all(&theirs.addresses, &ours.addresses)
+        || OWN.iter().any(|kind| told(ours, kind) != told(theirs, kind))
+        || AMOUNTS.iter().any(|name| amount(&ours.capacity, name) != amount(&theirs.capacity, name))
+        || AMOUNTS.iter().any(|name| amount(&ours.allocatable, name) != amount(&theirs.allocatable, name))
+}
+
+/// The store's revision of a record.
+fn revision(node: &Node) -> Revision {
+    node.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// What a condition says, without its times.
+fn told<'a>(status: &'a NodeStatus, kind: &str) -> Option<(&'a str, Option<&'a str>, Option<&'a str>)> {
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == kind)?;
+    Some((&condition.status, condition.reason.as_deref(), condition.message.as_deref()))
+}
+
+fn amount<'a>(amounts: &'a Option<BTreeMap<String, Quantity>>, name: &str) -> Option<&'a Quantity> {
+    amounts.as_ref()?.get(name)
+}
+
+fn has_all<T: PartialEq>(have: &Option<Vec<T>>, want: &Option<Vec<T>>) -> bool {
+    let have = have.as_deref().unwrap_or_default();
+    want.iter().flatten().all(|item| have.contains(item))
 }
 
 #[cfg(test)]
@@ -218,5 +289,35 @@ mod tests {
             text.contains("the container runtime has not answered yet; the network has not answered yet"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn only_what_others_took_away_is_written_again() {
+        let node = |version: &str, edit: fn(&mut Value)| -> Node {
+            let health = NodeHealth { runtime: Health::Well, network: Health::Well };
+            let mut config = NodeConfig::new("n1", "/tmp/x");
+            config.addresses = vec!["192.168.7.1".parse().unwrap()];
+            let now = Timestamp::from_second(1).unwrap();
+            let status = status(&config, "fake://1", &health, &Node::default(), now);
+            let mut node = json!({"metadata": {"name": "n1", "resourceVersion": version}, "status": status});
+            edit(&mut node["status"]);
+            serde_json::from_value(node).unwrap()
+        };
+        let written = node("7", |_| {});
+        let table: [(&str, fn(&mut Value), bool); 8] = [
+            ("nothing", |_| {}, false),
+            ("a heartbeat", |s| s["conditions"][4]["lastHeartbeatTime"] = json!("2030-01-01T00:00:00Z"), false),
+            ("unknown", |s| s["conditions"][4]["status"] = json!("Unknown"), true),
+            ("a condition gone", |s| drop(s["conditions"].as_array_mut().unwrap().remove(0)), true),
+            ("a condition of others", |s| s["conditions"][0]["type"] = json!("Other"), true),
+            ("a resource of others", |s| s["capacity"]["example.com/x"] = json!("1"), false),
+            ("less memory", |s| s["allocatable"]["memory"] = json!("1Ki"), true),
+            ("no address", |s| s["addresses"] = json!([]), true),
+        ];
+        for (what, edit, want) in table {
+            assert_eq!(differs(&written, &node("8", edit)), want, "{what}");
+            assert!(!differs(&written, &node("7", edit)), "{what}: not newer than what was written");
+        }
+        assert!(differs(&written, &serde_json::from_value(json!({"metadata": {"resourceVersion": "9"}})).unwrap()));
     }
 }
