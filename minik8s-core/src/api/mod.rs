@@ -13,6 +13,7 @@ pub mod protobuf;
 mod quantity;
 pub mod schema;
 mod selector;
+mod version;
 
 pub use decode::{Decoded, Expect};
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
@@ -23,3 +24,5 @@ pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent,
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use schema::Schemas;
 pub use selector::{FieldOp, FieldSelector, FieldTerm, LabelOp, Requirement, Selector};
+pub use version::git_version;
+pub(crate) use version::{minor_version, version_info};

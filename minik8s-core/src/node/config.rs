@@ -1,5 +1,6 @@
 //! What an agent is told about its node, and what it finds out about the machine.
 
+use crate::api::git_version;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
@@ -88,7 +89,7 @@ pub struct NodeConfig {
     pub backoff_reset: Duration,
     /// The host's resolver configuration.
     pub resolv_conf: PathBuf,
-    /// Version the node reports.
+    /// Version the node reports; that of the server unless said.
     pub version: String,
 }
 
@@ -117,7 +118,7 @@ impl NodeConfig {
             backoff_max: Duration::from_secs(300),
             backoff_reset: Duration::from_secs(600),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
-            version: concat!("v1.33.0+minik8s-", env!("CARGO_PKG_VERSION")).to_owned(),
+            version: git_version(),
         }
     }
 

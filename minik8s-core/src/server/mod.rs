@@ -21,7 +21,6 @@ pub mod rest;
 mod rng;
 pub mod tls;
 mod verbs;
-mod version;
 
 pub use admission::{Admission, AdmissionRequest};
 pub use api_server::{ApiServer, ApiServerBuilder};
@@ -33,4 +32,3 @@ pub use kind::{
 };
 pub use metrics::Metrics;
 pub use registry::{KindTable, Registry};
-pub use version::git_version;

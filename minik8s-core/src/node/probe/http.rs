@@ -1,6 +1,7 @@
 //! The least HTTP client a probe needs: one request per connection, redirects on the same host only.
 
 use super::tls;
+use crate::api::minor_version;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
@@ -74,8 +75,8 @@ where
     let path = if request.path.starts_with('/') { request.path.clone() } else { format!("/{}", request.path) };
     let mut builder = http::Request::get(path).header("connection", "close");
     let has = |name: &str| request.headers.iter().any(|(there, _)| there.eq_ignore_ascii_case(name));
-    for (name, value) in [("host", request.authority().as_str()), ("user-agent", "kube-probe/1.33"), ("accept", "*/*")]
-    {
+    let (host, agent) = (request.authority(), format!("kube-probe/{}", minor_version()));
+    for (name, value) in [("host", host.as_str()), ("user-agent", agent.as_str()), ("accept", "*/*")] {
         if !has(name) {
             builder = builder.header(name, value);
         }

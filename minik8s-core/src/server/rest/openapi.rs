@@ -3,11 +3,10 @@
 use super::body::{Body, full};
 use super::media::ranges;
 use super::status::respond;
-use crate::api::{Schemas, api_version};
+use crate::api::{Schemas, api_version, git_version};
 use crate::server::discovery::Document;
 use crate::server::kind::{Kind, KindNames};
 use crate::server::registry::KindTable;
-use crate::server::version::git_version;
 use http::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};

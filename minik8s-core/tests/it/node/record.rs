@@ -3,6 +3,7 @@
 use super::world::{BOUND, NODE, World};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use minik8s_core::api::git_version;
 use minik8s_core::client::{DeleteOptions, PatchType, TypedEvent, WatchOptions};
 use minik8s_core::testkit::{FakeOp, wait};
 use serde_json::json;
@@ -57,6 +58,8 @@ async fn what_others_made_of_the_status_is_put_right_at_once() {
     let world = World::new().await;
     assert!(world.config.status_period > BOUND);
     let node = world.ready_again(None).await;
+    let info = node.status.unwrap().node_info.unwrap();
+    assert_eq!(info.kubelet_version, git_version(), "the version that the server advertises");
     let nodes = world.client.all::<Node>();
     let silent = json!({"status": {
         "conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}],

@@ -1,4 +1,5 @@
-//! Which Kubernetes this server is: the version of the upstream types it is built with.
+//! Which Kubernetes this is: the version of the upstream types everything here is built with. Servers and nodes
+//! report it; nothing else says a version.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,12 @@ k8s_openapi::k8s_if_1_37! { const MINOR: u32 = 37; }
 
 /// `v1.33.0+minik8s-0.1.0`: the Kubernetes API that is spoken, and by whom.
 pub fn git_version() -> String {
-    format!("v1.{MINOR}.0+minik8s-{}", env!("CARGO_PKG_VERSION"))
+    format!("v{}.0+minik8s-{}", minor_version(), env!("CARGO_PKG_VERSION"))
+}
+
+/// `1.33`: the Kubernetes API alone.
+pub(crate) fn minor_version() -> String {
+    format!("1.{MINOR}")
 }
 
 /// The body of `/version`.
