@@ -46,7 +46,7 @@ pub(crate) async fn write(context: Arc<Context>, handle: Arc<PodHandle>, mut wis
         match grant(&context, &handle.pod(), &wish, &mut base).await {
             Ok(()) => (failures, fresh) = (0, true),
             // Somebody else took the record away, or made another pod of that name: the informer will tell.
-            Err(error) if error.is_not_found() || error.is_conflict() => (failures, fresh) = (0, true),
+            Err(error) if of_another(&error) => (failures, fresh) = (0, true),
             Err(error) => {
                 failures += 1;
                 tracing::warn!(pod = pod::key(&handle.pod()), %error, "cannot write the pod's status");
@@ -63,6 +63,13 @@ pub(crate) async fn write(context: Arc<Context>, handle: Arc<PodHandle>, mut wis
             }
         }
     }
+}
+
+/// The record is not this pod's any more.
+fn of_another(error: &ApiError) -> bool {
+    // A patch that names an identity is refused as an attempt to change it.
+    let identity = || error.details.causes.iter().any(|cause| cause.field == "metadata.uid");
+    error.is_not_found() || error.is_conflict() || identity()
 }
 
 async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> ApiResult<()> {
@@ -140,6 +147,23 @@ fn replaced(old: Option<&Value>, new: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
+    use crate::server::ApiServer;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_status_for_the_pod_before_is_refused_for_good() {
+        let server = ApiServer::builder(Arc::new(MemoryStore::new())).start().await.unwrap();
+        let pods = Client::new(server).api::<Pod>("default");
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        pods.create(&serde_json::from_value(pod).unwrap()).await.unwrap();
+        let patch = json!({"metadata": {"uid": "before"}, "status": {"phase": "Running"}});
+        let error = pods.patch_status("p", PatchType::StrategicMerge, &patch).await.unwrap_err();
+        assert!(of_another(&error), "{error:?}");
+        let odd = json!({"metadata": {"labels": {"a": "not a label"}}});
+        let error = pods.patch("p", PatchType::Merge, &odd).await.unwrap_err();
+        assert!(!of_another(&error), "{error:?}");
+    }
 
     #[test]
     fn only_changes_are_written() {

@@ -74,6 +74,16 @@ pub(crate) fn check_revision(target: &Target, sent: &Value, current: &Object) ->
     Err(modified(target))
 }
 
+/// A `uid` in a body is a precondition.
+pub(crate) fn check_uid(target: &Target, sent: &Value, current: &Object) -> ApiResult<()> {
+    let (asked, uid) = (meta(sent, "uid"), &current.meta.uid);
+    if asked.is_empty() || asked == uid {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}");
+    Err(ApiError::conflict(&target.gvr, &current.meta.name, &why))
+}
+
 /// The object has changed since the client read it.
 pub(crate) fn modified(target: &Target) -> ApiError {
     let why = "the object has been modified; please apply your changes to the latest version and try again";

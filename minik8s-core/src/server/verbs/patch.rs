@@ -48,11 +48,13 @@ impl ApiServer {
 fn propose(served: &Served, target: &Target, current: &Current, object: Value) -> ApiResult<Value> {
     check_place(target, &object)?;
     check_revision(target, &object, &current.object)?;
-    check_uid(served, current, &object)?;
+    check_identity(served, current, &object)?;
     Ok(object)
 }
 
-fn check_uid(served: &Served, current: &Current, object: &Value) -> ApiResult<()> {
+/// Unlike in an update, a foreign `uid` in a patch is an attempt to change it, as upstream: it names no object to
+/// be matched, but a field to be set.
+fn check_identity(served: &Served, current: &Current, object: &Value) -> ApiResult<()> {
     let (asked, uid) = (meta(object, "uid"), &current.object.meta.uid);
     if asked.is_empty() || asked == uid {
         return Ok(());

@@ -1,6 +1,6 @@
 //! The `scale` sub-resource: how many replicas a kind shall have, in the one form that autoscalers know.
 
-use super::body::check_revision;
+use super::body::{check_revision, check_uid};
 use super::modify::{Current, Modify};
 use super::prepare::Part;
 use super::resolve::unknown_resource;
@@ -54,6 +54,7 @@ impl ApiServer {
             .modify(&modify, |current| {
                 let scale = to(value(kind, current)?)?;
                 check_revision(target, &scale, &current.object)?;
+                check_uid(target, &scale, &current.object)?;
                 with_replicas(kind, current, replicas(target, &scale)?)
             })
             .await?;

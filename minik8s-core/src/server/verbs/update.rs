@@ -1,10 +1,10 @@
 //! `update`: replaces an object, its status, or its scale.
 
-use super::body::{check_place, check_revision, meta};
+use super::body::{check_place, check_revision, check_uid};
 use super::modify::{Current, Modify};
 use super::prepare::Part;
 use super::resolve::{method_not_allowed, unknown_resource};
-use crate::api::{ApiError, ApiResult, Target};
+use crate::api::{ApiResult, Target};
 use crate::client::{Payload, WriteOptions, Written};
 use crate::server::ApiServer;
 use serde_json::Value;
@@ -41,10 +41,6 @@ impl ApiServer {
 
 fn propose(target: &Target, current: &Current, sent: &Value) -> ApiResult<Value> {
     check_revision(target, sent, &current.object)?;
-    let (asked, uid) = (meta(sent, "uid"), &current.object.meta.uid);
-    if !asked.is_empty() && asked != uid {
-        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}");
-        return Err(ApiError::conflict(&target.gvr, &current.object.meta.name, &why));
-    }
+    check_uid(target, sent, &current.object)?;
     Ok(sent.clone())
 }

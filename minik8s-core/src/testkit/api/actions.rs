@@ -81,6 +81,12 @@ pub(super) async fn scale_reads_and_writes_replicas(w: &World) {
     let mut stale = scale;
     stale["spec"]["replicas"] = json!(9);
     assert_eq!(w.update_at(&target, &stale).await.unwrap_err().reason, Reason::Conflict);
+    let foreign = json!({"metadata": {"name": "d", "uid": "x"}, "spec": {"replicas": 9}});
+    for error in [w.update_at(&target, &foreign).await, w.patch(&target, PatchType::Merge, &foreign).await] {
+        let error = error.unwrap_err();
+        assert_eq!(error.reason, Reason::Conflict);
+        assert!(error.message.contains("Precondition failed: UID in precondition: x, UID in object meta: "), "{error}");
+    }
     let error = w.patch(&target, PatchType::Merge, &json!({"spec": {"replicas": -1}})).await.unwrap_err();
     assert_eq!(error.reason, Reason::Invalid);
 }

@@ -94,8 +94,15 @@ pub(super) async fn update_checks_name_namespace_and_uid(w: &World) {
     assert_eq!(error.message, "the name of the object (b) does not match the name on the URL (a)");
     let error = w.update("configmaps", "nope", &json!({"metadata": {"name": "nope"}})).await.unwrap_err();
     assert_eq!((error.reason, error.message.as_str()), (Reason::NotFound, "configmaps \"nope\" not found"));
-    let error = w.update("configmaps", "a", &json!({"metadata": {"name": "a", "uid": "x"}})).await.unwrap_err();
-    assert_eq!(error.reason, Reason::Conflict);
+    w.pod("p").await;
+    let foreign = |name: &str| json!({"metadata": {"name": name, "uid": "x"}, "status": {"phase": "Running"}});
+    let status = w.one("pods", "p").sub("status");
+    for refused in [w.update("configmaps", "a", &foreign("a")).await, w.update_at(&status, &foreign("p")).await] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.reason, Reason::Conflict);
+        assert!(error.message.contains("Precondition failed: UID in precondition: x, UID in object meta: "), "{error}");
+    }
+    assert_eq!(w.get("pods", "p").await.unwrap()["status"]["phase"], "Pending");
 }
 
 pub(super) async fn unknown_resources_and_bodies_are_told_apart(w: &World) {

@@ -52,6 +52,16 @@ pub(super) async fn identity_cannot_be_patched(w: &World) {
     let error = w.merge("configmaps", "a", &json!({"metadata": {"uid": "abc"}})).await.unwrap_err();
     let text = "ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"abc\": field is immutable";
     assert_eq!((error.reason, error.message.as_str()), (Reason::Invalid, text));
+    let pod = w.pod("p").await;
+    let status = w.one("pods", "p").sub("status");
+    let running = |uid: &str| json!({"metadata": {"uid": uid}, "status": {"phase": "Running"}});
+    for kind in [PatchType::Merge, PatchType::StrategicMerge] {
+        let error = w.patch(&status, kind, &running("abc")).await.unwrap_err();
+        assert_eq!(error.reason, Reason::Invalid);
+    }
+    assert_eq!(w.get("pods", "p").await.unwrap(), pod, "a status meant for another pod changed nothing");
+    let own = running(pod["metadata"]["uid"].as_str().unwrap());
+    assert_eq!(w.patch(&status, PatchType::StrategicMerge, &own).await.unwrap()["status"]["phase"], "Running");
     let error = w.merge("configmaps", "a", &json!({"metadata": {"name": "b"}})).await.unwrap_err();
     assert_eq!(error.reason, Reason::BadRequest);
 }
