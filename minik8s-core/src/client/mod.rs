@@ -19,7 +19,7 @@ pub use events::{EventRecorder, EventType};
 pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};
 pub use informers::Informers;
-pub use queue::WorkQueue;
+pub use queue::{QueueCounts, WorkQueue};
 pub use transport::{
     DeleteOptions, DeletePreconditions, Deleted, FieldValidation, ListOptions, PatchType, Payload, Propagation,
     SharedTransport, Transport, VersionMatch, WatchOptions, WatchStream, WriteOptions, Written,

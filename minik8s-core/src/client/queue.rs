@@ -2,6 +2,8 @@
 
 use super::Backoff;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -33,6 +35,15 @@ struct Shared<T> {
     backoff: Backoff,
 }
 
+/// What a queue counts: shared with whoever shows it.
+#[derive(Clone, Debug, Default)]
+pub struct QueueCounts {
+    /// How many keys could be handed out now.
+    pub depth: Gauge,
+    /// How many keys were taken in, those not counted that were waiting already.
+    pub adds: Counter,
+}
+
 struct State<T> {
     /// Keys to hand out, in order.
     ready: VecDeque<T>,
@@ -46,6 +57,7 @@ struct State<T> {
     timer_keys: HashMap<u64, T>,
     next_timer: u64,
     failures: HashMap<T, u32>,
+    counts: QueueCounts,
 }
 
 impl<T> Default for State<T> {
@@ -59,17 +71,27 @@ impl<T> Default for State<T> {
             timer_keys: HashMap::new(),
             next_timer: 0,
             failures: HashMap::new(),
+            counts: QueueCounts::default(),
         }
     }
 }
 
 impl<T: Hash + Eq + Clone> State<T> {
     fn add(&mut self, key: T) -> bool {
-        if !self.dirty.insert(key.clone()) || self.working.contains(&key) {
+        if !self.dirty.insert(key.clone()) {
             return false;
         }
-        self.ready.push_back(key);
+        self.counts.adds.inc();
+        if self.working.contains(&key) {
+            return false;
+        }
+        self.ready(key);
         true
+    }
+
+    fn ready(&mut self, key: T) {
+        self.ready.push_back(key);
+        self.counts.depth.inc();
     }
 
     fn delay(&mut self, key: T, due: Instant) {
@@ -100,6 +122,7 @@ impl<T: Hash + Eq + Clone> State<T> {
 
     fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
+        self.counts.depth.dec();
         self.dirty.remove(&key);
         self.working.insert(key.clone());
         Some(key)
@@ -121,6 +144,13 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
     /// A queue with its own back-off.
     pub fn with_backoff(backoff: Backoff) -> Self {
         Self { shared: Arc::new(Shared { state: Mutex::default(), wake: Notify::new(), backoff }) }
+    }
+
+    /// Counts in `counts` from now on. A queue that goes leaves its depth behind: who makes the next one sets it to 0.
+    #[must_use]
+    pub fn counted(self, counts: QueueCounts) -> Self {
+        self.shared.state.lock().counts = counts;
+        self
     }
 
     /// Adds a key.
@@ -196,7 +226,7 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
         let mut state = self.shared.state.lock();
         state.working.remove(key);
         if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+            state.ready(key.clone());
             drop(state);
             self.shared.wake.notify_one();
         }

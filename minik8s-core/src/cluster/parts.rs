@@ -133,6 +133,7 @@ fn start_loops(
     all.push(Arc::new(SchedulerLoop::new(schedulers)));
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
     let manager = ControllerManager::new(Client::new(server.clone()), builder.clock.clone(), all);
+    server.metrics().register(|registry| manager.metrics().register(registry));
     tasks.spawn(manager.run(shutdown.clone()));
 }
 

@@ -1,11 +1,12 @@
 //! Runs controllers, and starts again those that end.
 
 use super::ControllerMetrics;
-use crate::client::{Backoff, Client, EventRecorder, Informers};
+use crate::client::{Backoff, Client, EventRecorder, Informers, WorkQueue};
 use crate::clock::SharedClock;
 use crate::random;
 use async_trait::async_trait;
 use futures::FutureExt;
+use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,13 @@ pub struct ControllerContext {
     pub stop: CancellationToken,
     /// The controller's name.
     pub name: Arc<str>,
+}
+
+impl ControllerContext {
+    /// The controller's work queue, counted under its name.
+    pub fn queue<K: Hash + Eq + Clone>(&self) -> WorkQueue<K> {
+        WorkQueue::new().counted(self.metrics.queue(&self.name))
+    }
 }
 
 /// Runs a list of controllers.

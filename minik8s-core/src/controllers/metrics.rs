@@ -1,8 +1,10 @@
 //! What the controllers count.
 
+use crate::client::QueueCounts;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::time::Duration;
@@ -18,12 +20,20 @@ struct Name {
     controller: String,
 }
 
+/// Labelled as upstream does it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Queue {
+    name: String,
+}
+
 /// Counts and times of reconciliations, by controller. Cheap to clone; clones share the numbers.
 #[derive(Clone)]
 pub struct ControllerMetrics {
     reconciled: Family<Labels, Counter>,
     seconds: Family<Name, Histogram>,
     restarts: Family<Name, Counter>,
+    depth: Family<Queue, Gauge>,
+    adds: Family<Queue, Counter>,
 }
 
 impl Default for ControllerMetrics {
@@ -33,6 +43,8 @@ impl Default for ControllerMetrics {
             reconciled: Family::default(),
             seconds: Family::new_with_constructor(buckets),
             restarts: Family::default(),
+            depth: Family::default(),
+            adds: Family::default(),
         }
     }
 }
@@ -47,6 +59,16 @@ impl ControllerMetrics {
             "Controllers that ended and were started again",
             self.restarts.clone(),
         );
+        registry.register("workqueue_depth", "Keys that wait in a controller's queue", self.depth.clone());
+        registry.register("workqueue_adds", "Keys that a controller's queue has taken in", self.adds.clone());
+    }
+
+    /// The counts of a controller's queue, which is new and empty.
+    pub(super) fn queue(&self, controller: &str) -> QueueCounts {
+        let labels = Queue { name: controller.to_owned() };
+        let (depth, adds) = (self.depth.get_or_create(&labels).clone(), self.adds.get_or_create(&labels).clone());
+        depth.set(0);
+        QueueCounts { depth, adds }
     }
 
     pub(super) fn reconciled(&self, controller: &str, result: &'static str, took: Duration) {

@@ -34,7 +34,7 @@ impl Controller for NamespaceController {
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let namespaces = ctx.informers.of::<Namespace>();
         namespaces.synced().await;
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         let q = queue.clone();
         pump(&ctx, &namespaces, move |change| {
             if let Change::Applied { new, .. } = change
@@ -191,7 +191,7 @@ impl Controller for NamespaceContentController {
         let accounts = ctx.informers.select::<ServiceAccount>(named("default"));
         let maps = ctx.informers.select::<ConfigMap>(named(ROOT_CA));
         let (_, _, _) = tokio::join!(namespaces.synced(), accounts.synced(), maps.synced());
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         feed(&ctx, &queue, &namespaces, |n| n.metadata.name.clone());
         feed(&ctx, &queue, &accounts, |a| a.metadata.namespace.clone());
         feed(&ctx, &queue, &maps, |m| m.metadata.namespace.clone());

@@ -45,7 +45,7 @@ impl Controller for NodeLifecycleController {
         pods.add_index(BY_NODE, |p| p.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect());
         let leases = Informer::start(ctx.client.api::<Lease>(LEASES), InformerOptions::default(), ctx.stop.clone());
         let (_, _, _) = tokio::join!(nodes.synced(), pods.synced(), leases.synced());
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         let watcher =
             Arc::new(Watcher { ctx: ctx.clone(), nodes, pods, leases, grace: self.grace, heard: Mutex::default() });
         watcher.watch(&queue);

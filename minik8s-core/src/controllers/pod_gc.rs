@@ -3,7 +3,7 @@
 use super::pods::is_finished;
 use super::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use crate::api::ApiResult;
-use crate::client::{Change, DeleteOptions, DeletePreconditions, Informer, WorkQueue, key_of};
+use crate::client::{Change, DeleteOptions, DeletePreconditions, Informer, key_of};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ impl Controller for PodGarbageCollector {
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let (pods, nodes) = (ctx.informers.of::<Pod>(), ctx.informers.of::<Node>());
         let (_, _) = tokio::join!(pods.synced(), nodes.synced());
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         let (q, n) = (queue.clone(), nodes.clone());
         pump(&ctx, &pods, move |change| {
             if let Change::Applied { new, .. } = change

@@ -46,7 +46,7 @@ impl Controller for DeploymentController {
             vec![owner.unwrap_or_else(|| orphans(set.metadata.namespace.as_deref().unwrap_or_default()))]
         });
         let (_, _, _) = tokio::join!(deployments.synced(), sets.synced(), pods.synced());
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         watch(&ctx, &queue, &deployments, &sets, &pods);
         let reconciler = Deployments { ctx: ctx.clone(), deployments, sets, pods, expect: Expectations::default() };
         run_workers(&ctx, &queue, self.workers, Arc::new(reconciler)).await;

@@ -70,7 +70,7 @@ impl Controller for EndpointsController {
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let world = Arc::new(World::new(&ctx));
         world.synced().await;
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         world.watch(&queue);
         run_workers(&ctx, &queue, self.workers, world).await;
     }

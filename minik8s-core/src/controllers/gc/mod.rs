@@ -43,7 +43,7 @@ impl Controller for GarbageCollector {
         }
         join_all(views.values().map(Informer::synced)).await;
         let graph = Arc::new(Graph { ctx: ctx.clone(), kinds, views });
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         for view in graph.views.values() {
             let (q, g) = (queue.clone(), graph.clone());
             pump(&ctx, view, move |change| g.note(&q, change));

@@ -40,7 +40,7 @@ impl Controller for ReplicaSetController {
         let (sets, pods, nodes) = (ctx.informers.of(), ctx.informers.of(), ctx.informers.of());
         index_by_owner(&pods);
         let (_, _, _) = tokio::join!(sets.synced(), pods.synced(), nodes.synced());
-        let queue = WorkQueue::new();
+        let queue = ctx.queue();
         watch(&ctx, &queue, &sets, &pods, &nodes);
         let reconciler = Sets { ctx: ctx.clone(), sets, pods, nodes, expect: Expectations::default() };
         run_workers(&ctx, &queue, self.workers, Arc::new(reconciler)).await;
