@@ -97,6 +97,8 @@ pub(crate) struct Up {
     child: Option<Child>,
     /// The line it printed when it was ready.
     pub(crate) ready: String,
+    /// The kubectl to use.
+    pub(crate) kubectl: Option<&'static Path>,
 }
 
 impl Up {
@@ -111,7 +113,7 @@ impl Up {
         }
         let dir = tempfile::Builder::new().prefix("mk8s-it").tempdir().expect("a directory");
         let namespace = (kind == Kind::Real).then(Namespace::new);
-        let mut up = Self { kind, dir, namespace, child: None, ready: String::new() };
+        let mut up = Self { kind, dir, namespace, child: None, ready: String::new(), kubectl: kubectl::find() };
         if kind == Kind::Real {
             up.build_image();
         }
@@ -201,7 +203,7 @@ impl Up {
     }
 
     pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
-        let mut command = self.command(kubectl::find().expect("looked for before"));
+        let mut command = self.command(self.kubectl.expect("looked for before"));
         command.arg("--cache-dir").arg(self.dir.path().join("cache")).args(args);
         command
     }

@@ -1,31 +1,40 @@
 //! What people do with kubectl all day, on a cluster of fakes and on a real one: the same story.
 
 use super::harness::{IMAGE, Kind, Up, have_kubectl, until};
+use minik8s_core::testkit::kubectl;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 #[test]
-fn unmodified_kubectl_on_fakes() {
-    story(Kind::Fake);
+fn every_unmodified_kubectl_on_fakes() {
+    if !have_kubectl() {
+        return;
+    }
+    for program in kubectl::all() {
+        eprintln!("with {}", program.display());
+        let Some(mut up) = Up::start(Kind::Fake) else { return };
+        up.kubectl = Some(program);
+        story(&up);
+    }
 }
 
 #[test]
 fn unmodified_kubectl_on_real_containers() {
-    story(Kind::Real);
-}
-
-fn story(kind: Kind) {
     if !have_kubectl() {
         return;
     }
-    let Some(up) = Up::start(kind) else { return };
+    let Some(up) = Up::start(Kind::Real) else { return };
+    story(&up);
+}
+
+fn story(up: &Up) {
     until("the node is ready", 30, || up.kubectl(&["get", "nodes"]).out.contains(" Ready"));
-    deployment(&up);
-    rollouts(&up);
-    services_and_descriptions(&up);
-    logs_and_exec(&up);
-    watching(&up);
-    deleting(&up);
+    deployment(up);
+    rollouts(up);
+    services_and_descriptions(up);
+    logs_and_exec(up);
+    watching(up);
+    deleting(up);
 }
 
 fn deployment(up: &Up) {

@@ -12,22 +12,34 @@ use tokio::process::{Child, Command};
 /// The oldest kubectl that tests are written for.
 const OLDEST: u32 = 32;
 
-/// The newest kubectl on this machine that is new enough: `kubectl` of the search path, or a `kubectl.1.NN` beside it.
+/// The newest kubectl on this machine that is new enough.
 pub fn find() -> Option<&'static Path> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(look_for).as_deref()
+    all().first().map(PathBuf::as_path)
 }
 
-fn look_for() -> Option<PathBuf> {
-    let plain = super::need::find_program("kubectl")?;
+/// Every kubectl on this machine that is new enough, the newest first: `kubectl.1.NN` beside the `kubectl` of the
+/// search path, or that one alone.
+pub fn all() -> &'static [PathBuf] {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(look_for)
+}
+
+fn look_for() -> Vec<PathBuf> {
+    let Some(plain) = super::need::find_program("kubectl") else { return Vec::new() };
     let resolved = plain.canonicalize().unwrap_or_else(|_| plain.clone());
     let beside = resolved.parent().and_then(|dir| dir.read_dir().ok()).into_iter().flatten().flatten();
-    let numbered = beside.filter_map(|entry| {
-        let minor = entry.file_name().to_str()?.strip_prefix("kubectl.1.")?.parse::<u32>().ok()?;
-        Some((minor, entry.path()))
-    });
-    let newest = numbered.max_by_key(|(minor, _)| *minor);
-    newest.or_else(|| Some((minor_of(&plain)?, plain))).filter(|(minor, _)| *minor >= OLDEST).map(|(_, path)| path)
+    let mut found: Vec<(u32, PathBuf)> = beside
+        .filter_map(|entry| {
+            let minor = entry.file_name().to_str()?.strip_prefix("kubectl.1.")?.parse().ok()?;
+            Some((minor, entry.path()))
+        })
+        .collect();
+    if found.is_empty() {
+        found.extend(minor_of(&plain).map(|minor| (minor, plain)));
+    }
+    found.retain(|(minor, _)| *minor >= OLDEST);
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
 fn minor_of(program: &Path) -> Option<u32> {
