@@ -74,6 +74,28 @@ pub(crate) enum StoreKind {
     Memory,
     /// A directory on this machine
     Embedded,
+    /// An etcd that several control planes share; see --etcd-endpoints
+    Etcd,
+}
+
+/// Where etcd is, for `--store etcd`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Etcd {
+    /// Addresses of etcd's members, such as https://10.0.0.1:2379; separated by commas, or given again
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "etcd")]
+    pub(crate) etcd_endpoints: Vec<String>,
+    /// Certificate authority of etcd's members, for https
+    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// Certificate to show to etcd
+    #[arg(long, value_name = "FILE", requires = "etcd_key", help_heading = "etcd")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", help_heading = "etcd")]
+    pub(crate) etcd_key: Option<PathBuf>,
+    /// What this cluster's keys begin with; clusters that share an etcd need different ones
+    #[arg(long, value_name = "PREFIX", default_value = "/minik8s", help_heading = "etcd")]
+    pub(crate) etcd_prefix: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -102,6 +124,8 @@ pub(crate) struct Up {
     /// Where the cluster's state lives
     #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
     pub(crate) store: StoreKind,
+    #[command(flatten)]
+    pub(crate) etcd: Etcd,
     /// What runs containers
     #[arg(long, value_enum, default_value_t = RuntimeKind::Containerd)]
     pub(crate) runtime: RuntimeKind,

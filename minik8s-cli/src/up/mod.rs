@@ -4,20 +4,19 @@ mod down;
 mod parts;
 mod preflight;
 mod record;
+mod store;
 
 pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
 
-use crate::args::{StoreKind, Up};
+use crate::args::Up;
 use crate::output::say;
 use anyhow::{Context, Result};
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::scheduler::{FrameworkScheduler, Policy};
 use minik8s_core::server::Settings;
-use minik8s_core::store::{EmbeddedStore, MemoryStore, Store};
 use record::{Lock, Record};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,26 +48,13 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
     };
     record.write(data)?;
     let builder = Cluster::builder()
-        .store(open_store(options.store, data).await?)
+        .store(store::open(options, data).await?)
         .settings(settings)
         .scheduler(FrameworkScheduler::new(policy.profile()))
         .listen(listener)
         .pki(data.join("pki"));
     let cluster = add_node(builder, &record, data).await?.start().await?;
     serve(cluster, data, began).await
-}
-
-async fn open_store(kind: StoreKind, data: &Path) -> Result<Arc<dyn Store>> {
-    Ok(match kind {
-        StoreKind::Memory => Arc::new(MemoryStore::default()),
-        StoreKind::Embedded => {
-            let path = data.join("store");
-            let store = EmbeddedStore::open(&path)
-                .await
-                .with_context(|| format!("cannot open the store {}", path.display()))?;
-            Arc::new(store)
-        }
-    })
 }
 
 async fn add_node(builder: ClusterBuilder, record: &Record, data: &Path) -> Result<ClusterBuilder> {

@@ -1,6 +1,6 @@
 //! What can be told before anything is made: missing privileges, programs and ranges, each with the way out.
 
-use crate::args::{NetworkKind, RuntimeKind, Up};
+use crate::args::{NetworkKind, RuntimeKind, StoreKind, Up};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
@@ -11,6 +11,7 @@ pub(crate) fn check(options: &Up) -> Result<()> {
     if pods.contains(&services) || services.contains(&pods) {
         bail!("--pod-cidr {pods} and --service-cidr {services} overlap; choose ranges that do not");
     }
+    etcd(options)?;
     let real = options.runtime == RuntimeKind::Containerd || options.network == NetworkKind::Bridge;
     if real && !nix::unistd::geteuid().is_root() {
         bail!(
@@ -24,6 +25,14 @@ pub(crate) fn check(options: &Up) -> Result<()> {
         containerd(options)?;
     }
     Ok(())
+}
+
+fn etcd(options: &Up) -> Result<()> {
+    match (options.store == StoreKind::Etcd, options.etcd.etcd_endpoints.is_empty()) {
+        (true, true) => bail!("--store etcd needs to know where etcd is: add --etcd-endpoints http://ADDRESS:2379"),
+        (false, false) => bail!("--etcd-endpoints means nothing without --store etcd"),
+        _ => Ok(()),
+    }
 }
 
 fn containerd(options: &Up) -> Result<()> {

@@ -133,6 +133,10 @@ fn no_cluster_no_containerd_and_overlapping_ranges_are_told() {
     assert!(told.contains("--service-cidr"), "{told}");
     let told = up(&[&fakes[..], &["--scheduler-policy", "Best"]].concat());
     assert!(told.contains("LeastPods"), "{told}");
+    let told = up(&[&fakes[..], &["--store", "etcd"]].concat());
+    assert!(told.contains("--etcd-endpoints http://"), "{told}");
+    let told = up(&[&fakes[..], &["--etcd-endpoints", "http://127.0.0.1:1"]].concat());
+    assert!(told.contains("without --store etcd"), "{told}");
     let told = up(&["--runtime", "fake"]);
     assert!(told.contains("--network noop") || told.contains("root"), "{told}");
     if minik8s_core::testkit::need::Need::Root.missing().is_none() {

@@ -94,6 +94,8 @@ pub(crate) struct Up {
     pub(crate) kind: Kind,
     dir: TempDir,
     namespace: Option<Namespace>,
+    /// The node's name and whatever else `up` is told.
+    arguments: Vec<String>,
     child: Option<Child>,
     /// The line it printed when it was ready.
     pub(crate) ready: String,
@@ -104,6 +106,11 @@ pub(crate) struct Up {
 impl Up {
     /// Starts one; `None` where the machine cannot (see [`need`]).
     pub(crate) fn start(kind: Kind) -> Option<Self> {
+        Self::start_with(kind, &["--node-name", "node-1"])
+    }
+
+    /// Starts one with a node name, and more arguments, of its own.
+    pub(crate) fn start_with(kind: Kind, arguments: &[&str]) -> Option<Self> {
         let needs: &[Need] = match kind {
             Kind::Fake => &[],
             Kind::Real => &[Need::Root, Need::Program("containerd"), Need::Program("runc"), Need::Program("ip")],
@@ -113,7 +120,9 @@ impl Up {
         }
         let dir = tempfile::Builder::new().prefix("mk8s-it").tempdir().expect("a directory");
         let namespace = (kind == Kind::Real).then(Namespace::new);
-        let mut up = Self { kind, dir, namespace, child: None, ready: String::new(), kubectl: kubectl::find() };
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let kubectl = kubectl::find();
+        let mut up = Self { kind, dir, namespace, arguments, child: None, ready: String::new(), kubectl };
         if kind == Kind::Real {
             up.build_image();
         }
@@ -149,7 +158,7 @@ impl Up {
     /// Starts the process, again after it was stopped or killed.
     pub(crate) fn run(&mut self) {
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_minik8s")));
-        command.args(["up", "--listen", "127.0.0.1:0", "--node-name", "node-1"]);
+        command.args(["up", "--listen", "127.0.0.1:0"]).args(&self.arguments);
         if self.kind == Kind::Fake {
             command.args(["--runtime", "fake", "--network", "noop"]);
         }

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod commands;
+mod etcd;
 mod harness;
 mod kubectl;
 mod lifecycle;

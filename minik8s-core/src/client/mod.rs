@@ -6,6 +6,7 @@
 
 mod api;
 mod backoff;
+mod election;
 mod events;
 mod grpc;
 mod informer;
@@ -15,6 +16,7 @@ mod transport;
 
 pub use api::{Api, ApiResource, Client, List, TypedEvent, TypedWatch, key_of, object_key, reference_of};
 pub use backoff::Backoff;
+pub use election::{Election, ElectionConfig};
 pub use events::{EventRecorder, EventType};
 pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};

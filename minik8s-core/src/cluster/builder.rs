@@ -2,6 +2,7 @@
 
 use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
+use crate::client::ElectionConfig;
 use crate::clock::{SharedClock, SystemClock};
 use crate::network::SharedNetwork;
 use crate::node::NodeConfig;
@@ -27,6 +28,7 @@ pub struct ClusterBuilder {
     pub(super) names: Vec<String>,
     pub(super) pki: Option<PathBuf>,
     pub(super) controllers: bool,
+    pub(super) election: Option<ElectionConfig>,
 }
 
 impl Default for ClusterBuilder {
@@ -44,6 +46,7 @@ impl Default for ClusterBuilder {
             names: Vec::new(),
             pki: None,
             controllers: true,
+            election: None,
         }
     }
 }
@@ -141,6 +144,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn without_controllers(self) -> Self {
         Self { controllers: false, ..self }
+    }
+
+    /// Runs controllers and schedulers only while this cluster leads those that share its state. Default: so with a
+    /// shared store (etcd), under a name of its own and the default times; with any other store they always run.
+    #[must_use]
+    pub fn election(self, config: ElectionConfig) -> Self {
+        Self { election: Some(config), ..self }
     }
 
     /// Starts everything. When this returns, the API answers; nodes become ready in their own time.

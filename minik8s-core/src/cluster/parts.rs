@@ -2,7 +2,7 @@
 
 use super::{Cluster, ClusterBuilder, ClusterError};
 use crate::api::schema::Schemas;
-use crate::client::Client;
+use crate::client::{Client, Election, ElectionConfig};
 use crate::clock::SharedClock;
 use crate::controllers::{self, ControllerManager, ControllersConfig};
 use crate::network::SharedNetwork;
@@ -132,9 +132,25 @@ fn start_loops(
     let mut all = controllers::all(&config);
     all.push(Arc::new(SchedulerLoop::new(schedulers)));
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
-    let manager = ControllerManager::new(Client::new(server.clone()), builder.clock.clone(), all);
+    let client = Client::new(server.clone());
+    let manager = ControllerManager::new(client.clone(), builder.clock.clone(), all);
     server.metrics().register(|registry| manager.metrics().register(registry));
-    tasks.spawn(manager.run(shutdown.clone()));
+    let shutdown = shutdown.clone();
+    match election(builder) {
+        None => tasks.spawn(manager.run(shutdown)),
+        Some(config) => {
+            let election = Election::new(&client.with_manager("election"), builder.clock.clone(), config);
+            tasks.spawn(async move { election.run(shutdown, |stop| manager.clone().run(stop)).await })
+        }
+    };
+}
+
+/// What the loops stand for election with, where others may run them too.
+fn election(builder: &ClusterBuilder) -> Option<ElectionConfig> {
+    let shared = builder.store.capabilities().shared;
+    // Told apart from every other process, also from the one that this one follows.
+    let identity = || format!("minik8s_{}", uuid::Uuid::new_v4());
+    builder.election.clone().or_else(|| shared.then(|| ElectionConfig::new("minik8s-controllers", identity())))
 }
 
 /// Nodes fail and recover on their own: this only starts them.

@@ -54,6 +54,7 @@ impl ControllerContext {
 }
 
 /// Runs a list of controllers.
+#[derive(Clone)]
 pub struct ControllerManager {
     client: Client,
     clock: SharedClock,

@@ -163,6 +163,8 @@ pub struct StoreCapabilities {
     pub history: bool,
     /// `Op::Put::ttl` is honoured.
     pub expiry: bool,
+    /// Other processes may use the same state, so that control loops must agree on who runs.
+    pub shared: bool,
     /// Largest value in bytes.
     pub max_value: usize,
     /// Most operations, and most preconditions, of one commit; more are [`StoreError::Invalid`].

@@ -4,24 +4,31 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
 use super::wait::until;
-use crate::store::{EtcdOptions, EtcdStore};
+use crate::store::{EtcdOptions, EtcdStore, EtcdTls};
+use futures::FutureExt;
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs::File;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a member may take until it answers, on a machine that is busy.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(30);
 
 /// An etcd cluster.
 pub struct Etcd {
     directory: TempDir,
     members: Vec<Member>,
+    /// What clients need where they must show a certificate.
+    tls: Option<EtcdTls>,
 }
 
 struct Member {
     name: String,
+    scheme: &'static str,
     client: u16,
     peer: u16,
     process: Option<Child>,
@@ -29,7 +36,7 @@ struct Member {
 
 impl Member {
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        format!("{}://127.0.0.1:{}", self.scheme, self.client)
     }
 
     fn peer(&self) -> String {
@@ -43,13 +50,27 @@ impl Etcd {
     /// # Panics
     /// Where they do not.
     pub async fn start(members: usize) -> Self {
+        Self::launch(members, false).await
+    }
+
+    /// The same; they show certificates to clients and want to see theirs.
+    ///
+    /// # Panics
+    /// Where they do not answer.
+    pub async fn start_with_tls(members: usize) -> Self {
+        Self::launch(members, true).await
+    }
+
+    async fn launch(members: usize, secure: bool) -> Self {
         let directory = tempfile::Builder::new().prefix("minik8s-etcd-").tempdir().expect("a temporary directory");
         let ports = free_ports(2 * members);
+        let scheme = if secure { "https" } else { "http" };
         let member = |i: usize| {
             let (client, peer) = (ports[2 * i], ports[2 * i + 1]);
-            Member { name: format!("m{i}"), client, peer, process: None }
+            Member { name: format!("m{i}"), scheme, client, peer, process: None }
         };
-        let mut etcd = Self { directory, members: (0..members).map(member).collect() };
+        let tls = secure.then(|| certificates(directory.path()));
+        let mut etcd = Self { directory, members: (0..members).map(member).collect(), tls };
         (0..members).for_each(|i| etcd.spawn(i));
         etcd.ready().await;
         etcd
@@ -63,7 +84,8 @@ impl Etcd {
     /// Options for this etcd under a prefix, with short timeouts.
     pub fn options(&self, prefix: &str) -> EtcdOptions {
         let timeout = Duration::from_secs(5);
-        EtcdOptions { prefix: prefix.to_owned(), request_timeout: timeout, ..EtcdOptions::new(self.endpoints()) }
+        let defaults = EtcdOptions::new(self.endpoints());
+        EtcdOptions { prefix: prefix.to_owned(), tls: self.tls.clone(), request_timeout: timeout, ..defaults }
     }
 
     /// A store under a prefix.
@@ -131,7 +153,13 @@ impl Etcd {
         let log = log.expect("a log file");
         let data = self.directory.path().join(&member.name);
         let (client, peer) = (member.url(), member.peer());
-        let process = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        if self.tls.is_some() {
+            let file = |name: &str| self.directory.path().join(name);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(file("ca.pem"));
+            command.arg("--cert-file").arg(file("cert.pem")).arg("--key-file").arg(file("key.pem"));
+        }
+        let process = command
             .args(["--name", &member.name, "--data-dir"])
             .arg(data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -150,13 +178,23 @@ impl Etcd {
     /// Waits until every member that runs answers.
     async fn ready(&self) {
         for member in self.members.iter().filter(|m| m.process.is_some()) {
-            let ready = until("etcd answers", START, async || {
-                let options =
-                    EtcdOptions { request_timeout: Duration::from_secs(2), ..EtcdOptions::new([member.url()]) };
-                EtcdStore::connect(EtcdOptions { compact_every: None, ..options }).await.ok()
+            let why = Mutex::new(String::new());
+            let answers = until("etcd answers", START, async || {
+                let alone =
+                    EtcdOptions { endpoints: vec![member.url()], compact_every: None, ..self.options("/ready") };
+                EtcdStore::connect(alone).await.map_err(|error| *why.lock() = error.to_string()).ok()
             });
-            drop(ready.await);
+            let answers = std::panic::AssertUnwindSafe(answers).catch_unwind().await;
+            assert!(answers.is_ok(), "{}\n{}", why.lock(), self.log(member));
         }
+    }
+
+    /// The end of what a member printed.
+    fn log(&self, member: &Member) -> String {
+        let log =
+            std::fs::read_to_string(self.directory.path().join(format!("{}.log", member.name))).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 }
 
@@ -164,6 +202,23 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         (0..self.members.len()).for_each(|member| self.kill(member));
     }
+}
+
+/// A certificate authority, and one certificate that serves for etcd and for its clients; also as files.
+fn certificates(directory: &Path) -> EtcdTls {
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.distinguished_name.push(DnType::CommonName, "etcd-test-ca");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let ca = authority.self_signed(&key).expect("a certificate").pem();
+    let issuer = Issuer::new(authority, key);
+    let own = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let certificate = params.signed_by(&own, &issuer).expect("a certificate").pem();
+    let files = [("ca.pem", &ca), ("cert.pem", &certificate), ("key.pem", &own.serialize_pem())];
+    files.iter().for_each(|(name, pem)| std::fs::write(directory.join(name), pem).expect("a file"));
+    let identity = Some((certificate.clone().into_bytes(), own.serialize_pem().into_bytes()));
+    EtcdTls { ca: Some(ca.into_bytes()), identity }
 }
 
 /// Ports that nobody listens on. All are held until the last is found, so that they differ.

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Passes requests on, and fails one in five: before they arrive, after they were carried out (the answer is lost), or,
 /// for a watch, in the middle, at times so that it must list again.
@@ -19,6 +20,7 @@ pub struct FaultyTransport {
     inner: SharedTransport,
     dice: Arc<Mutex<StdRng>>,
     healthy: Arc<AtomicBool>,
+    severed: AtomicBool,
     faults: Arc<AtomicU64>,
 }
 
@@ -33,12 +35,18 @@ impl FaultyTransport {
     /// Faults over a transport, from now on.
     pub fn new(inner: SharedTransport, seed: u64) -> Arc<Self> {
         let dice = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Arc::new(Self { inner, dice, healthy: Arc::default(), faults: Arc::default() })
+        Arc::new(Self { inner, dice, healthy: Arc::default(), severed: AtomicBool::new(false), faults: Arc::default() })
     }
 
     /// Ends the faults. Watches that are open may still be cut once.
     pub fn heal(&self) {
         self.healthy.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on requests get no answer at all, and never arrive: the other side of a network that is cut. Those that
+    /// wait go on once it is mended.
+    pub fn sever(&self, cut: bool) {
+        self.severed.store(cut, Ordering::SeqCst);
     }
 
     /// How many faults there were.
@@ -60,6 +68,9 @@ impl FaultyTransport {
     }
 
     async fn pass<T>(&self, request: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        while self.severed.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let fault = self.roll();
         if fault == Fault::Before {
             return Err(ApiError::new(Reason::ServiceUnavailable, "the request was lost, as the test wants it"));

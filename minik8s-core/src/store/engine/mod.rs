@@ -47,7 +47,14 @@ impl Engine {
     }
 
     pub(super) fn capabilities(&self, durable: bool) -> StoreCapabilities {
-        StoreCapabilities { durable, history: true, expiry: true, max_value: MAX_VALUE, max_ops: usize::MAX }
+        StoreCapabilities {
+            durable,
+            history: true,
+            expiry: true,
+            shared: false,
+            max_value: MAX_VALUE,
+            max_ops: usize::MAX,
+        }
     }
 
     pub(super) fn validate(&self, commit: &Commit) -> Result<(), StoreError> {

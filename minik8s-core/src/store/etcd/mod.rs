@@ -117,7 +117,8 @@ impl Store for EtcdStore {
 impl Shared {
     fn capabilities(&self) -> StoreCapabilities {
         let max_value = self.options.max_request.saturating_sub(ENVELOPE);
-        StoreCapabilities { durable: true, history: true, expiry: true, max_value, max_ops: self.options.max_ops }
+        let max_ops = self.options.max_ops;
+        StoreCapabilities { durable: true, history: true, expiry: true, shared: true, max_value, max_ops }
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) async fn a_reconnecting_watch_has_no_gap_and_no_duplicate(s: &mut Sco
         let mut seen = Vec::new();
         while seen.len() < 300 {
             let mut watch = this.watch("", WatchStart::After(reached)).await;
-            for _ in 0..7 {
+            for _ in 0..20 {
                 if seen.len() == 300 {
                     break;
                 }

@@ -1,5 +1,8 @@
 //! The etcd store under the suite, against a real etcd, and what only a server on the network can suffer.
 
+mod failures;
+mod tls;
+
 use minik8s_core::store::{EtcdStore, Store};
 use minik8s_core::testkit::etcd::Etcd;
 use minik8s_core::testkit::need::{Need, met};
