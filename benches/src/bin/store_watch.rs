@@ -1,13 +1,16 @@
 //! How long after a write has every watcher got it? With 1, 100 and 1,000 watchers of the same prefix.
 //!
 //! Time runs from before the commit is handed to the store until the last watcher holds the event. The floor is a bare
-//! broadcast channel with as many receivers; for the embedded store, after an append and sync of the same bytes.
+//! broadcast channel with as many receivers; for the embedded store, and for etcd (where it is installed), after an
+//! append and sync of the same bytes.
 
 use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt;
 use minik8s_benches::{Table, Timings, directory, floor_file, show, times};
 use minik8s_core::store::{Commit, EmbeddedStore, MemoryStore, Op, Store, WatchStart};
+use minik8s_core::testkit::etcd::Etcd;
+use minik8s_core::testkit::need::Need;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -162,6 +165,11 @@ async fn main() -> Result<()> {
         let store = EmbeddedStore::open(directory.path().join("store")).await?;
         let embedded = measure(Target::Store(Arc::new(store)), watchers).await?;
         add(&mut table, "embedded", watchers, &embedded, &floor);
+        if Need::Etcd.missing().is_none() {
+            let etcd = Etcd::start(1).await;
+            let store = Arc::new(etcd.store("/bench").await);
+            add(&mut table, "etcd", watchers, &measure(Target::Store(store), watchers).await?, &floor);
+        }
     }
     table.print("How long after a write has every watcher got it?");
     Ok(())

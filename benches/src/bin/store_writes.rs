@@ -1,12 +1,15 @@
 //! How many writes a second does a store take? By one writer, and by 64 at once.
 //!
 //! The floor of the memory store is a bare ordered map behind a lock; that of the embedded store is a bare append and
-//! sync of the same bytes, once per write for one writer, once per 64 writes for 64.
+//! sync of the same bytes, once per write for one writer, once per 64 writes for 64; and that of etcd (one member here,
+//! where the program is installed) the same, though it writes them twice and speaks over a socket.
 
 use anyhow::Result;
 use bytes::Bytes;
 use minik8s_benches::{Table, Timings, directory, floor_file, per_second, show};
 use minik8s_core::store::{Commit, EmbeddedStore, MemoryStore, Op, Store};
+use minik8s_core::testkit::etcd::Etcd;
+use minik8s_core::testkit::need::Need;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -17,6 +20,8 @@ const KEYS: usize = 5_000;
 const WRITERS: usize = 64;
 const MEMORY_WRITES: usize = 200_000;
 const DISK_WRITES: usize = 4_000;
+const ETCD_WRITES: usize = 2_000;
+const GROUPED_ETCD_WRITES: usize = 20_000;
 const GROUPED_DISK_WRITES: usize = 64_000;
 
 fn key(n: usize) -> Arc<str> {
@@ -105,6 +110,11 @@ async fn embedded(writers: usize, count: usize) -> Result<Run> {
     write(store, writers, count).await
 }
 
+async fn etcd(writers: usize, count: usize) -> Result<Run> {
+    let etcd = Etcd::start(1).await;
+    write(Arc::new(etcd.store("/bench").await), writers, count).await
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut table = Table::new(["", "writes/s", "p50", "p99", "of the floor's rate"]);
@@ -115,9 +125,16 @@ async fn main() -> Result<()> {
     let floor = disk_floor(DISK_WRITES, 1)?;
     add(&mut table, "floor: append and sync", &floor, &floor);
     add(&mut table, "embedded, 1 writer", &embedded(1, DISK_WRITES).await?, &floor);
+    let with_etcd = Need::Etcd.missing().is_none();
+    if with_etcd {
+        add(&mut table, "etcd, 1 writer", &etcd(1, ETCD_WRITES).await?, &floor);
+    }
     let floor = disk_floor(GROUPED_DISK_WRITES, WRITERS)?;
     add(&mut table, "floor: append 64 and sync", &floor, &floor);
     add(&mut table, "embedded, 64 writers", &embedded(WRITERS, GROUPED_DISK_WRITES).await?, &floor);
+    if with_etcd {
+        add(&mut table, "etcd, 64 writers", &etcd(WRITERS, GROUPED_ETCD_WRITES).await?, &floor);
+    }
     table.print("How many writes of 700 bytes a second does a store take?");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The etcd store under the suite, against a real etcd, and what only a server on the network can suffer.
 
 mod failures;
+mod servers;
 mod tls;
 
 use minik8s_core::store::{EtcdStore, Store};
