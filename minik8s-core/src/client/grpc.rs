@@ -7,16 +7,17 @@ use super::{
 use crate::api::{ApiError, ApiResult, Gvr, Object, ObjectList, Target};
 use crate::grpc::error::from_status;
 use crate::grpc::v1::api_client::ApiClient;
+use crate::grpc::v1::node_link_client::NodeLinkClient;
 use crate::grpc::{MAX_MESSAGE, convert, v1};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For an answer's beginning; a watch may go on for ever after that.
@@ -43,6 +44,8 @@ pub struct GrpcConfig {
 /// `ServiceUnavailable`. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct GrpcTransport {
+    channel: Channel,
+    bearer: Bearer,
     client: ApiClient<InterceptedService<Channel, Bearer>>,
 }
 
@@ -81,10 +84,19 @@ impl GrpcTransport {
     }
 
     fn over(channel: Channel, bearer: Bearer) -> Self {
-        let client = ApiClient::with_interceptor(channel, bearer)
+        let client = ApiClient::with_interceptor(channel.clone(), bearer.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        Self { client }
+        Self { channel, bearer, client }
+    }
+
+    /// Opens a connection in the other direction: what leaves on it goes in, what arrives on it comes back.
+    pub(crate) async fn open_link(
+        &self,
+        outbound: impl Stream<Item = v1::Chunk> + Send + 'static,
+    ) -> ApiResult<tonic::Streaming<v1::Chunk>> {
+        let mut client = NodeLinkClient::with_interceptor(self.channel.clone(), self.bearer.clone());
+        client.open(outbound).await.map(Response::into_inner).map_err(failed)
     }
 }
 

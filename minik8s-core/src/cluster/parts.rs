@@ -9,12 +9,13 @@ use crate::network::SharedNetwork;
 use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
+use crate::server::ApiServer;
 use crate::server::auth::Authenticator;
+use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Pki, ServerNames};
-use crate::server::{ApiServer, grpc};
 #[cfg(feature = "testkit")]
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -104,7 +105,7 @@ fn listen(
         Some(directory) => Pki::open(directory, &names, now)?,
         None => Pki::in_memory(&names, now)?,
     };
-    let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(grpc::service(server.clone()));
+    let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(GrpcServices::of(server));
     tasks.spawn(serve(listener, pki.server_config()?, front, shutdown.clone()));
     Ok(Some(Kubeconfig {
         name: "minik8s".to_owned(),

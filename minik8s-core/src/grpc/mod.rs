@@ -1,8 +1,10 @@
 //! The gRPC form of the API: generated messages, and how they translate to and from the crate's own types. The two ends
-//! are [`server::grpc`](crate::server::grpc) and [`GrpcTransport`](crate::client::GrpcTransport).
+//! are [`server::grpc`](crate::server::grpc) and [`GrpcTransport`](crate::client::GrpcTransport); of the way from the
+//! server to a node they are `node::remote` and `node::service`.
 
 pub(crate) mod convert;
 pub(crate) mod error;
+pub(crate) mod pipe;
 #[cfg(test)]
 mod tests;
 

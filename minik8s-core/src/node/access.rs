@@ -65,6 +65,12 @@ impl NodeDirectory {
         self.0.write().insert(node.into(), access);
     }
 
+    /// Registers a node for as long as the answer lives, unless another connection of the same name comes first.
+    pub(crate) fn lend(&self, node: String, access: Arc<dyn NodeAccess>) -> Lent {
+        self.register(node.clone(), access.clone());
+        Lent { nodes: self.clone(), node, access }
+    }
+
     /// Forgets a node.
     pub fn remove(&self, node: &str) {
         self.0.write().remove(node);
@@ -78,5 +84,22 @@ impl NodeDirectory {
         self.0.read().get(node).cloned().ok_or_else(|| {
             ApiError::new(Reason::ServiceUnavailable, format!("node {node:?} is not connected to this API server"))
         })
+    }
+}
+
+/// A node that is registered while this lives.
+pub(crate) struct Lent {
+    nodes: NodeDirectory,
+    node: String,
+    access: Arc<dyn NodeAccess>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut nodes = self.nodes.0.write();
+        // A newer connection of the node stays.
+        if nodes.get(&self.node).is_some_and(|known| Arc::ptr_eq(known, &self.access)) {
+            nodes.remove(&self.node);
+        }
     }
 }

@@ -10,6 +10,12 @@ use std::sync::Arc;
 /// The group whose members may do everything.
 pub const MASTERS: &str = "system:masters";
 
+/// The group of all nodes.
+pub const NODES: &str = "system:nodes";
+
+/// What the names of nodes begin with.
+const NODE: &str = "system:node:";
+
 /// Someone who was identified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User {
@@ -23,6 +29,17 @@ impl User {
     /// A user of these groups.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
         Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+    }
+
+    /// A node, as its certificate names it.
+    pub fn of_node(name: &str) -> Self {
+        Self::new(format!("{NODE}{name}"), &[NODES])
+    }
+
+    /// The name of the node that this is, where it is one.
+    pub fn node(&self) -> Option<&str> {
+        let name = self.name.strip_prefix(NODE)?;
+        (!name.is_empty() && self.groups.iter().any(|g| g == NODES)).then_some(name)
     }
 
     /// The one the cluster's own components act as inside the process.

@@ -1,17 +1,26 @@
 //! The gRPC front: an adapter onto a [`Transport`](crate::client::Transport), so that gRPC meets the same checks as
 //! every other way in.
 
+use super::links::NodeLinks;
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
 use crate::client::SharedTransport;
 use crate::grpc::error::to_status;
 use crate::grpc::v1::api_server::{Api, ApiServer};
+use crate::grpc::v1::node_link_server::NodeLinkServer;
 use crate::grpc::{MAX_MESSAGE, convert, v1};
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tonic::{Request, Response, Status};
+use tower::{Service, ServiceExt};
 
 /// All paths of this service begin with it: what a listener that serves REST as well dispatches on.
 pub const PATH_PREFIX: &str = "/minik8s.v1.";
+
+/// What the paths of nodes' connections begin with.
+const LINK_PREFIX: &str = "/minik8s.v1.NodeLink/";
 
 /// A piece of a list is sent when it holds this many bytes.
 const PIECE: usize = 1 << 20;
@@ -22,6 +31,42 @@ pub type GrpcService = ApiServer<Adapter>;
 /// The service over a transport.
 pub fn service(transport: SharedTransport) -> GrpcService {
     ApiServer::new(Adapter { transport }).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Everything that a server serves over gRPC: the API, and the connections that nodes open.
+#[derive(Clone)]
+pub struct GrpcServices {
+    api: GrpcService,
+    links: NodeLinkServer<NodeLinks>,
+}
+
+impl GrpcServices {
+    /// The services of a server.
+    pub fn of(server: &Arc<super::ApiServer>) -> Self {
+        Self { api: service(server.clone()), links: NodeLinkServer::new(NodeLinks::new(server.nodes().clone())) }
+    }
+}
+
+impl<B> Service<http::Request<B>> for GrpcServices
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if request.uri().path().starts_with(LINK_PREFIX) {
+            Box::pin(self.links.clone().oneshot(request))
+        } else {
+            Box::pin(self.api.clone().oneshot(request))
+        }
+    }
 }
 
 /// Answers gRPC calls from a transport.

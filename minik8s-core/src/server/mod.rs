@@ -13,6 +13,7 @@ mod keys;
 mod kind;
 mod kinds;
 pub mod kubeconfig;
+mod links;
 pub mod listen;
 mod metrics;
 mod printing;

@@ -1,8 +1,11 @@
 //! An API server on a memory store, served over TLS on a port of the loopback: what real clients are tested against.
 
 use super::kubectl::Kubectl;
-use crate::client::SharedTransport;
+use super::wait;
+use crate::client::{GrpcConfig, GrpcTransport};
+use crate::node::{NodeAccess, serve_link};
 use crate::server::auth::{Authenticator, User};
+use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{self, Front};
 use crate::server::rest::{RestConfig, RestService};
@@ -12,12 +15,16 @@ use crate::store::MemoryStore;
 use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The bearer token [`Served`] knows, as `alice`'s.
 pub const TOKEN: &str = "alice-token";
+
+/// How long a connection may take to come to be.
+const BOUND: Duration = Duration::from_secs(30);
 
 /// A server that real clients can reach. Ends when it is dropped.
 pub struct Served {
@@ -51,7 +58,6 @@ impl Served {
     pub async fn start_with(configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Self {
         let builder = ApiServer::builder(Arc::new(MemoryStore::new()));
         let server = configure(builder).start().await.expect("the API server starts");
-        let transport: SharedTransport = server.clone();
         let shutdown = CancellationToken::new();
         let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
         let names = ServerNames::default().with(["localhost", "127.0.0.1"]);
@@ -60,7 +66,7 @@ impl Served {
         let address = tcp.local_addr().expect("the port's address");
         let tls = pki.server_config().expect("the certificates fit");
         let authenticator = Authenticator::default().with_token(TOKEN, User::new("alice", &[]));
-        let front = Front::new(rest.clone(), authenticator).with_grpc(crate::server::grpc::service(transport));
+        let front = Front::new(rest.clone(), authenticator).with_grpc(GrpcServices::of(&server));
         let listener = tokio::spawn(listen::serve(tcp, tls, front, shutdown.clone()));
         Self { server, rest, address, pki, _ended: shutdown.clone().drop_guard(), shutdown, listener }
     }
@@ -73,6 +79,35 @@ impl Served {
             ca_certificate: self.pki.ca_certificate().to_owned(),
             user: self.pki.admin().clone(),
         }
+    }
+
+    /// How this user reaches it over gRPC, by a certificate.
+    ///
+    /// # Panics
+    /// Where no certificate can be made for such a name.
+    #[allow(clippy::expect_used, reason = "a test cannot go on without it")]
+    pub fn grpc_config(&self, user: &User) -> GrpcConfig {
+        let identity = self.pki.issue_client(user, Timestamp::now()).expect("a certificate is made");
+        GrpcConfig {
+            url: format!("https://{}", self.address),
+            ca: self.pki.ca_certificate().into(),
+            identity: Some((identity.certificate.into(), identity.key.into())),
+            ..GrpcConfig::default()
+        }
+    }
+
+    /// Connects a node that serves logs and commands over gRPC; answers when the server can reach it. The connection
+    /// ends when the answer is dropped.
+    ///
+    /// # Panics
+    /// Where it does not come to be.
+    #[allow(clippy::expect_used, reason = "a test cannot go on without its node")]
+    pub async fn link(&self, node: &str, access: Arc<dyn NodeAccess>) -> DropGuard {
+        let stop = self.shutdown.child_token();
+        let transport = GrpcTransport::new(&self.grpc_config(&User::of_node(node))).expect("the certificate fits");
+        tokio::spawn(serve_link(transport, access, stop.clone()));
+        wait::until("the node is connected", BOUND, || async { self.server.nodes().find(node).ok() }).await;
+        stop.drop_guard()
     }
 
     /// kubectl for it.

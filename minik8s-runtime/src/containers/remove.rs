@@ -28,7 +28,11 @@ impl Inner {
         problems.note(self.forget_container(cid).await);
         problems.note(self.images.remove_snapshot(cid).await);
         if let Some(record) = record {
-            problems.note(self.blocking(move |this| Ok(this.cgroups.remove(&record.cgroup))).await);
+            let gone = self.blocking(move |this| {
+                this.cgroups.remove(&record.cgroup);
+                Ok(())
+            });
+            problems.note(gone.await);
         }
         problems.none()?;
         self.records.lock().remove(cid);

@@ -3,6 +3,7 @@
 mod chaos;
 mod failures;
 mod lifecycle;
+mod link;
 mod objects;
 mod record;
 mod recovery;

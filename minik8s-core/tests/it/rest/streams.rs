@@ -11,8 +11,10 @@ use minik8s_core::client::{Payload, Transport, WriteOptions};
 use minik8s_core::node::{ContainerRef, LogOptions, NodeAccess};
 use minik8s_core::runtime::{ExecSpec, Output, StreamSession, TerminalSize};
 use minik8s_core::testkit::served::Served;
+use minik8s_core::testkit::wait;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::DropGuard;
 
 /// A node whose commands are words: `cat` echoes its input, `size` tells the terminal's size, `exit N` ends with N.
 pub(crate) struct EchoNode;
@@ -90,9 +93,19 @@ async fn run(
     }
 }
 
-/// A pod on the node that [`EchoNode`] is.
+/// A pod on the node that [`EchoNode`] is, in this process.
 pub(crate) async fn pod(served: &Served, name: &str, containers: &[&str]) {
     served.server.nodes().register("n1", Arc::new(EchoNode));
+    create(served, name, containers).await;
+}
+
+/// A pod on the node that [`EchoNode`] is, at the other end of a connection that lives as long as the answer.
+async fn far_pod(served: &Served, name: &str, containers: &[&str]) -> DropGuard {
+    create(served, name, containers).await;
+    served.link("n1", Arc::new(EchoNode)).await
+}
+
+async fn create(served: &Served, name: &str, containers: &[&str]) {
     let containers: Vec<Value> = containers.iter().map(|c| json!({"name": c, "image": "busybox"})).collect();
     let pod = json!({
         "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name},
@@ -132,7 +145,7 @@ async fn finish(mut socket: Socket, channel: u8) -> (String, Value) {
 #[tokio::test]
 async fn a_command_prints_and_ends() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let socket = open(&served, "p/exec?command=hello&command=wide%20world&stdout=true&stderr=true", V5).await.unwrap();
     let (text, status) = finish(socket, 1).await;
     assert_eq!((text.as_str(), status), ("hello wide world", json!({"metadata": {}, "status": "Success"})));
@@ -143,7 +156,7 @@ async fn a_command_prints_and_ends() {
 #[tokio::test]
 async fn the_exit_code_is_told() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let socket = open(&served, "p/exec?command=exit&command=3&stdout=true", V5).await.unwrap();
     let (_, status) = finish(socket, 1).await;
     assert_eq!((&status["status"], &status["reason"]), (&json!("Failure"), &json!("NonZeroExitCode")));
@@ -153,7 +166,7 @@ async fn the_exit_code_is_told() {
 #[tokio::test]
 async fn input_arrives_and_ends() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let mut socket = open(&served, "p/exec?command=cat&stdin=true&stdout=true", V5).await.unwrap();
     socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
     socket.send(Message::Binary(Bytes::from_static(b"\0one "))).await.unwrap();
@@ -167,7 +180,7 @@ async fn input_arrives_and_ends() {
 #[tokio::test]
 async fn much_input_and_output_do_not_block_each_other() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let socket = open(&served, "p/exec?command=cat&stdin=true&stdout=true", V5).await.unwrap();
     let (mut sink, mut stream) = socket.split();
     let sending = tokio::spawn(async move {
@@ -194,7 +207,7 @@ async fn much_input_and_output_do_not_block_each_other() {
 #[tokio::test]
 async fn a_terminal_is_resized() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let mut socket = open(&served, "p/exec?command=size&stdin=true&stdout=true&tty=true", V5).await.unwrap();
     socket.send(Message::Binary(Bytes::from_static(b"\x04{\"Width\":120,\"Height\":40}"))).await.unwrap();
     assert_eq!(finish(socket, 1).await.0, "120x40");
@@ -203,7 +216,7 @@ async fn a_terminal_is_resized() {
 #[tokio::test]
 async fn attaching_in_the_older_protocol() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let mut socket = open(&served, "p/attach?stdin=true&stdout=true", "v4.channel.k8s.io").await.unwrap();
     socket.send(Message::Binary(Bytes::from_static(b"\0hi"))).await.unwrap();
     let Some(Ok(Message::Binary(echo))) = socket.next().await else { panic!("no echo") };
@@ -214,8 +227,8 @@ async fn attaching_in_the_older_protocol() {
 #[tokio::test]
 async fn streams_that_cannot_be() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
     pod(&served, "two", &["a", "b"]).await;
+    let node = far_pod(&served, "p", &["c"]).await;
     let refusal = async |path: &str, protocol| match open(&served, path, protocol).await {
         Err(Error::Http(response)) => {
             let status: Value =
@@ -229,15 +242,17 @@ async fn streams_that_cannot_be() {
     assert_eq!(refusal("p/exec?stdout=true", V5).await.0, 400);
     assert_eq!(refusal("p/exec?command=x", V5).await.0, 400);
     assert_eq!(refusal("two/exec?command=x&stdout=true", V5).await.0, 400);
-    served.server.nodes().remove("n1");
+    drop(node);
+    let gone = || async { served.server.nodes().find("n1").is_err().then_some(()) };
+    wait::until("the node is gone", Duration::from_secs(30), gone).await;
     assert_eq!(refusal("p/exec?command=x&stdout=true", V5).await.0, 503);
 }
 
 #[tokio::test]
 async fn logs_are_text() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
     pod(&served, "two", &["a", "b"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let client = super::client_of(&served);
     let read = async |path: &str| super::read_text(&client, path).await;
     let all = read("p/log").await;
@@ -258,7 +273,7 @@ async fn kube_over_tls(served: &Served) -> kube::Client {
 #[tokio::test]
 async fn kube_rs_runs_commands_and_reads_logs() {
     let served = Served::start().await;
-    pod(&served, "p", &["c"]).await;
+    let _node = far_pod(&served, "p", &["c"]).await;
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::default_namespaced(kube_over_tls(&served).await);
     let params = kube::api::LogParams { tail_lines: Some(1), ..Default::default() };
     assert_eq!(pods.logs("p", &params).await.unwrap(), "p/c line 5\n");

@@ -1,0 +1,232 @@
+//! The connection that a node opens to the API server, for logs and commands. What passes over it is tested where the
+//! API server's streams are; here it comes, goes and is refused.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use minik8s_core::api::{ApiError, ApiResult, Reason};
+use minik8s_core::client::{GrpcConfig, GrpcTransport};
+use minik8s_core::grpc::v1::node_link_client::NodeLinkClient;
+use minik8s_core::node::{ContainerRef, LogOptions, NodeAccess, serve_link};
+use minik8s_core::runtime::{ExecSpec, RuntimeError, StreamSession};
+use minik8s_core::server::auth::User;
+use minik8s_core::testkit::served::Served;
+use minik8s_core::testkit::wait;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A node that says its name, and counts the processes and followers that it keeps for someone.
+#[derive(Default)]
+struct Named {
+    name: &'static str,
+    held: Arc<AtomicUsize>,
+}
+
+struct Held(Arc<AtomicUsize>);
+
+impl Named {
+    fn hold(&self) -> Held {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        Held(self.held.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl NodeAccess for Named {
+    async fn logs(&self, _: &ContainerRef, options: LogOptions) -> ApiResult<BoxStream<'static, ApiResult<Bytes>>> {
+        let held = self.hold();
+        let name = futures::stream::iter([Ok(Bytes::from_static(self.name.as_bytes()))]);
+        let rest = async move {
+            let _held = held;
+            if options.follow {
+                std::future::pending::<()>().await;
+            }
+            Err(ApiError::new(Reason::NotFound, "the log is gone"))
+        };
+        Ok(name.chain(rest.into_stream()).boxed())
+    }
+
+    async fn exec(&self, _: &ContainerRef, spec: ExecSpec) -> ApiResult<StreamSession> {
+        if spec.command.is_empty() {
+            return Err(ApiError::new(Reason::NotFound, "no such container"));
+        }
+        let held = self.hold();
+        let ((_out, output), (end, exit)) = (mpsc::channel(1), oneshot::channel());
+        let fails = spec.command == ["fail"];
+        tokio::spawn(async move {
+            let (_held, mut end) = (held, end);
+            if fails {
+                drop(_out);
+                let _ = end.send(Err(RuntimeError::Unsupported("failing well")));
+            } else {
+                end.closed().await;
+            }
+        });
+        Ok(StreamSession { stdin: None, output, resize: None, exit })
+    }
+
+    async fn attach(&self, _: &ContainerRef, _: bool) -> ApiResult<StreamSession> {
+        Err(ApiError::new(Reason::BadRequest, "nothing to attach to"))
+    }
+}
+
+fn container() -> ContainerRef {
+    let [namespace, pod, uid, container] = ["default", "p", "1", "c"].map(str::to_owned);
+    ContainerRef { namespace, pod, uid, container }
+}
+
+fn command(words: &[&str]) -> ExecSpec {
+    ExecSpec { command: words.iter().map(|w| (*w).to_owned()).collect(), ..ExecSpec::default() }
+}
+
+/// What the server hears from the node of this name: the beginning of a log.
+async fn heard(served: &Served, node: &str) -> Option<String> {
+    let access = served.server.nodes().find(node).ok()?;
+    let mut log = access.logs(&container(), LogOptions::default()).await.ok()?;
+    String::from_utf8(log.next().await?.ok()?.to_vec()).ok()
+}
+
+#[tokio::test]
+async fn refusals_and_failures_arrive_as_they_were() {
+    let served = Served::start().await;
+    let _node = served.link("n1", Arc::new(Named::default())).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let refused = access.exec(&container(), command(&[])).await.unwrap_err();
+    assert_eq!((refused.reason, refused.message.as_str()), (Reason::NotFound, "no such container"));
+    let refused = access.attach(&container(), true).await.unwrap_err();
+    assert_eq!((refused.reason, refused.message.as_str()), (Reason::BadRequest, "nothing to attach to"));
+    let pieces: Vec<_> = access.logs(&container(), LogOptions::default()).await.unwrap().collect().await;
+    assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().reason, Reason::NotFound);
+    let failed = access.exec(&container(), command(&["fail"])).await.unwrap().exit.await.unwrap().unwrap_err();
+    assert!(failed.to_string().contains("failing well"), "{failed}");
+}
+
+#[tokio::test]
+async fn what_nobody_listens_to_any_more_ends_on_the_node() {
+    let served = Served::start().await;
+    let node = Named::default();
+    let held = node.held.clone();
+    let _node = served.link("n1", Arc::new(node)).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let session = access.exec(&container(), command(&["run"])).await.unwrap();
+    let mut log = access.logs(&container(), LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
+    log.next().await.unwrap().unwrap();
+    assert_eq!(held.load(Ordering::SeqCst), 2);
+    drop((session, log));
+    wait::until("both have ended", BOUND, || async { (held.load(Ordering::SeqCst) == 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_process_ends_for_both_sides_when_the_connection_does() {
+    let served = Served::start().await;
+    let node = Named::default();
+    let held = node.held.clone();
+    let link = served.link("n1", Arc::new(node)).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let session = access.exec(&container(), command(&["run"])).await.unwrap();
+    drop(link);
+    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("told in time").unwrap();
+    assert!(matches!(exit, Err(RuntimeError::Unavailable { .. })), "{exit:?}");
+    wait::until("the node let go of it", BOUND, || async { (held.load(Ordering::SeqCst) == 0).then_some(()) }).await;
+    let refused = access.exec(&container(), command(&["run"])).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::ServiceUnavailable, "{refused}");
+}
+
+#[tokio::test]
+async fn the_newest_connection_of_a_node_counts_and_outlives_the_older() {
+    let served = Served::start().await;
+    let older = served.link("n1", Arc::new(Named { name: "older", ..Named::default() })).await;
+    assert_eq!(heard(&served, "n1").await.as_deref(), Some("older"));
+    let newer = Arc::new(Named { name: "newer", ..Named::default() });
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let transport = GrpcTransport::new(&served.grpc_config(&User::of_node("n1"))).unwrap();
+    tokio::spawn(serve_link(transport, newer, stop));
+    let newer = || async { heard(&served, "n1").await.filter(|name| name == "newer").map(drop) };
+    wait::until("the newer answers", BOUND, newer).await;
+    drop(older);
+    // The end of the older one is seen in its own time; whatever that is, the newer one stays.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+        assert_eq!(heard(&served, "n1").await.as_deref(), Some("newer"));
+    }
+}
+
+/// A way to the server that can be cut.
+struct Wire {
+    address: SocketAddr,
+    open: Arc<Mutex<JoinSet<()>>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Wire {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = Arc::new(Mutex::new(JoinSet::new()));
+        let connections = open.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                connections.lock().unwrap().spawn(async move {
+                    let mut far = TcpStream::connect(server).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Self { address, open, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    fn cut(&self) {
+        self.open.lock().unwrap().abort_all();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_comes_back() {
+    let served = Served::start().await;
+    let wire = Wire::to(served.address).await;
+    let config = GrpcConfig { url: format!("https://{}", wire.address), ..served.grpc_config(&User::of_node("n1")) };
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let node = Arc::new(Named { name: "n1", ..Named::default() });
+    tokio::spawn(serve_link(GrpcTransport::new(&config).unwrap(), node, stop));
+    let nodes = served.server.nodes();
+    let first = wait::until("the node is connected", BOUND, || async { nodes.find("n1").ok() }).await;
+    wire.cut();
+    let again = || async { nodes.find("n1").ok().filter(|now| !Arc::ptr_eq(now, &first)).map(drop) };
+    wait::until("the node is connected anew", BOUND, again).await;
+    assert_eq!(heard(&served, "n1").await.as_deref(), Some("n1"));
+}
+
+#[tokio::test]
+async fn only_nodes_may_connect() {
+    let served = Served::start().await;
+    for user in [User::system(), User::new("alice", &["system:nodes"]), User::new("system:node:n1", &["dev"])] {
+        let config = served.grpc_config(&user);
+        let (certificate, key) = config.identity.unwrap();
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(config.ca));
+        let tls = tls.identity(Identity::from_pem(certificate, key));
+        let channel = Endpoint::from_shared(config.url).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
+        let refused = NodeLinkClient::new(channel).open(futures::stream::pending()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{user:?}");
+        assert!(refused.message().contains(&user.name) && refused.message().contains("system:nodes"), "{refused}");
+    }
+}
