@@ -2,10 +2,15 @@
 
 use super::log_file;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 
 /// Rotated files looked for at most.
 const MAX_FILES: u32 = 100;
+/// Numbers that may be missing within a rotation.
+const MAX_GAP: u32 = 1;
 
 /// The log of one life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,14 +20,60 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Oldest first.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        let rotated = |n: u32| PathBuf::from(format!("{}.{n}", self.current.display()));
-        let mut files: Vec<PathBuf> = (1..MAX_FILES).map(rotated).take_while(|path| path.exists()).collect();
-        files.reverse();
-        files.push(self.current.clone());
-        files
+    /// The file itself, or the one it became `number` rotations ago.
+    fn path(&self, number: u32) -> PathBuf {
+        if number == 0 { self.current.clone() } else { PathBuf::from(format!("{}.{number}", self.current.display())) }
     }
+
+    /// The files there are, the newest first. A rotation moves one after the other, away from the newest: for a moment a
+    /// number may be missing, and a file that was seen already may be met again.
+    async fn files(&self) -> io::Result<Vec<File>> {
+        let mut files: Vec<File> = Vec::new();
+        let mut missing = 0;
+        for number in 0..MAX_FILES {
+            match File::open(self.path(number)).await {
+                Ok(file) => {
+                    missing = 0;
+                    let again = match files.last() {
+                        Some(last) => identity(last).await? == identity(&file).await?,
+                        None => false,
+                    };
+                    if !again {
+                        files.push(file);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+                Err(error) => return Err(error),
+            }
+            if missing > MAX_GAP {
+                break;
+            }
+        }
+        Ok(files)
+    }
+
+    pub(super) async fn oldest(&self) -> io::Result<Option<File>> {
+        Ok(self.files().await?.pop())
+    }
+
+    /// The file that came after this one; where this one is not kept any more, the oldest that is.
+    pub(super) async fn newer(&self, than: &File) -> io::Result<Option<File>> {
+        let wanted = identity(than).await?;
+        let mut newer = None;
+        for file in self.files().await? {
+            if identity(&file).await? == wanted {
+                return Ok(newer);
+            }
+            newer = Some(file);
+        }
+        Ok(newer)
+    }
+}
+
+/// What a file is, whatever its name. No other file gets the number while this one is open.
+async fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let meta = file.metadata().await?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 /// The latest life whose log lies in `dir`, or the one before.
@@ -36,22 +87,21 @@ pub(crate) fn find(dir: &Path, previous: bool) -> Option<Life> {
     Some(Life { attempt, current: log_file(dir, attempt) })
 }
 
-/// Where the last `lines` lines begin: the index of a file, and an offset in it.
-pub(super) async fn tail_start(files: &[PathBuf], lines: u64) -> io::Result<(usize, u64)> {
+/// Where the last `lines` lines begin: a file, and an offset in it.
+pub(super) async fn tail_start(life: &Life, lines: u64) -> io::Result<Option<(File, u64)>> {
     let mut left = lines;
-    for (index, path) in files.iter().enumerate().rev() {
-        let bytes = match tokio::fs::read(path).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
+    let mut start = None;
+    for mut file in life.files().await? {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).await?;
         let (offset, found) = last_lines(&bytes, left);
         left -= found;
+        start = Some((file, offset));
         if left == 0 {
-            return Ok((index, offset));
+            break;
         }
     }
-    Ok((0, 0))
+    Ok(start)
 }
 
 /// Where the last `lines` whole lines begin, and how many there are. Pieces of a line count with its end.

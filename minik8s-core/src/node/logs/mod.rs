@@ -19,7 +19,6 @@ use futures::stream::BoxStream;
 use lines::Printer;
 use notify::Notify;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
@@ -65,25 +64,37 @@ impl Pump {
     async fn all(&mut self, life: &Life, options: &LogOptions, ended: Ended) -> io::Result<()> {
         // Watch before reading, so that nothing is written unseen.
         let notify = if options.follow { life.current.parent().map(Notify::new).transpose()? } else { None };
-        let files = life.files();
-        let (first, offset) = match options.tail_lines {
-            Some(lines) => tail_start(&files, lines).await?,
-            None => (0, 0),
+        let first = match options.tail_lines {
+            Some(lines) => tail_start(life, lines).await?,
+            None => life.oldest().await?.map(|file| (file, 0)),
         };
         let mut last = None;
-        for (index, path) in files.iter().enumerate().skip(first) {
-            let Some(mut file) = open(path).await? else { continue };
-            if index == first {
-                file.seek(SeekFrom::Start(offset)).await?;
+        if let Some((mut file, offset)) = first {
+            file.seek(SeekFrom::Start(offset)).await?;
+            match self.through(life, file).await? {
+                Some(file) => last = Some(file),
+                None => return Ok(()),
             }
-            if !self.drain(&mut file).await? {
-                return Ok(());
-            }
-            last = Some(file);
         }
         match notify {
-            Some(notify) => self.follow(&life.current, last, notify, ended).await,
+            Some(notify) => self.follow(life, last, notify, ended).await,
             None => self.rest().await,
+        }
+    }
+
+    /// Sends what this file has, and all that are newer, however often they are rotated meanwhile. Answers the newest;
+    /// `None` once nobody wants more.
+    async fn through(&mut self, life: &Life, mut file: File) -> io::Result<Option<File>> {
+        loop {
+            if !self.drain(&mut file).await? {
+                return Ok(None);
+            }
+            let Some(newer) = life.newer(&file).await? else { return Ok(Some(file)) };
+            // What was written after the look and before it was rotated away.
+            if !self.drain(&mut file).await? {
+                return Ok(None);
+            }
+            file = newer;
         }
     }
 
@@ -117,25 +128,19 @@ impl Pump {
         Ok(())
     }
 
-    async fn follow(&mut self, path: &Path, file: Option<File>, notify: Notify, ended: Ended) -> io::Result<()> {
+    async fn follow(&mut self, life: &Life, file: Option<File>, notify: Notify, ended: Ended) -> io::Result<()> {
         let mut file = file;
         let mut ended = ended();
         let mut over = false;
         loop {
-            match &mut file {
-                Some(open) => {
-                    if !self.drain(open).await? {
-                        return Ok(());
-                    }
+            if let Some(open) = match file.take() {
+                Some(open) => Some(open),
+                None => life.oldest().await?,
+            } {
+                match self.through(life, open).await? {
+                    Some(newest) => file = Some(newest),
+                    None => return Ok(()),
                 }
-                None => file = open(path).await?,
-            }
-            // Rotated away: the rest of the old file is read, now the new one.
-            if let Some(old) = &file
-                && moved(old, path).await?
-            {
-                file = open(path).await?;
-                continue;
             }
             if over {
                 return self.rest().await;
@@ -146,23 +151,6 @@ impl Pump {
                 () = &mut ended => over = true,
             }
         }
-    }
-}
-
-async fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path).await {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Another file has taken this one's name.
-async fn moved(file: &File, path: &Path) -> io::Result<bool> {
-    let here = file.metadata().await?.ino();
-    match tokio::fs::metadata(path).await {
-        Ok(there) => Ok(there.ino() != here),
-        Err(_) => Ok(false),
     }
 }
 

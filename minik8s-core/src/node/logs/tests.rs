@@ -87,3 +87,47 @@ async fn following_sees_new_lines_rotation_and_the_end() {
     }
     assert_eq!(rest, "d\n");
 }
+
+#[tokio::test]
+async fn a_follower_that_is_late_misses_no_rotation() {
+    let log = Log::new();
+    let path = |name: &str| log.dir.path().join(name);
+    log.write("0.log", &["1 stdout F a"]);
+    let mut stream = log.read(LogOptions { follow: true, ..LogOptions::default() });
+    assert_eq!(more(&mut stream).await, "a\n");
+    // All before the follower can look: this test has one thread and does not wait.
+    log.write("0.log", &["2 stdout F b"]);
+    for (n, letter) in [(3, "c"), (4, "d"), (5, "e")] {
+        for number in (1..5).rev() {
+            let _ = std::fs::rename(path(&format!("0.log.{number}")), path(&format!("0.log.{}", number + 1)));
+        }
+        std::fs::rename(path("0.log"), path("0.log.1")).unwrap();
+        log.write("0.log", &[&format!("{n} stdout F {letter}")]);
+    }
+    log.ended.cancel();
+    let mut text = String::new();
+    while text.len() < 8 {
+        let part = more(&mut stream).await;
+        assert!(!part.is_empty(), "ended early: {text:?}");
+        text += &part;
+    }
+    assert_eq!(text, "b\nc\nd\ne\n");
+    assert_eq!(more(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn where_a_rotation_went_too_far_the_oldest_file_goes_on() {
+    let log = Log::new();
+    log.write("0.log", &["1 stdout F a"]);
+    let mut stream = log.read(LogOptions { follow: true, ..LogOptions::default() });
+    assert_eq!(more(&mut stream).await, "a\n");
+    std::fs::remove_file(log.dir.path().join("0.log")).unwrap();
+    log.write("0.log.2", &["3 stdout F c"]);
+    log.write("0.log", &["4 stdout F d"]);
+    log.ended.cancel();
+    let mut text = String::new();
+    while text.len() < 4 {
+        text += &more(&mut stream).await;
+    }
+    assert_eq!(text, "c\nd\n");
+}
