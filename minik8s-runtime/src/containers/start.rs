@@ -108,6 +108,9 @@ impl Inner {
         let request = api::StartRequest { container_id: cid.to_owned(), exec_id: String::new() };
         match self.connection.tasks().start(self.connection.request(request)).await {
             Ok(_) => Ok(()),
+            // containerd looks at the process once more before it answers. One that has ended by then is settled, and its
+            // task gone.
+            Err(status) if status.code() == Code::NotFound && files.noted_exit().is_some() => Ok(()),
             Err(status) => Err(self.start_failed(cid, id, &status).await),
         }
     }

@@ -120,7 +120,7 @@ async fn shims_that_die_at_any_moment_do_not_stop_the_removal_of_pods() {
         let h = &h;
         async move {
             let pod = format!("pod-{n}");
-            let spec = SandboxSpec { id: pod.clone(), share_pids: n % 2 == 0, ..SandboxSpec::default() };
+            let spec = SandboxSpec { id: pod.clone(), share_pids: n.is_multiple_of(2), ..SandboxSpec::default() };
             h.runtime.run_sandbox(&spec).await.expect("sandbox");
             let id = format!("c{n}");
             h.run(&pod, &h.script(&id, "exec sleep 100000")).await;
