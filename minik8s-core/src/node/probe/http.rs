@@ -110,31 +110,54 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// Answers each request by its path.
-    async fn server() -> u16 {
+    async fn server(tls: Option<tokio_rustls::TlsAcceptor>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut buffer = [0; 4096];
-                let n = stream.read(&mut buffer).await.unwrap_or(0);
-                let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                let answer = match text.split(' ').nth(1).unwrap_or_default() {
-                    "/ok" if text.contains("x-token: 1") => "200 OK\r\n",
-                    "/move" => "302 Found\r\nlocation: /gone\r\n",
-                    "/away" => "302 Found\r\nlocation: http://192.0.2.1/ok\r\n",
-                    "/loop" => "302 Found\r\nlocation: /loop\r\n",
-                    "/gone" => "410 Gone\r\n",
-                    _ => "500 Oops\r\n",
-                };
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}content-length: 0\r\n\r\n").as_bytes()).await;
+            while let Ok((stream, _)) = listener.accept().await {
+                match &tls {
+                    Some(tls) => answer(tls.accept(stream).await.unwrap()).await,
+                    None => answer(stream).await,
+                }
             }
         });
         port
     }
 
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut buffer = [0; 4096];
+        let n = stream.read(&mut buffer).await.unwrap_or(0);
+        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        let answer = match text.split(' ').nth(1).unwrap_or_default() {
+            "/ok" if text.contains("x-token: 1") => "200 OK\r\n",
+            "/move" => "302 Found\r\nlocation: /gone\r\n",
+            "/away" => "302 Found\r\nlocation: http://192.0.2.1/ok\r\n",
+            "/loop" => "302 Found\r\nlocation: /loop\r\n",
+            "/gone" => "410 Gone\r\n",
+            _ => "500 Oops\r\n",
+        };
+        let _ = stream.write_all(format!("HTTP/1.1 {answer}content-length: 0\r\n\r\n").as_bytes()).await;
+    }
+
+    #[tokio::test]
+    async fn certificates_are_not_checked() {
+        use crate::server::tls::{Pki, ServerNames};
+        // Of a CA that nobody knows, for a name that nobody asks for.
+        let names = ServerNames::default().with(["somewhere.else.example"]);
+        let pki = Pki::in_memory(&names, jiff::Timestamp::now()).unwrap();
+        let port = server(Some(pki.server_config().unwrap().into())).await;
+        let ask = |tls: bool, path: &str| {
+            let headers = vec![("X-Token".into(), "1".into())];
+            get(Request { tls, host: "127.0.0.1".into(), port, path: path.into(), headers })
+        };
+        assert_eq!(ask(true, "/ok").await, Ok(200));
+        assert_eq!(ask(true, "/move").await, Ok(410), "redirects stay on TLS");
+        assert_eq!(ask(true, "/x").await, Ok(500));
+    }
+
     #[tokio::test]
     async fn answers_are_codes_and_redirects_stay_on_the_host() {
-        let port = server().await;
+        let port = server(None).await;
         let ask = |path: &str| {
             get(Request {
                 tls: false,
