@@ -147,6 +147,15 @@ pub(crate) struct Up {
     /// Scheduling policy: Default, RoundRobin, Random, LeastPods, LeastCpu, LeastMemory
     #[arg(long, value_name = "NAME", default_value = "Default")]
     pub(crate) scheduler_policy: String,
+    /// Containers that name no seccomp profile get the customary one instead of none
+    #[arg(long)]
+    pub(crate) seccomp_default: bool,
+    /// Size in bytes at which a container's log is rotated
+    #[arg(long, value_name = "N", default_value_t = 10 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) log_max_bytes: u64,
+    /// How many files of a container's log are kept
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) log_max_files: u32,
 }
 
 #[derive(Debug, ClapArgs)]

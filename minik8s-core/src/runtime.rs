@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -111,6 +111,24 @@ pub struct Security {
     pub drop_capabilities: Vec<String>,
     /// Refuse to run as user 0.
     pub run_as_non_root: bool,
+    /// Only `supplemental_groups`: memberships in the image's `/etc/group` do not count.
+    #[serde(default)]
+    pub strict_groups: bool,
+    /// Which system calls it may make. Privileged processes may make all.
+    #[serde(default)]
+    pub seccomp: Seccomp,
+}
+
+/// A filter of system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// All calls.
+    #[default]
+    Unconfined,
+    /// Those that ordinary programs make, more with more capabilities.
+    RuntimeDefault,
+    /// As this file says: the `linux.seccomp` part of an OCI specification as JSON. Read when the container is made.
+    Profile(PathBuf),
 }
 
 /// What a container should be.
@@ -452,9 +470,29 @@ pub trait Streams: Send + Sync {
     async fn attach(&self, id: &str, stdin: bool) -> RuntimeResult<StreamSession>;
 }
 
+/// A directory in memory, for a pod's containers to share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVolume {
+    /// Where it is to be; made where it is missing.
+    pub directory: PathBuf,
+    /// Bytes it may hold; 0 takes the kernel's default.
+    pub size: u64,
+    /// Group that owns it, and whatever is made in it.
+    pub group: Option<u32>,
+}
+
+/// Volumes that need the kernel's help. A runtime without real processes may leave them plain directories.
+#[async_trait]
+pub trait Volumes: Send + Sync {
+    /// Mounts a file system in memory, writable for all. There already is success, and changes nothing.
+    async fn mount_memory(&self, volume: &MemoryVolume) -> RuntimeResult<()>;
+    /// Unmounts everything below `directory`, with its content. Missing is success.
+    async fn unmount_below(&self, directory: &Path) -> RuntimeResult<()>;
+}
+
 /// A container runtime: all the roles together.
 #[async_trait]
-pub trait Runtime: Sandboxes + Containers + Images + Streams + 'static {
+pub trait Runtime: Sandboxes + Containers + Images + Streams + Volumes + 'static {
     /// What this implementation can do.
     async fn capabilities(&self) -> RuntimeResult<RuntimeCapabilities>;
     /// Changes from now on. The stream ends only with the runtime object; outages show as [`RuntimeEvent::Resync`].

@@ -5,11 +5,11 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use minik8s_core::runtime::{
-    ContainerInfo, ContainerSpec, ContainerStats, Containers, ExecSpec, ImageInfo, Images, PullProgress, RegistryAuth,
-    Runtime, RuntimeCapabilities, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec, Sandboxes, StreamSession,
-    Streams,
+    ContainerInfo, ContainerSpec, ContainerStats, Containers, ExecSpec, ImageInfo, Images, MemoryVolume, PullProgress,
+    RegistryAuth, Runtime, RuntimeCapabilities, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec, Sandboxes,
+    StreamSession, Streams, Volumes,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::BroadcastStream;
@@ -96,6 +96,19 @@ impl Streams for ContainerdRuntime {
 
     async fn attach(&self, id: &str, stdin: bool) -> RuntimeResult<StreamSession> {
         self.inner.attach(id, stdin).await
+    }
+}
+
+#[async_trait]
+impl Volumes for ContainerdRuntime {
+    async fn mount_memory(&self, volume: &MemoryVolume) -> RuntimeResult<()> {
+        let volume = volume.clone();
+        self.inner.blocking(move |_| crate::volumes::mount_memory(&volume)).await
+    }
+
+    async fn unmount_below(&self, directory: &Path) -> RuntimeResult<()> {
+        let directory = directory.to_owned();
+        self.inner.blocking(move |_| crate::volumes::unmount_below(&directory)).await
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn unmount_below(dir: &Path) {
     }
 }
 
-fn mounts_below(table: &str, dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(table: &str, dir: &Path) -> Vec<PathBuf> {
     let targets = table.lines().filter_map(|l| l.split(' ').nth(4)).map(|t| PathBuf::from(unescape(t)));
     let mut found: Vec<PathBuf> = targets.filter(|t| t.starts_with(dir) && t != dir).collect();
     found.reverse();

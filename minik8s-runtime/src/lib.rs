@@ -24,6 +24,7 @@ mod spec;
 mod streams;
 mod sys;
 pub mod testing;
+mod volumes;
 
 pub use config::ContainerdConfig;
 pub use images::{BuildError, ImageBuilder, ImageName, normalize};

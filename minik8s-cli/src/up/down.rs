@@ -5,6 +5,7 @@ use super::record::{Lock, Record};
 use crate::args::{Down, NetworkKind, RuntimeKind};
 use crate::output::say;
 use anyhow::{Context, Result, bail};
+use minik8s_core::runtime::SharedRuntime;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -63,17 +64,22 @@ async fn stop_running(data: &Path) -> Result<Lock> {
 
 async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     let data = &options.data.data_dir;
-    if record.runtime == RuntimeKind::Containerd
-        && let Err(error) = remove_pods(record, data).await
-    {
-        problems.push(format!("pods: {error:#}"));
+    let mut runtime = None;
+    if record.runtime == RuntimeKind::Containerd {
+        let found = parts::runtime(record, data).await;
+        let removed = match &found {
+            Ok(runtime) => remove_pods(runtime).await,
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        };
+        problems.extend(removed.err().map(|error| format!("pods: {error:#}")));
+        runtime = found.ok();
     }
     if record.network == NetworkKind::Bridge
         && let Err(error) = remove_network(record, data).await
     {
         problems.push(format!("network: {error:#}"));
     }
-    if let Err(error) = parts::remove_volumes(record, data) {
+    if let Err(error) = parts::remove_volumes(runtime.as_ref(), data).await {
         problems.push(format!("volumes: {error:#}"));
     }
     if record.runtime == RuntimeKind::Containerd
@@ -84,8 +90,7 @@ async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     }
 }
 
-async fn remove_pods(record: &Record, data: &Path) -> Result<()> {
-    let runtime = parts::runtime(record, data).await?;
+async fn remove_pods(runtime: &SharedRuntime) -> Result<()> {
     let mut failed = Vec::new();
     for sandbox in runtime.sandboxes().await? {
         if let Err(error) = runtime.remove_sandbox(&sandbox.spec.id).await {

@@ -46,6 +46,7 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
         pod_cidr: options.pod_cidr.clone(),
         service_cidr: options.service_cidr.clone(),
     };
+    let for_pods = parts::door_for_pods(&record, data, listener.local_addr()?)?;
     record.write(data)?;
     let builder = Cluster::builder()
         .store(store::open(options, data).await?)
@@ -53,13 +54,17 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
         .scheduler(FrameworkScheduler::new(policy.profile()))
         .listen(listener)
         .pki(data.join("pki"));
-    let cluster = add_node(builder, &record, data).await?.start().await?;
+    let builder = match for_pods {
+        Some(listener) => builder.listen(listener),
+        None => builder,
+    };
+    let cluster = add_node(builder, options, &record, data).await?.start().await?;
     serve(cluster, data, began).await
 }
 
-async fn add_node(builder: ClusterBuilder, record: &Record, data: &Path) -> Result<ClusterBuilder> {
+async fn add_node(builder: ClusterBuilder, options: &Up, record: &Record, data: &Path) -> Result<ClusterBuilder> {
     let (runtime, network) = tokio::try_join!(parts::runtime(record, data), parts::network(record, data))?;
-    Ok(builder.node(parts::node_config(record, data), runtime, network))
+    Ok(builder.node(parts::node_config(options, record, data), runtime, network))
 }
 
 async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {

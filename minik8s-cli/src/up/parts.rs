@@ -1,7 +1,7 @@
 //! The concrete backends, as the arguments of `up` or its record name them. The only place that does.
 
 use super::record::Record;
-use crate::args::{NetworkKind, RuntimeKind};
+use crate::args::{NetworkKind, RuntimeKind, Up};
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use minik8s_core::network::{NoopNetwork, SharedNetwork};
@@ -10,9 +10,15 @@ use minik8s_core::runtime::SharedRuntime;
 use minik8s_core::testkit::FakeRuntime;
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that may wait to be taken.
+const BACKLOG: u32 = 1024;
 
 /// The machine's name, as the kernel has it.
 pub(crate) fn host_name() -> String {
@@ -44,33 +50,29 @@ fn containerd_dir(data: &Path) -> PathBuf {
     data.join("containerd")
 }
 
-pub(crate) fn node_config(record: &Record, data: &Path) -> NodeConfig {
+pub(crate) fn node_config(options: &Up, record: &Record, data: &Path) -> NodeConfig {
     NodeConfig {
-        memory_dir: memory_dir(data),
+        seccomp_profiles: data.join("seccomp"),
+        seccomp_default: options.seccomp_default,
+        log_max_bytes: options.log_max_bytes,
+        log_max_files: options.log_max_files,
         pod_cidr: record.pod_cidr.parse().ok(),
         ..NodeConfig::new(&record.node, node_dir(data))
     }
 }
 
-/// Memory-backed volumes of this data directory, apart from those of any other.
-fn memory_dir(data: &Path) -> Option<PathBuf> {
-    let memory = Path::new("/dev/shm");
-    let name = data.display().to_string().replace('/', "-");
-    memory.is_dir().then(|| memory.join(format!("minik8s{name}")))
-}
-
 /// Deletes the volumes and logs of pods that are gone.
-pub(crate) fn remove_volumes(record: &Record, data: &Path) -> Result<()> {
-    let directories = [node_config(record, data).memory_dir, Some(node_dir(data))];
-    for directory in directories.into_iter().flatten() {
-        match std::fs::remove_dir_all(&directory) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("cannot delete {}", directory.display()));
-            }
-            _ => {}
-        }
+pub(crate) async fn remove_volumes(runtime: Option<&SharedRuntime>, data: &Path) -> Result<()> {
+    let directory = node_dir(data);
+    if let Some(runtime) = runtime {
+        runtime.unmount_below(&directory).await?;
     }
-    Ok(())
+    match std::fs::remove_dir_all(&directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot delete {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Settings for the containerd that was named, or for the private one, which is started where it does not run.
@@ -104,12 +106,37 @@ pub(crate) async fn network(record: &Record, data: &Path) -> Result<SharedNetwor
     }
     let config = BridgeConfig {
         node: record.node.clone(),
-        pod_cidr: pods,
         cluster_cidr: pods,
         service_cidr: ipv4(&record.service_cidr)?,
-        ..BridgeConfig::new(data.join("network"))
+        ..bridge_config(pods, data)
     };
     Ok(Arc::new(BridgeNetwork::new(config)?))
+}
+
+fn bridge_config(pods: Ipv4Net, data: &Path) -> BridgeConfig {
+    BridgeConfig { pod_cidr: pods, ..BridgeConfig::new(data.join("network")) }
+}
+
+/// A second door to an API that listens on loopback, which is not the host's inside of a pod: the bridge's own address.
+/// It may be bound before there is a bridge, and outlives one that is made anew.
+pub(crate) fn door_for_pods(record: &Record, data: &Path, api: SocketAddr) -> Result<Option<TcpListener>> {
+    if record.network != NetworkKind::Bridge || !api.ip().is_loopback() {
+        return Ok(None);
+    }
+    let pods: Ipv4Net = record.pod_cidr.parse()?;
+    let address = SocketAddr::new(bridge_config(pods, data).gateway().into(), api.port());
+    let listen = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener: std::io::Result<TcpListener> = listen();
+    let listener = listener.with_context(|| {
+        format!("cannot listen on {address}, where pods reach the API; choose another port with --listen IP:PORT")
+    })?;
+    Ok(Some(listener))
 }
 
 /// Ends the private containerd; with `purge`, its images and everything it left go too.

@@ -202,6 +202,26 @@ impl Up {
         finish(command, input)
     }
 
+    /// One that goes on, with its output in a file.
+    pub(crate) fn minik8s_into(&self, args: &[&str], output: &Path) -> Child {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_minik8s")));
+        let file = std::fs::File::create(output).expect("a file");
+        command.args(args).stdin(Stdio::null()).stdout(file).spawn().expect("minik8s starts")
+    }
+
+    /// Runs `work` on a thread of its own in the cluster's network.
+    pub(crate) fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let name = &self.namespace.as_ref().expect("a real cluster").0;
+        let namespace = std::fs::File::open(format!("/run/netns/{name}")).expect("a namespace");
+        std::thread::spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("to enter it");
+            work()
+        })
+    }
+
     /// An unmodified kubectl on this cluster.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
         self.kubectl_with(args, "")

@@ -24,7 +24,7 @@ pub struct ClusterBuilder {
     pub(super) admission: Vec<Arc<dyn Admission>>,
     pub(super) schedulers: Vec<Arc<dyn Scheduler>>,
     pub(super) nodes: Vec<NodeParts>,
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listeners: Vec<TcpListener>,
     pub(super) names: Vec<String>,
     pub(super) pki: Option<PathBuf>,
     pub(super) controllers: bool,
@@ -42,7 +42,7 @@ impl Default for ClusterBuilder {
             admission: Vec::new(),
             schedulers: vec![Arc::new(FrameworkScheduler::new(Policy::Default.profile()))],
             nodes: Vec::new(),
-            listener: None,
+            listeners: Vec::new(),
             names: Vec::new(),
             pki: None,
             controllers: true,
@@ -121,10 +121,12 @@ impl ClusterBuilder {
         self
     }
 
-    /// Serves REST and gRPC over TLS here. Default: nothing listens.
+    /// Serves REST and gRPC over TLS here, beside other places named before: the first is the one that clients outside
+    /// are told, and pods are told the first that is not on loopback. Default: nothing listens.
     #[must_use]
-    pub fn listen(self, listener: TcpListener) -> Self {
-        Self { listener: Some(listener), ..self }
+    pub fn listen(mut self, listener: TcpListener) -> Self {
+        self.listeners.push(listener);
+        self
     }
 
     /// More names and addresses that the server's certificate is for.

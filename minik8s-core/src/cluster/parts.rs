@@ -36,8 +36,8 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let (shutdown, tasks, nodes) = (CancellationToken::new(), TaskTracker::new(), NodeDirectory::default());
     // Whatever fails below, what has started by then stops.
     let on_drop = shutdown.clone().drop_guard();
-    let address = builder.listener.as_ref().and_then(|l| l.local_addr().ok());
-    let server = start_server(&builder, &nodes, address).await?;
+    let addresses: Vec<SocketAddr> = builder.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let server = start_server(&builder, &nodes, &addresses).await?;
     let metrics = server.metrics().clone();
     let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
     let kubeconfig = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
@@ -48,13 +48,14 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     for parts in std::mem::take(&mut builder.nodes) {
         start_node(parts, &server, &nodes, &builder.clock, &shutdown, &tasks);
     }
+    let address = addresses.first().copied();
     Ok(Cluster { server, rest, metrics, address, kubeconfig, shutdown, tasks, _on_drop: on_drop })
 }
 
 async fn start_server(
     builder: &ClusterBuilder,
     nodes: &NodeDirectory,
-    address: Option<SocketAddr>,
+    addresses: &[SocketAddr],
 ) -> Result<Arc<ApiServer>, ClusterError> {
     let mut schemas = Schemas::builtin();
     let mut server = ApiServer::builder(builder.store.clone())
@@ -71,7 +72,7 @@ async fn start_server(
     if let Some(seed) = builder.seed {
         server = server.seed(seed);
     }
-    if let Some(address) = address.and_then(|a| advertised(a, &builder.nodes)) {
+    if let Some(address) = addresses.iter().find_map(|a| advertised(*a, &builder.nodes)) {
         server = server.advertise(address);
     }
     server.start().await.map_err(ClusterError::Server)
@@ -87,7 +88,7 @@ fn advertised(address: SocketAddr, nodes: &[NodeParts]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, address.port()))
 }
 
-/// Serves on the listener, where there is one.
+/// Serves on the listeners, where there are any.
 fn listen(
     builder: &mut ClusterBuilder,
     server: &Arc<ApiServer>,
@@ -95,21 +96,24 @@ fn listen(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<Option<Kubeconfig>, ClusterError> {
-    let Some(listener) = builder.listener.take() else { return Ok(None) };
-    let Ok(address) = listener.local_addr() else { return Ok(None) };
+    let listeners = std::mem::take(&mut builder.listeners);
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let Some(first) = addresses.first() else { return Ok(None) };
     let now = builder.clock.now();
     let names = ServerNames::standard(&builder.settings.cluster_domain, builder.settings.api_address())
         .with(std::mem::take(&mut builder.names))
-        .with([address.ip().to_string()]);
+        .with(addresses.iter().map(|address| address.ip().to_string()));
     let pki = match &builder.pki {
         Some(directory) => Pki::open(directory, &names, now)?,
         None => Pki::in_memory(&names, now)?,
     };
     let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(GrpcServices::of(server));
-    tasks.spawn(serve(listener, pki.server_config()?, front, shutdown.clone()));
+    for listener in listeners {
+        tasks.spawn(serve(listener, pki.server_config()?, front.clone(), shutdown.clone()));
+    }
     Ok(Some(Kubeconfig {
         name: "minik8s".to_owned(),
-        server: format!("https://{}", reachable(address)),
+        server: format!("https://{}", reachable(*first)),
         ca_certificate: pki.ca_certificate().to_owned(),
         user: pki.admin().clone(),
     }))
@@ -184,7 +188,7 @@ impl NodeParts {
         let range = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, third, 0), 24);
         let directory = tempfile::Builder::new().prefix("minik8s-node").tempdir();
         let path = directory.as_ref().map_or_else(|_| std::env::temp_dir().join(name), |d| d.path().to_owned());
-        let config = NodeConfig { pod_cidr: Some(range.into()), memory_dir: None, ..NodeConfig::new(name, path) };
+        let config = NodeConfig { pod_cidr: Some(range.into()), ..NodeConfig::new(name, path) };
         let network = Arc::new(crate::network::NoopNetwork::new(range));
         let keep = directory.ok().map(|d| Box::new(d) as Box<dyn Send + Sync>);
         Self { config, runtime, network, keep }

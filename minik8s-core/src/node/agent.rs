@@ -11,7 +11,7 @@ use super::refs::Refs;
 use super::status::{Health, NodeHealth, keep_status};
 use super::streams::Access;
 use super::worker::{Found, Worker};
-use super::{pod, proxy};
+use super::{eviction, pod, proxy};
 use crate::client::{Backoff, Change, Changes, Client, EventRecorder, Informer, InformerOptions, Informers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::network::SharedNetwork;
@@ -89,6 +89,7 @@ impl NodeAgent {
         loops.spawn(keep_lease(context.clone()));
         let work = async {
             ready(&context, &health).await;
+            loops.spawn(eviction::keep_limits(context.clone()));
             loops.spawn(watch_runtime(context.clone(), health.clone()));
             loops.spawn(proxy::services(context.clone(), informers.of(), informers.of()));
             loops.spawn(proxy::peers(context.clone(), informers.of()));

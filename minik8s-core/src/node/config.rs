@@ -67,8 +67,10 @@ pub struct NodeConfig {
     pub pod_cidr: Option<IpNet>,
     /// Where pods' files, volumes and logs lie. One agent per directory.
     pub data_dir: PathBuf,
-    /// Memory-backed storage for `emptyDir` of medium `Memory`; without it they lie on disk.
-    pub memory_dir: Option<PathBuf>,
+    /// Where seccomp profiles of type `Localhost` are looked up.
+    pub seccomp_profiles: PathBuf,
+    /// Containers that name no seccomp profile get the runtime's. As in Kubernetes they are unconfined unless this is set.
+    pub seccomp_default: bool,
     /// Path below the runtime's root cgroup under which pods are put; empty for the root itself.
     pub cgroup_root: String,
     /// How often the node says it lives.
@@ -77,6 +79,8 @@ pub struct NodeConfig {
     pub lease_duration: Duration,
     /// How often the node's status is written though nothing changed.
     pub status_period: Duration,
+    /// How often volumes on disk are measured that have a limit.
+    pub volume_period: Duration,
     /// Size at which a container's log is rotated.
     pub log_max_bytes: u64,
     /// How many files of a log are kept.
@@ -97,7 +101,6 @@ impl NodeConfig {
     /// The configuration of a node on this machine, with its files below `data_dir`.
     pub fn new(name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
-        let memory = Path::new("/dev/shm");
         Self {
             name: name.into(),
             labels: BTreeMap::new(),
@@ -106,12 +109,14 @@ impl NodeConfig {
             addresses: vec![main_address()],
             capacity: NodeCapacity::detect(&data_dir),
             pod_cidr: None,
-            memory_dir: memory.is_dir().then(|| memory.join("minik8s")),
+            seccomp_profiles: data_dir.join("seccomp"),
+            seccomp_default: false,
             data_dir,
             cgroup_root: String::new(),
             lease_period: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
             status_period: Duration::from_secs(300),
+            volume_period: Duration::from_secs(10),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             backoff_base: Duration::from_secs(10),

@@ -53,10 +53,7 @@ impl Context {
     }
 
     pub(crate) fn roots(&self, uid: &str) -> Roots {
-        Roots {
-            pod: self.config.pods_dir().join(uid),
-            memory: self.config.memory_dir.as_ref().map(|dir| dir.join(&self.config.name).join(uid)),
-        }
+        Roots { pod: self.config.pods_dir().join(uid) }
     }
 
     /// `<data>/logs/<namespace>_<name>_<uid>`

@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod config;
 mod context;
+mod eviction;
 mod hooks;
 mod ids;
 mod images;

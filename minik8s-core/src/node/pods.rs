@@ -26,11 +26,13 @@ pub(crate) struct Slot {
     pub(crate) changed: bool,
     /// The runtime's sandboxes should be listed again.
     pub(crate) doubt: bool,
+    /// It takes more of the node than it may: why it has to go.
+    pub(crate) evicted: Option<String>,
 }
 
 impl PodHandle {
     pub(crate) fn new(pod: Arc<Pod>) -> Arc<Self> {
-        let slot = Slot { pod, gone: false, changed: false, doubt: false };
+        let slot = Slot { pod, gone: false, changed: false, doubt: false, evicted: None };
         Arc::new(Self { slot: Mutex::new(slot), wake: Notify::new() })
     }
 

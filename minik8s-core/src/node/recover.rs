@@ -90,11 +90,11 @@ impl Remains {
             }
         }
         let mut stale: Vec<PathBuf> = unused(&context.config.pods_dir(), |name| used(name));
-        if let Some(memory) = &context.config.memory_dir {
-            stale.extend(unused(&memory.join(&context.config.name), |name| used(name)));
-        }
         stale.extend(unused(&context.config.logs_dir(), |name| name.rsplit('_').next().is_some_and(used)));
         for path in stale {
+            if let Err(error) = context.runtime.unmount_below(&path).await {
+                tracing::warn!(path = %path.display(), %error, "cannot unmount volumes nobody uses");
+            }
             if let Err(error) = tokio::fs::remove_dir_all(&path).await {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a directory nobody uses");
             }

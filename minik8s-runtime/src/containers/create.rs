@@ -8,7 +8,7 @@ use crate::spec::{self, Accounts};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots as snap;
 use containerd_client::types::Mount;
-use minik8s_core::runtime::{ContainerSpec, RuntimeError, RuntimeResult, SandboxInfo};
+use minik8s_core::runtime::{ContainerSpec, RuntimeError, RuntimeResult, SandboxInfo, Seccomp};
 use prost::Message;
 use prost_types::Any;
 use std::sync::Arc;
@@ -131,6 +131,7 @@ impl Inner {
             cgroup: &record.cgroup,
             cgroup_v2: self.cgroups.is_v2(),
             lowest_oom_score: self.lowest_oom_score,
+            profile: read_profile(spec)?,
             host_devices: if spec.security.privileged { spec::host_devices() } else { Vec::new() },
         };
         let built = spec::build(&input).map_err(|e| wrong(e.to_string()))?;
@@ -207,6 +208,13 @@ impl Inner {
         let _ = self.images.remove_snapshot(cid).await;
         let _ = self.files(cid).remove();
     }
+}
+
+/// The text of the container's seccomp profile, where it names one. A small file, read where the agent just wrote others.
+fn read_profile(spec: &ContainerSpec) -> RuntimeResult<Option<Vec<u8>>> {
+    let Seccomp::Profile(path) = &spec.security.seccomp else { return Ok(None) };
+    let unreadable = |e| format!("cannot read the seccomp profile {}: {e}", path.display());
+    std::fs::read(path).map(Some).map_err(|e: std::io::Error| refused("create", &spec.id)(unreadable(e)))
 }
 
 fn same_sandbox(record: &Record, sandbox: &str) -> RuntimeResult<()> {

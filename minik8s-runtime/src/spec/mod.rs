@@ -1,10 +1,9 @@
 //! The OCI runtime specification of a container: from image, container and sandbox to what runc reads. Pure.
-//!
-//! Seccomp is left unconfined, as Kubernetes does where a pod names no profile.
 
 mod devices;
 mod mounts;
 mod rootfs;
+mod seccomp;
 mod security;
 mod user;
 
@@ -14,8 +13,9 @@ pub(crate) use user::{Identity, identify};
 
 use crate::images::ImageConfig;
 use crate::sandbox::Joined;
-use minik8s_core::runtime::{ContainerSpec, Resources};
+use minik8s_core::runtime::{ContainerSpec, Resources, Seccomp};
 use oci_spec::runtime::Spec;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -34,6 +34,8 @@ pub(crate) struct Input<'a> {
     pub(crate) cgroup: &'a str,
     pub(crate) cgroup_v2: bool,
     pub(crate) lowest_oom_score: i32,
+    /// Text of the seccomp profile, where the container names a file.
+    pub(crate) profile: Option<Vec<u8>>,
     /// Devices of the host, for privileged containers.
     pub(crate) host_devices: Vec<Value>,
 }
@@ -53,6 +55,8 @@ pub(crate) enum SpecError {
     Root,
     #[error("working directory {0:?} is not an absolute path")]
     WorkingDir(String),
+    #[error("unusable seccomp profile {path}: {cause}")]
+    Seccomp { path: PathBuf, cause: String },
     #[error("specification: {0}")]
     Shape(String),
 }
@@ -71,6 +75,9 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     if input.container.mounts.iter().any(|m| m.propagate) {
         linux["rootfsPropagation"] = json!("rslave");
     }
+    if let Some(filter) = filter(input)? {
+        linux["seccomp"] = filter;
+    }
     let spec = json!({
         "ociVersion": "1.0.2",
         "process": process(input)?,
@@ -79,6 +86,24 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
         "linux": linux,
     });
     serde_json::from_value(spec).map_err(|e| SpecError::Shape(e.to_string()))
+}
+
+/// The filter of system calls. Privileged containers have none.
+fn filter(input: &Input<'_>) -> Result<Option<Value>, SpecError> {
+    let security = &input.container.security;
+    match &security.seccomp {
+        _ if security.privileged => Ok(None),
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::RuntimeDefault => Ok(Some(seccomp::runtime_default(&security::capabilities(security)))),
+        Seccomp::Profile(path) => {
+            let wrong = |cause: String| SpecError::Seccomp { path: path.clone(), cause };
+            let text = input.profile.as_deref().unwrap_or_default();
+            let filter: Value = serde_json::from_slice(text).map_err(|e| wrong(e.to_string()))?;
+            // Checked here, where it can be told apart from everything else that may be wrong.
+            oci_spec::runtime::LinuxSeccomp::deserialize(&filter).map_err(|e| wrong(e.to_string()))?;
+            Ok(Some(filter))
+        }
+    }
 }
 
 fn process(input: &Input<'_>) -> Result<Value, SpecError> {

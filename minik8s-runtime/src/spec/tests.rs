@@ -35,6 +35,7 @@ fn spec_of(container: &ContainerSpec, change: impl FnOnce(&mut Input<'_>)) -> Re
         cgroup: "/minik8s/pod1/c1",
         cgroup_v2: false,
         lowest_oom_score: -1000,
+        profile: None,
         host_devices: Vec::new(),
     };
     change(&mut input);
@@ -152,7 +153,29 @@ fn users_are_looked_up_in_the_image() {
         who("app", Security { user: Some(3), group: Some(4), supplemental_groups: vec![9, 8], ..plain() }),
         Ok((3, 4, vec![8, 9]))
     );
+    let strict = Security { strict_groups: true, supplemental_groups: vec![9], ..plain() };
+    assert_eq!(who("app", strict), Ok((1000, 100, vec![9])));
     assert_eq!(who("ghost", plain()), Err(SpecError::UnknownUser("ghost".into())));
     assert_eq!(who("app:ghost", plain()), Err(SpecError::UnknownGroup("ghost".into())));
     assert_eq!(who("", Security { user: Some(-1), ..plain() }), Err(SpecError::IdRange(-1)));
+}
+
+#[test]
+fn filters_are_none_the_runtimes_or_a_files() {
+    let of = |seccomp: Seccomp, privileged: bool, text: &str| {
+        let security = Security { seccomp, privileged, ..Security::default() };
+        let container = ContainerSpec { security, ..ContainerSpec::default() };
+        spec_of(&container, |i| i.profile = Some(text.as_bytes().to_vec())).map(|s| s["linux"]["seccomp"].clone())
+    };
+    assert_eq!(of(Seccomp::Unconfined, false, ""), Ok(Value::Null));
+    assert_eq!(of(Seccomp::RuntimeDefault, true, ""), Ok(Value::Null));
+    let filter = of(Seccomp::RuntimeDefault, false, "").expect("filter");
+    assert_eq!(filter["defaultAction"], "SCMP_ACT_ERRNO");
+    let file = || Seccomp::Profile("/p/x.json".into());
+    let own = of(file(), false, r#"{"defaultAction": "SCMP_ACT_LOG"}"#).expect("profile");
+    assert_eq!(own["defaultAction"], "SCMP_ACT_LOG");
+    for wrong in ["", "nonsense", r#"{"defaultAction": "SOMETHING"}"#] {
+        let error = of(file(), false, wrong).expect_err(wrong);
+        assert!(error.to_string().contains("/p/x.json"), "{error}");
+    }
 }

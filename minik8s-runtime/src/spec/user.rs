@@ -41,7 +41,8 @@ pub(crate) fn identify(image_user: &str, security: &Security, accounts: &Account
         (None, Some(group)) => find_group(&group, accounts)?,
         (None, None) => account.as_ref().map_or(0, |a| a.gid),
     };
-    let mut groups: Vec<u32> = account.map(|a| memberships(a.name, accounts)).unwrap_or_default();
+    let counted = account.filter(|_| !security.strict_groups);
+    let mut groups: Vec<u32> = counted.map(|a| memberships(a.name, accounts)).unwrap_or_default();
     for group in &security.supplemental_groups {
         groups.push(id(*group)?);
     }

@@ -5,6 +5,7 @@ mod archives;
 mod basics;
 mod conformance;
 mod harness;
+mod isolation;
 mod pulling;
 mod recovery;
 mod streams;

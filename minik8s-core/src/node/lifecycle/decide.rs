@@ -14,6 +14,8 @@ pub(crate) fn next(view: &View<'_>) -> Decision {
     let mut decision = Decision::default();
     if ending(view) {
         end(view, &mut decision);
+    } else if let Some(message) = view.memory.evicted.clone() {
+        decision.act(Action::Doom { reason: "Evicted", message });
     } else if !deadline(view, &mut decision) {
         run(view, &mut decision);
     }

@@ -65,6 +65,8 @@ pub(crate) struct Memory {
     pub(crate) last_words: BTreeMap<String, String>,
     /// Addresses of the pod.
     pub(crate) ips: Vec<IpAddr>,
+    /// It takes more of the node than it may: the message.
+    pub(crate) evicted: Option<String>,
     /// The pod itself failed: reason and message.
     pub(crate) doom: Option<(&'static str, String)>,
     /// Everything of it is removed.

@@ -3,7 +3,7 @@
 use super::env::{environment, expand};
 use super::resources::container_resources;
 use super::sandbox::pod_labels;
-use super::security::security;
+use super::security::{SeccompRules, security};
 use super::{ConfigError, Facts, Sources};
 use crate::node::{ids, pod};
 use crate::runtime::{ContainerSpec, Mount};
@@ -21,6 +21,7 @@ pub(crate) struct ContainerInput<'a> {
     pub(crate) log_path: PathBuf,
     pub(crate) log_max_bytes: u64,
     pub(crate) log_max_files: u32,
+    pub(crate) seccomp: SeccompRules<'a>,
 }
 
 /// Without mounts; those need the volumes.
@@ -43,7 +44,7 @@ pub(crate) fn container_spec(input: &ContainerInput<'_>, mounts: Vec<Mount>) -> 
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts,
         resources: container_resources(pod, container, &input.facts.node),
-        security: security(pod, container),
+        security: security(pod, container, input.seccomp)?,
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         log_path: input.log_path.clone(),

@@ -11,9 +11,9 @@ mod service_env;
 pub(crate) use container::{ContainerInput, container_spec, expanded_sub_path};
 pub(crate) use env::{Facts, field};
 pub(crate) use files::{hosts_file, resolv_conf};
-pub(crate) use resources::{NodeSize, qos_class, resource_field};
+pub(crate) use resources::{NodeSize, pod_resources, qos_class, resource_field};
 pub(crate) use sandbox::{hostname, sandbox_spec};
-pub(crate) use security::fs_group;
+pub(crate) use security::{SeccompRules, fs_group};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use std::collections::BTreeMap;

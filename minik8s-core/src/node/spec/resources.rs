@@ -87,7 +87,7 @@ pub(super) fn container_resources(pod: &Pod, container: &Container, node: &NodeS
 }
 
 /// What the pod as a whole may use: limits only where every container has one.
-pub(super) fn pod_resources(pod: &Pod) -> Resources {
+pub(crate) fn pod_resources(pod: &Pod) -> Resources {
     let sum = |of: &dyn Fn(&Container) -> Option<i64>| -> Option<i64> { pod::mains(pod).map(of).sum() };
     let cpu = |c: &Container| limit(c, "cpu").map(|q| q.milli_value());
     let memory = |c: &Container| limit(c, "memory").map(|q| q.value());

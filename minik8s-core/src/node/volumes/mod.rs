@@ -1,15 +1,18 @@
 //! Volumes: directories and files on this machine that containers see as mounts.
 //!
-//! Everything lies below the pod's own directory (`<data>/pods/<uid>/volumes/<name>`), in memory-backed storage for
-//! `medium: Memory`, or where a `hostPath` says. Nothing here mounts anything: the runtime does, per container. So an
-//! agent killed at any moment leaves only directories, which the next one finds by uid.
+//! Everything lies below the pod's own directory (`<data>/pods/<uid>/volumes/<name>`), or where a `hostPath` says.
+//! Nothing here mounts anything: the runtime does, per container, and per pod for `medium: Memory`. So an agent killed at
+//! any moment leaves only directories and mounts on them, which the next one finds by uid.
 
 mod atomic;
 mod host_path;
+mod limits;
 mod payload;
 mod sub_path;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use limits::{Limit, limits, memory};
 
 use super::pod;
 use super::spec::{Facts, Sources, fs_group};
@@ -51,36 +54,26 @@ pub(crate) type VolumeResult<T> = Result<T, VolumeError>;
 pub(crate) struct Roots {
     /// `<data>/pods/<uid>`
     pub(crate) pod: PathBuf,
-    /// Memory-backed, for this pod alone; `None` where the machine has none.
-    pub(crate) memory: Option<PathBuf>,
 }
 
 impl Roots {
-    fn dir(&self, volume: &str) -> PathBuf {
-        self.pod.join("volumes").join(volume)
-    }
-
-    fn memory_dir(&self, volume: &str) -> PathBuf {
-        self.memory.as_ref().unwrap_or(&self.pod).join("memory").join(volume)
+    /// Where all of them lie.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.pod.join("volumes")
     }
 
     /// The volume's root on this machine.
     fn source(&self, volume: &Volume) -> PathBuf {
-        match (&volume.host_path, &volume.empty_dir) {
-            (Some(host), _) => PathBuf::from(&host.path),
-            (_, Some(empty)) if empty.medium.as_deref() == Some("Memory") => self.memory_dir(&volume.name),
-            _ => self.dir(&volume.name),
-        }
+        let own = || self.volumes().join(&volume.name);
+        volume.host_path.as_ref().map_or_else(own, |host| PathBuf::from(&host.path))
     }
 
-    /// Removes all that is the pod's. Missing is success.
+    /// Removes all that is the pod's and is not mounted. Missing is success.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        let gone = |path: &Path| match fs::remove_dir_all(path) {
+        match fs::remove_dir_all(&self.pod) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
-        };
-        let memory = self.memory.as_deref().map_or(Ok(()), gone);
-        gone(&self.pod).and(memory)
+        }
     }
 }
 
@@ -97,10 +90,13 @@ fn set_up_one(pod: &Pod, volume: &Volume, roots: &Roots, sources: &Sources, fact
     if let Some(host) = &volume.host_path {
         return host_path::ensure(&volume.name, host);
     }
-    if volume.empty_dir.is_some() {
-        let fresh = !root.exists();
+    if let Some(empty) = &volume.empty_dir {
+        // What is there belongs to the containers, as does what is in memory from the start.
+        if root.exists() || limits::in_memory(empty) {
+            return Ok(());
+        }
         make_dir(&volume.name, &root, 0o777)?;
-        return if fresh { own(&volume.name, &root, fs_group(pod)) } else { Ok(()) };
+        return own(&volume.name, &root, fs_group(pod));
     }
     let files = payload::files(pod, volume, sources, facts)?;
     make_dir(&volume.name, &root, 0o755)?;

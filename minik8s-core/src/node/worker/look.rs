@@ -28,6 +28,7 @@ impl Worker {
         if slot.changed {
             self.changed(&slot.pod);
         }
+        self.memory.evicted.clone_from(&slot.evicted);
         self.note_attempts();
         self.note_health(&slot.pod);
         self.note_lost(&slot.pod);

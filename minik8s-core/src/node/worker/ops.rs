@@ -107,7 +107,11 @@ pub(super) async fn sources(context: &Context, pod: &Pod) -> Result<Sources, Sta
 /// Makes the pod's volumes, or brings them up to date.
 async fn prepare(context: &Context, pod: &Arc<Pod>, ips: Vec<IpAddr>) -> Result<(), String> {
     let sources = sources(context, pod).await.map_err(|e| e.message)?;
-    let (roots, facts, pod) = (context.roots(pod::uid(pod)), context.facts(ips), pod.clone());
+    let (roots, facts) = (context.roots(pod::uid(pod)), context.facts(ips));
+    for volume in volumes::memory(pod, &roots) {
+        context.runtime.mount_memory(&volume).await.map_err(|e| e.to_string())?;
+    }
+    let pod = pod.clone();
     let work = blocking(move || volumes::set_up(&pod, &roots, &sources, &facts));
     work.await?.map_err(|error| chain(&error))
 }
@@ -191,7 +195,13 @@ where
 }
 
 pub(super) async fn release(context: Arc<Context>, uid: String) -> Done {
-    Done::Released(context.network.detach(&uid).await.map_err(|e| network_error(&e)))
+    let work = async {
+        context.network.detach(&uid).await.map_err(|e| network_error(&e))?;
+        let volumes = context.roots(&uid).volumes();
+        // Nobody uses the memory any more, and the record may stay for long.
+        context.runtime.unmount_below(&volumes).await.map_err(|e| StartError::new("FailedKillPod", e.to_string()))
+    };
+    Done::Released(work.await)
 }
 
 /// Everything, in reverse order; what fails does not keep the rest.
@@ -202,6 +212,9 @@ pub(super) async fn tear_down(context: Arc<Context>, pod: Arc<Pod>) -> Done {
         problems.push(error.to_string());
     }
     if let Err(error) = context.runtime.remove_sandbox(uid).await {
+        problems.push(error.to_string());
+    }
+    if let Err(error) = context.runtime.unmount_below(&context.roots(uid).volumes()).await {
         problems.push(error.to_string());
     }
     context.refs.release(uid);

@@ -4,7 +4,7 @@ use super::ops::{Done, blocking, chain, sources, words_file};
 use crate::node::context::Context;
 use crate::node::images::{self, StartError};
 use crate::node::spec::{
-    ContainerInput, Facts, Sources, container_spec, expanded_sub_path, hostname, hosts_file, resolv_conf,
+    ContainerInput, Facts, SeccompRules, Sources, container_spec, expanded_sub_path, hostname, hosts_file, resolv_conf,
 };
 use crate::node::volumes::{self, VolumeError};
 use crate::node::{hooks, pod, probe};
@@ -136,6 +136,10 @@ impl Plan {
                 log_path: logs.join(&name).join(format!("{attempt}.log")),
                 log_max_bytes: context.config.log_max_bytes,
                 log_max_files: context.config.log_max_files,
+                seccomp: SeccompRules {
+                    profiles: &context.config.seccomp_profiles,
+                    by_default: context.config.seccomp_default,
+                },
             };
             let mounts = mounts(&context, &input, &ips)?;
             let spec = container_spec(&input, mounts).map_err(|e| config(e.to_string()))?;

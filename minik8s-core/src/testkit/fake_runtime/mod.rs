@@ -19,8 +19,8 @@ pub use script::{End, ExecAnswer, FakeCall, FakeOp, Script, Which};
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::runtime::{
-    ContainerInfo, ContainerSpec, ContainerState, Exit, ImageInfo, Runtime, RuntimeCapabilities, RuntimeError,
-    RuntimeEvent, RuntimeResult, SandboxInfo,
+    ContainerInfo, ContainerSpec, ContainerState, Exit, ImageInfo, MemoryVolume, Runtime, RuntimeCapabilities,
+    RuntimeError, RuntimeEvent, RuntimeResult, SandboxInfo, Volumes,
 };
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use process::Control;
 use script::Fault;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -229,6 +230,22 @@ impl Inner {
 
 fn not_found(what: &'static str, name: &str) -> RuntimeError {
     RuntimeError::NotFound { what, name: name.to_owned() }
+}
+
+/// Plain directories: nobody fills them.
+#[async_trait]
+impl Volumes for FakeRuntime {
+    async fn mount_memory(&self, volume: &MemoryVolume) -> RuntimeResult<()> {
+        let unavailable = |e: std::io::Error| RuntimeError::Unavailable {
+            operation: "making a volume",
+            cause: format!("{}: {e}", volume.directory.display()),
+        };
+        std::fs::create_dir_all(&volume.directory).map_err(unavailable)
+    }
+
+    async fn unmount_below(&self, _directory: &Path) -> RuntimeResult<()> {
+        Ok(())
+    }
 }
 
 #[async_trait]

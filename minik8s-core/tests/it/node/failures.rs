@@ -1,6 +1,6 @@
 //! What goes wrong shows, and heals.
 
-use super::world::{World, first, one, waiting_reason};
+use super::world::{World, first, one, uid, waiting_reason};
 use minik8s_core::runtime::RuntimeError;
 use minik8s_core::testkit::{FakeOp, Script, Which};
 use serde_json::json;
@@ -92,4 +92,28 @@ async fn running_as_root_is_refused_where_it_must_not_be() {
     world.create("p", spec).await;
     let pod = world.waiting("p", "CreateContainerConfigError").await;
     assert!(first(&pod).state.unwrap().waiting.unwrap().message.unwrap().contains("runAsNonRoot"));
+}
+
+#[tokio::test]
+async fn a_pod_whose_volume_outgrows_its_limit_is_evicted() {
+    let world = World::new().await;
+    let spec = |limit: &str| {
+        let mut spec = one("web:1", &[]);
+        spec["volumes"] = json!([{"name": "scratch", "emptyDir": {"sizeLimit": limit}}]);
+        spec["containers"][0]["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+        spec["terminationGracePeriodSeconds"] = json!(1);
+        spec
+    };
+    for (name, limit) in [("greedy", "64Ki"), ("modest", "64Mi")] {
+        let pod = world.create(name, spec(limit)).await;
+        world.running(name).await;
+        let file = world.config.data_dir.join("pods").join(uid(&pod)).join("volumes/scratch/file");
+        std::fs::write(file, vec![7; 200_000]).unwrap();
+    }
+    let pod = world.phase("greedy", "Failed").await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    let message = status.message.unwrap();
+    assert!(message.contains("\"scratch\" exceeds the limit \"64Ki\""), "{message}");
+    world.running("modest").await;
 }

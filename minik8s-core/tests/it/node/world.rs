@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) network: Arc<NoopNetwork>,
     pub(crate) config: NodeConfig,
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     agent: Option<JoinHandle<()>>,
     _server: Arc<ApiServer>,
 }
@@ -36,7 +36,7 @@ impl World {
         let server = ApiServer::builder(Arc::new(MemoryStore::new())).start().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig::new(NODE, dir.path().join("data"));
-        config.memory_dir = Some(dir.path().join("shm"));
+        config.volume_period = Duration::from_millis(20);
         config.backoff_base = Duration::from_millis(50);
         config.backoff_max = Duration::from_millis(200);
         config.addresses = vec!["192.168.7.1".parse().unwrap()];
@@ -45,7 +45,7 @@ impl World {
             runtime: FakeRuntime::new(),
             network: Arc::new(NoopNetwork::new("10.200.0.0/24".parse().unwrap())),
             config,
-            dir,
+            _dir: dir,
             agent: None,
             _server: server,
         }
@@ -145,11 +145,7 @@ impl World {
     }
 
     pub(crate) fn left_files(&self) -> Vec<PathBuf> {
-        let dirs = [
-            self.config.data_dir.join("pods"),
-            self.config.data_dir.join("logs"),
-            self.dir.path().join("shm").join(NODE),
-        ];
+        let dirs = [self.config.data_dir.join("pods"), self.config.data_dir.join("logs")];
         let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
