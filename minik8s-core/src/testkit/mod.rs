@@ -15,6 +15,7 @@ pub mod scheduler;
 pub mod served;
 pub mod sim_node;
 pub mod store;
+pub mod suite;
 pub mod wait;
 
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};

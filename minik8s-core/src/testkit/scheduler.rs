@@ -1,5 +1,6 @@
 //! What every [`Scheduler`] must do, as named cases. Run them against your own: [`run_all`].
 
+use super::suite::Tally;
 use crate::scheduler::{NodeInfo, Outcome, PodInfo, Resources, Scheduler, Snapshot};
 use k8s_openapi::api::core::v1::Taint;
 use rand::rngs::StdRng;
@@ -19,13 +20,16 @@ pub const CASES: &[Case] = &[
     ("nothing_is_over_committed_over_random_workloads", never_over_committed),
 ];
 
-/// Runs every case; the name of a failing one is in the panic's output.
-#[allow(clippy::print_stderr, reason = "names the case that runs, for failures")]
+/// Runs every case.
+///
+/// # Panics
+/// Where cases fail, with the name of each.
 pub fn run_all(scheduler: &dyn Scheduler) {
+    let mut tally = Tally::new("scheduler");
     for (name, case) in CASES {
-        eprintln!("scheduler case {name}");
-        case(scheduler);
+        tally.check(name, || case(scheduler));
     }
+    tally.finish();
 }
 
 fn node(name: &str, milli_cpu: i64) -> NodeInfo {

@@ -2,27 +2,23 @@
 
 use crate::machine::on_machine;
 use minik8s_core::testkit::need::{self, Need};
-use minik8s_core::testkit::network;
+use minik8s_core::testkit::network::{self, Needs};
+use minik8s_core::testkit::suite::Tally;
 
-/// Runs cases, each on a machine of its own, and collects those that fail.
+/// Runs cases, each on a machine of its own.
 fn run_all(prepare: fn(), wanted: impl Fn(&network::Case) -> bool) {
     if !need::met(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
         return;
     }
-    let only = std::env::var("MINIK8S_CASE").unwrap_or_default();
-    let all = network::cases().into_iter().filter(|case| wanted(case) && case.name.contains(&only));
-    let broken: Vec<&str> = all
-        .filter(|case| {
-            let case = *case;
-            let on_bed = async move |machine| {
-                prepare();
-                network::run(&case, &machine).await;
-            };
-            std::panic::catch_unwind(move || on_machine(on_bed)).is_err()
-        })
-        .map(|case| case.name)
-        .collect();
-    assert!(broken.is_empty(), "promises broken: {broken:?}");
+    let mut tally = Tally::new("network");
+    for case in network::CASES.iter().filter(|case| wanted(case)) {
+        let on_bed = async move |machine| {
+            prepare();
+            network::run(case, &machine).await;
+        };
+        tally.check(case.name, || on_machine(on_bed));
+    }
+    tally.finish();
 }
 
 #[test]
@@ -38,5 +34,5 @@ fn traffic_is_the_same_where_bridges_do_not_call_netfilter() {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
         }
     };
-    run_all(off, |case| case.packets && case.name != "ten_thousand_services_and_one_change");
+    run_all(off, |case| case.needs.contains(&Needs::Packets) && case.name != "ten_thousand_services_and_one_change");
 }

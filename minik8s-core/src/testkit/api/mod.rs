@@ -30,31 +30,22 @@ mod world;
 
 pub use world::{Changes, World};
 
+use super::suite;
 use crate::client::SharedTransport;
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// No case takes longer than this on a machine that works.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// One case of the suite.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// A sentence: what must hold.
-    pub name: &'static str,
-    run: for<'a> fn(&'a World) -> BoxFuture<'a, ()>,
-}
+/// What a case may need of a transport: nothing, for all can do everything.
+pub type Needs = std::convert::Infallible;
 
-macro_rules! cases {
-    ($($area:ident::$name:ident;)*) => {
-        &[$(Case { name: stringify!($name), run: |world| Box::pin($area::$name(world)) }),*]
-    };
-}
+/// One case of the suite.
+pub type Case = suite::Case<for<'a> fn(&'a World) -> BoxFuture<'a, ()>, Needs>;
 
 /// Every case.
-pub const CASES: &[Case] = cases! {
+pub const CASES: &[Case] = suite::cases! {
     objects::create_fills_identity_and_get_shows_it;
     objects::create_twice_is_refused;
     objects::create_needs_a_living_namespace;
@@ -113,21 +104,10 @@ pub const CASES: &[Case] = cases! {
 /// # Panics
 /// Where a case fails; the message names all that did.
 pub async fn run_all(transport: SharedTransport) {
-    let only = std::env::var("MINIK8S_CASE").unwrap_or_default();
-    let mut failed = Vec::new();
-    for case in CASES.iter().filter(|c| c.name.contains(&only)) {
-        let world = World::new(transport.clone(), case.name).await;
-        let run = AssertUnwindSafe(tokio::time::timeout(BOUND, (case.run)(&world))).catch_unwind();
-        match run.await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => failed.push(format!("{}: did not end within {BOUND:?}", case.name)),
-            Err(panic) => failed.push(format!("{}: {}", case.name, message(panic.as_ref()))),
-        }
-    }
-    assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), CASES.len(), failed.join("\n"));
+    suite::run("API", CASES, BOUND, |case| attempt(case, transport.clone())).await;
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+async fn attempt(case: &Case, transport: SharedTransport) {
+    let world = World::new(transport, case.name).await;
+    (case.run)(&world).await;
 }

@@ -1,32 +1,11 @@
 //! Attaching and detaching: addresses are unique, kept, given back, and everything can be done twice.
 
 use super::bed::{Answer, Bed, Place, TestPod, pod, request};
-use super::{Case, case};
 use crate::network::{NetworkError, Protocol};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub(super) fn list(list: &mut Vec<Case>) {
-    case!(list, addresses_are_unique_and_in_range);
-    case!(list, attaching_twice_gives_the_same_answer);
-    case!(list, detaching_twice_or_nothing_is_success);
-    case!(list, detaching_after_the_namespace_vanished_is_success);
-    case!(list, a_pod_without_namespace_is_refused_and_leaves_nothing, packets: true, durable: false);
-    case!(list, attachments_lists_strays);
-    case!(list, fifty_attaches_at_once_are_fifty_addresses);
-    case!(list, the_same_pod_attached_many_times_at_once_is_one);
-    case!(list, a_full_range_is_exhausted_and_a_freed_address_helps);
-    case!(list, a_freed_address_is_not_reused_at_once);
-    case!(list, names_with_a_common_prefix_are_different_pods);
-    case!(list, allocations_survive_a_kill, packets: false, durable: true);
-    case!(list, a_sandbox_made_again_keeps_its_address);
-    case!(list, pods_reach_each_other_and_the_host, packets: true, durable: false);
-    case!(list, pods_reach_the_outside_and_seem_to_be_the_node, packets: true, durable: false);
-    case!(list, missing_links_are_repaired, packets: true, durable: false);
-    case!(list, what_is_foreign_stays_as_it_is);
-}
-
-async fn addresses_are_unique_and_in_range(bed: &dyn Bed) {
+pub(super) async fn addresses_are_unique_and_in_range(bed: &dyn Bed) {
     let mut seen = BTreeSet::new();
     for i in 0..5 {
         let pod = pod(bed, &format!("pod-{i}")).await;
@@ -36,13 +15,13 @@ async fn addresses_are_unique_and_in_range(bed: &dyn Bed) {
     }
 }
 
-async fn attaching_twice_gives_the_same_answer(bed: &dyn Bed) {
+pub(super) async fn attaching_twice_gives_the_same_answer(bed: &dyn Bed) {
     let pod = pod(bed, "twice").await;
     assert_eq!(bed.network().attach(&pod.request).await.expect("again"), pod.network);
     assert_eq!(ids(bed).await, ["twice"]);
 }
 
-async fn detaching_twice_or_nothing_is_success(bed: &dyn Bed) {
+pub(super) async fn detaching_twice_or_nothing_is_success(bed: &dyn Bed) {
     let pod = pod(bed, "gone").await;
     bed.network().detach("gone").await.expect("detach");
     bed.network().detach("gone").await.expect("detach again");
@@ -51,14 +30,14 @@ async fn detaching_twice_or_nothing_is_success(bed: &dyn Bed) {
     drop(pod);
 }
 
-async fn detaching_after_the_namespace_vanished_is_success(bed: &dyn Bed) {
+pub(super) async fn detaching_after_the_namespace_vanished_is_success(bed: &dyn Bed) {
     let pod = pod(bed, "vanished").await;
     bed.remove_place(&pod.request.netns).await;
     bed.network().detach("vanished").await.expect("detach");
     assert!(ids(bed).await.is_empty());
 }
 
-async fn a_pod_without_namespace_is_refused_and_leaves_nothing(bed: &dyn Bed) {
+pub(super) async fn a_pod_without_namespace_is_refused_and_leaves_nothing(bed: &dyn Bed) {
     let request = request("nowhere", PathBuf::from("/run/minik8s-test/not/there"), Vec::new());
     match bed.network().attach(&request).await {
         Err(NetworkError::NoNamespace { pod, path }) => {
@@ -70,7 +49,7 @@ async fn a_pod_without_namespace_is_refused_and_leaves_nothing(bed: &dyn Bed) {
     assert!(ids(bed).await.is_empty());
 }
 
-async fn attachments_lists_strays(bed: &dyn Bed) {
+pub(super) async fn attachments_lists_strays(bed: &dyn Bed) {
     let a = pod(bed, "a").await;
     let b = pod(bed, "b").await;
     bed.remove_place(&a.request.netns).await;
@@ -83,7 +62,7 @@ async fn attachments_lists_strays(bed: &dyn Bed) {
     assert!(ids(bed).await.is_empty());
 }
 
-async fn fifty_attaches_at_once_are_fifty_addresses(bed: &dyn Bed) {
+pub(super) async fn fifty_attaches_at_once_are_fifty_addresses(bed: &dyn Bed) {
     let mut requests = Vec::new();
     for i in 0..50 {
         requests.push(request(&format!("pod-{i}"), bed.place().await, Vec::new()));
@@ -97,7 +76,7 @@ async fn fifty_attaches_at_once_are_fifty_addresses(bed: &dyn Bed) {
     assert!(ids(bed).await.is_empty());
 }
 
-async fn the_same_pod_attached_many_times_at_once_is_one(bed: &dyn Bed) {
+pub(super) async fn the_same_pod_attached_many_times_at_once_is_one(bed: &dyn Bed) {
     let request = request("one", bed.place().await, Vec::new());
     let network = bed.network();
     let all = futures::future::try_join_all((0..8).map(|_| network.attach(&request))).await.expect("attach");
@@ -105,7 +84,7 @@ async fn the_same_pod_attached_many_times_at_once_is_one(bed: &dyn Bed) {
     assert_eq!(ids(bed).await, ["one"]);
 }
 
-async fn a_full_range_is_exhausted_and_a_freed_address_helps(bed: &dyn Bed) {
+pub(super) async fn a_full_range_is_exhausted_and_a_freed_address_helps(bed: &dyn Bed) {
     let network = bed.small().await;
     network.setup().await.expect("setup");
     let mut requests = Vec::new();
@@ -126,14 +105,14 @@ async fn a_full_range_is_exhausted_and_a_freed_address_helps(bed: &dyn Bed) {
     network.teardown().await.expect("teardown");
 }
 
-async fn a_freed_address_is_not_reused_at_once(bed: &dyn Bed) {
+pub(super) async fn a_freed_address_is_not_reused_at_once(bed: &dyn Bed) {
     let first = pod(bed, "first").await;
     bed.network().detach("first").await.expect("detach");
     let second = pod(bed, "second").await;
     assert_ne!(first.ip(), second.ip());
 }
 
-async fn names_with_a_common_prefix_are_different_pods(bed: &dyn Bed) {
+pub(super) async fn names_with_a_common_prefix_are_different_pods(bed: &dyn Bed) {
     let one = pod(bed, "pod-1").await;
     let twelve = pod(bed, "pod-12").await;
     assert_ne!(one.ip(), twelve.ip());
@@ -141,7 +120,7 @@ async fn names_with_a_common_prefix_are_different_pods(bed: &dyn Bed) {
     assert_eq!(ids(bed).await, ["pod-12"]);
 }
 
-async fn allocations_survive_a_kill(bed: &dyn Bed) {
+pub(super) async fn allocations_survive_a_kill(bed: &dyn Bed) {
     let pod = pod(bed, "kept").await;
     let gone = super::bed::pod(bed, "gone").await;
     bed.network().detach("gone").await.expect("detach");
@@ -153,7 +132,7 @@ async fn allocations_survive_a_kill(bed: &dyn Bed) {
     assert!(fresh.ip() != pod.ip() && fresh.ip() != gone.ip());
 }
 
-async fn a_sandbox_made_again_keeps_its_address(bed: &dyn Bed) {
+pub(super) async fn a_sandbox_made_again_keeps_its_address(bed: &dyn Bed) {
     let mut pod = pod(bed, "again").await;
     bed.remove_place(&pod.request.netns).await;
     pod.request.netns = bed.place().await;
@@ -161,7 +140,7 @@ async fn a_sandbox_made_again_keeps_its_address(bed: &dyn Bed) {
     assert_eq!(network, pod.network);
 }
 
-async fn pods_reach_each_other_and_the_host(bed: &dyn Bed) {
+pub(super) async fn pods_reach_each_other_and_the_host(bed: &dyn Bed) {
     let (a, b) = (pod(bed, "a").await, pod(bed, "b").await);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let _server = bed.serve(&b.place, protocol, 8080, "b").await;
@@ -180,14 +159,14 @@ async fn says(bed: &dyn Bed, from: &TestPod, to: &TestPod, protocol: Protocol) {
     assert_eq!(answer, Answer::Said("b".to_owned(), from.ip()), "{protocol:?} between pods");
 }
 
-async fn pods_reach_the_outside_and_seem_to_be_the_node(bed: &dyn Bed) {
+pub(super) async fn pods_reach_the_outside_and_seem_to_be_the_node(bed: &dyn Bed) {
     let pod = pod(bed, "a").await;
     let _server = bed.serve(&Place::Outside, Protocol::Tcp, 80, "outside").await;
     let outside = bed.ask(&pod.place, Protocol::Tcp, ([192, 0, 2, 9], 80).into(), None).await;
     assert_eq!(outside, Answer::Said("outside".to_owned(), bed.node_address().into()));
 }
 
-async fn missing_links_are_repaired(bed: &dyn Bed) {
+pub(super) async fn missing_links_are_repaired(bed: &dyn Bed) {
     let (a, b) = (pod(bed, "a").await, pod(bed, "b").await);
     bed.remove_links().await;
     bed.network().setup().await.expect("setup");
@@ -198,7 +177,7 @@ async fn missing_links_are_repaired(bed: &dyn Bed) {
     says(bed, &a, &b, Protocol::Tcp).await;
 }
 
-async fn what_is_foreign_stays_as_it_is(bed: &dyn Bed) {
+pub(super) async fn what_is_foreign_stays_as_it_is(bed: &dyn Bed) {
     bed.add_foreign().await;
     let _pod = pod(bed, "a").await;
     bed.network().sync_services(std::sync::Arc::default()).await.expect("sync");

@@ -2,33 +2,10 @@
 
 use super::bed::{Answer, Bed, Place, Server, TestPod, pod, pod_with};
 use super::table::{Service, table};
-use super::{Case, case};
 use crate::network::{HostPort, NetworkError, Protocol, ServiceTable};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-
-pub(super) fn list(list: &mut Vec<Case>) {
-    case!(list, any_table_is_taken_any_number_of_times);
-    case!(list, a_virtual_address_reaches_every_endpoint_from_pods_and_host, packets: true, durable: false);
-    case!(list, a_pod_reaches_itself_by_its_service, packets: true, durable: false);
-    case!(list, ports_and_protocols_are_apart, packets: true, durable: false);
-    case!(list, node_ports_answer_on_every_address_of_the_node, packets: true, durable: false);
-    case!(list, external_addresses_lead_to_the_service, packets: true, durable: false);
-    case!(list, clients_stay_with_their_endpoint_until_it_is_gone, packets: true, durable: false);
-    case!(list, without_endpoints_clients_are_refused_at_once, packets: true, durable: false);
-    case!(list, a_removed_endpoint_gets_no_traffic, packets: true, durable: false);
-    case!(list, a_flow_of_datagrams_leaves_a_removed_endpoint, packets: true, durable: false);
-    case!(list, deleting_a_service_leaves_those_with_a_longer_name, packets: true, durable: false);
-    case!(list, outside_traffic_stays_on_the_node_where_it_should, packets: true, durable: false);
-    case!(list, inside_traffic_stays_on_the_node_where_it_should, packets: true, durable: false);
-    case!(list, ports_of_the_host_lead_to_the_pod, packets: true, durable: false);
-    case!(list, a_port_of_the_host_is_given_once, packets: true, durable: false);
-    case!(list, flushed_rules_are_repaired, packets: true, durable: false);
-    case!(list, services_go_on_after_a_kill, packets: true, durable: true);
-    case!(list, pods_are_told_names_and_names_follow_the_table, packets: true, durable: false);
-    case!(list, ten_thousand_services_and_one_change, packets: true, durable: false);
-}
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 10);
 
@@ -73,7 +50,7 @@ async fn sync(bed: &dyn Bed, table: ServiceTable) {
     bed.network().sync_services(Arc::new(table)).await.expect("sync services");
 }
 
-async fn any_table_is_taken_any_number_of_times(bed: &dyn Bed) {
+pub(super) async fn any_table_is_taken_any_number_of_times(bed: &dyn Bed) {
     let full = table([
         Service::new("web", ADDRESS).backed_at(&["10.77.0.2", "10.77.0.3"]),
         Service::new("empty", Ipv4Addr::new(10, 78, 0, 11)),
@@ -87,7 +64,7 @@ async fn any_table_is_taken_any_number_of_times(bed: &dyn Bed) {
     }
 }
 
-async fn a_virtual_address_reaches_every_endpoint_from_pods_and_host(bed: &dyn Bed) {
+pub(super) async fn a_virtual_address_reaches_every_endpoint_from_pods_and_host(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let client = pod(bed, "client").await;
     sync(bed, table([Service::new("web", ADDRESS).backed_by(&pair.pods)])).await;
@@ -101,7 +78,7 @@ async fn a_virtual_address_reaches_every_endpoint_from_pods_and_host(bed: &dyn B
     assert_eq!(seen, client.ip());
 }
 
-async fn a_pod_reaches_itself_by_its_service(bed: &dyn Bed) {
+pub(super) async fn a_pod_reaches_itself_by_its_service(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
     let [a, _] = &pair.pods;
     let service = Service::new("web", ADDRESS).backed_by(std::slice::from_ref(a));
@@ -111,7 +88,7 @@ async fn a_pod_reaches_itself_by_its_service(bed: &dyn Bed) {
     }
 }
 
-async fn ports_and_protocols_are_apart(bed: &dyn Bed) {
+pub(super) async fn ports_and_protocols_are_apart(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let _udp = bed.serve(&pair.pods[1].place, Protocol::Udp, 8080, "datagram").await;
     let service = Service::new("web", ADDRESS)
@@ -129,7 +106,7 @@ async fn ports_and_protocols_are_apart(bed: &dyn Bed) {
     }
 }
 
-async fn node_ports_answer_on_every_address_of_the_node(bed: &dyn Bed) {
+pub(super) async fn node_ports_answer_on_every_address_of_the_node(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
     let service = Service::new("web", ADDRESS).backed_by(&pair.pods).node_port(30080).both_protocols();
     sync(bed, table([service])).await;
@@ -143,7 +120,7 @@ async fn node_ports_answer_on_every_address_of_the_node(bed: &dyn Bed) {
     }
 }
 
-async fn external_addresses_lead_to_the_service(bed: &dyn Bed) {
+pub(super) async fn external_addresses_lead_to_the_service(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let address = Ipv4Addr::new(203, 0, 113, 7);
     sync(bed, table([Service::new("web", ADDRESS).backed_by(&pair.pods).external_ip(address)])).await;
@@ -153,7 +130,7 @@ async fn external_addresses_lead_to_the_service(bed: &dyn Bed) {
     }
 }
 
-async fn clients_stay_with_their_endpoint_until_it_is_gone(bed: &dyn Bed) {
+pub(super) async fn clients_stay_with_their_endpoint_until_it_is_gone(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let clients = [pod(bed, "c1").await.place, pod(bed, "c2").await.place, Place::Host];
     let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).backed_by(pods).affinity(600)]);
@@ -172,7 +149,7 @@ async fn clients_stay_with_their_endpoint_until_it_is_gone(bed: &dyn Bed) {
     }
 }
 
-async fn without_endpoints_clients_are_refused_at_once(bed: &dyn Bed) {
+pub(super) async fn without_endpoints_clients_are_refused_at_once(bed: &dyn Bed) {
     let client = pod(bed, "client").await;
     sync(bed, table([Service::new("web", ADDRESS).node_port(30080).both_protocols()])).await;
     let nowhere = (Ipv4Addr::new(10, 78, 99, 99), 80).into();
@@ -187,7 +164,7 @@ async fn without_endpoints_clients_are_refused_at_once(bed: &dyn Bed) {
     }
 }
 
-async fn a_removed_endpoint_gets_no_traffic(bed: &dyn Bed) {
+pub(super) async fn a_removed_endpoint_gets_no_traffic(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp, Protocol::Udp]).await;
     let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).backed_by(pods).both_protocols()]);
     sync(bed, service(&pair.pods)).await;
@@ -201,7 +178,7 @@ async fn a_removed_endpoint_gets_no_traffic(bed: &dyn Bed) {
 }
 
 /// A client that keeps its port, such as a resolver, is one flow for ever.
-async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed) {
+pub(super) async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Udp]).await;
     let client = pod(bed, "client").await;
     let service = |pods: &[TestPod]| table([Service::new("web", ADDRESS).udp().backed_by(pods).node_port(30053)]);
@@ -221,7 +198,7 @@ async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed) {
     }
 }
 
-async fn deleting_a_service_leaves_those_with_a_longer_name(bed: &dyn Bed) {
+pub(super) async fn deleting_a_service_leaves_those_with_a_longer_name(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let other = Ipv4Addr::new(10, 78, 0, 20);
     let short = Service::new("svc", ADDRESS).backed_by(&pair.pods[..1]);
@@ -233,7 +210,7 @@ async fn deleting_a_service_leaves_those_with_a_longer_name(bed: &dyn Bed) {
     assert_eq!(answers(bed, &Place::Host, Protocol::Tcp, (other, 80).into(), 2).await, set(&["b"]));
 }
 
-async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
+pub(super) async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let [a, b] = &pair.pods;
     let service = Service::new("web", ADDRESS).backed_on(std::slice::from_ref(a), "here");
@@ -250,7 +227,7 @@ async fn outside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     assert_eq!(bed.ask(&Place::Outside, Protocol::Tcp, node, None).await, Answer::Refused);
 }
 
-async fn inside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
+pub(super) async fn inside_traffic_stays_on_the_node_where_it_should(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let [a, b] = &pair.pods;
     let service = Service::new("web", ADDRESS).backed_on(std::slice::from_ref(a), "there");
@@ -265,7 +242,7 @@ fn host_port(host_ip: Option<Ipv4Addr>, port: u16, protocol: Protocol) -> HostPo
     HostPort { host_ip: host_ip.map(Into::into), host_port: port, container_port: 8080, protocol }
 }
 
-async fn ports_of_the_host_lead_to_the_pod(bed: &dyn Bed) {
+pub(super) async fn ports_of_the_host_lead_to_the_pod(bed: &dyn Bed) {
     let node = bed.node_address();
     let ports = vec![
         host_port(None, 9000, Protocol::Tcp),
@@ -289,7 +266,7 @@ async fn ports_of_the_host_lead_to_the_pod(bed: &dyn Bed) {
     assert_eq!(bed.ask(&Place::Outside, Protocol::Tcp, (node, 9000).into(), None).await, Answer::Refused);
 }
 
-async fn a_port_of_the_host_is_given_once(bed: &dyn Bed) {
+pub(super) async fn a_port_of_the_host_is_given_once(bed: &dyn Bed) {
     let ports = || vec![host_port(None, 9000, Protocol::Tcp)];
     let first = pod_with(bed, "first", ports()).await;
     let second = super::bed::request("second", bed.place().await, ports());
@@ -299,7 +276,7 @@ async fn a_port_of_the_host_is_given_once(bed: &dyn Bed) {
     bed.network().attach(&second).await.expect("attach");
 }
 
-async fn flushed_rules_are_repaired(bed: &dyn Bed) {
+pub(super) async fn flushed_rules_are_repaired(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let table = Arc::new(table([Service::new("web", ADDRESS).backed_by(&pair.pods)]));
     bed.network().sync_services(table.clone()).await.expect("sync");
@@ -318,7 +295,7 @@ async fn flushed_rules_are_repaired(bed: &dyn Bed) {
     }
 }
 
-async fn services_go_on_after_a_kill(bed: &dyn Bed) {
+pub(super) async fn services_go_on_after_a_kill(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let table = Arc::new(table([Service::new("web", ADDRESS).backed_by(&pair.pods)]));
     bed.network().sync_services(table.clone()).await.expect("sync");
@@ -330,7 +307,7 @@ async fn services_go_on_after_a_kill(bed: &dyn Bed) {
     assert_eq!(ask().await, set(&["a", "b"]), "with a successor");
 }
 
-async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
+pub(super) async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
     let pair = pair(bed, &[]).await;
     let [a, b] = &pair.pods;
     let config = bed.network().dns();
@@ -351,7 +328,7 @@ async fn pods_are_told_names_and_names_follow_the_table(bed: &dyn Bed) {
     assert_eq!(bed.resolve(&a.place, nodes).await, [b.ip()]);
 }
 
-async fn ten_thousand_services_and_one_change(bed: &dyn Bed) {
+pub(super) async fn ten_thousand_services_and_one_change(bed: &dyn Bed) {
     let pair = pair(bed, &[Protocol::Tcp]).await;
     let address = |i: u16| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 78, 10, 0)) + u32::from(i));
     let service = |i: u16, pods: &[TestPod]| Service::new(&format!("svc-{i}"), address(i)).backed_by(pods);

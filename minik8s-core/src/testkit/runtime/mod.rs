@@ -20,6 +20,7 @@ mod streams;
 
 pub use scope::{Scope, Subject};
 
+use super::suite;
 use crate::runtime::RuntimeCapabilities;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -49,27 +50,10 @@ impl Needs {
 }
 
 /// One case of the suite.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// A sentence: what must hold.
-    pub name: &'static str,
-    /// What the runtime must be able to for the case to make sense.
-    pub needs: &'static [Needs],
-    run: for<'a> fn(&'a mut Scope) -> BoxFuture<'a, ()>,
-}
-
-macro_rules! cases {
-    ($($area:ident::$name:ident $(needs $($need:ident),+)?;)*) => {
-        &[$(Case {
-            name: stringify!($name),
-            needs: &[$($(Needs::$need),+)?],
-            run: |scope| Box::pin($area::$name(scope)),
-        }),*]
-    };
-}
+pub type Case = suite::Case<for<'a> fn(&'a mut Scope) -> BoxFuture<'a, ()>, Needs>;
 
 /// Every case.
-pub const CASES: &[Case] = cases! {
+pub const CASES: &[Case] = suite::cases! {
     sandboxes::a_sandbox_is_made_once_and_found_again;
     sandboxes::a_sandbox_is_made_and_removed_ten_times;
     sandboxes::removing_what_is_missing_succeeds;
@@ -138,27 +122,11 @@ pub const CASES: &[Case] = cases! {
 /// Where cases fail, with the name of each.
 pub async fn run_all(subject: Subject) {
     let subject = Arc::new(subject);
-    let filter = std::env::var("MINIK8S_CASE").unwrap_or_default();
-    let mut failed = Vec::new();
-    for case in CASES.iter().filter(|case| case.name.contains(&filter)) {
-        if let Err(why) = run_case(case, &subject).await {
-            failed.push(format!("{}: {why}", case.name));
-        }
-    }
-    assert!(failed.is_empty(), "{} of {} runtime cases failed:\n{}", failed.len(), CASES.len(), failed.join("\n"));
+    suite::run("runtime", CASES, BOUND, |case| attempt(case, subject.clone())).await;
 }
 
-async fn run_case(case: &Case, subject: &Arc<Subject>) -> Result<(), String> {
-    let attempt = AssertUnwindSafe(attempt(case, subject)).catch_unwind();
-    match tokio::time::timeout(BOUND, attempt).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(panic)) => Err(message(&*panic)),
-        Err(_) => Err(format!("took longer than {BOUND:?}")),
-    }
-}
-
-async fn attempt(case: &Case, subject: &Arc<Subject>) {
-    let mut scope = Scope::open(subject.clone()).await;
+async fn attempt(case: &Case, subject: Arc<Subject>) {
+    let mut scope = Scope::open(subject).await;
     let has = scope.runtime.capabilities().await.expect("capabilities");
     if case.needs.iter().any(|need| !need.met_by(&has)) {
         return assert_refusal(case, &has, &scope).await;
@@ -180,9 +148,4 @@ async fn assert_refusal(case: &Case, has: &RuntimeCapabilities, scope: &Scope) {
     if case.needs.contains(&Needs::SharePids) && !has.share_pids {
         sandboxes::assert_shared_pids_are_refused(scope).await;
     }
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("panicked").to_owned()
 }

@@ -27,11 +27,11 @@ mod watches;
 
 pub use scope::{Follower, Scope};
 
+use super::suite;
 use crate::store::{Store, StoreCapabilities};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,27 +63,10 @@ impl Needs {
 }
 
 /// One case of the suite.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// A sentence: what must hold.
-    pub name: &'static str,
-    /// What the store must be able to for the case to make sense.
-    pub needs: &'static [Needs],
-    run: for<'a> fn(&'a mut Scope) -> BoxFuture<'a, ()>,
-}
-
-macro_rules! cases {
-    ($($area:ident::$name:ident $(needs $($need:ident),+)?;)*) => {
-        &[$(Case {
-            name: stringify!($name),
-            needs: &[$($(Needs::$need),+)?],
-            run: |scope| Box::pin($area::$name(scope)),
-        }),*]
-    };
-}
+pub type Case = suite::Case<for<'a> fn(&'a mut Scope) -> BoxFuture<'a, ()>, Needs>;
 
 /// Every case.
-pub const CASES: &[Case] = cases! {
+pub const CASES: &[Case] = suite::cases! {
     basics::a_missing_key_reads_as_none;
     basics::a_created_key_reads_back_with_its_revision;
     basics::creating_an_existing_key_conflicts_with_what_is_there;
@@ -157,31 +140,11 @@ where
     Fut: Future<Output = Arc<dyn Store>> + Send + 'static,
 {
     let opener: Opener = Arc::new(move || open().boxed());
-    let mut failed = Vec::new();
-    for case in selected() {
-        if let Err(why) = run_case(case, &opener).await {
-            failed.push(format!("{}: {why}", case.name));
-        }
-    }
-    assert!(failed.is_empty(), "{} of {} store cases failed:\n{}", failed.len(), CASES.len(), failed.join("\n"));
+    suite::run("store", CASES, BOUND, |case| attempt(case, opener.clone())).await;
 }
 
-fn selected() -> impl Iterator<Item = &'static Case> {
-    let filter = std::env::var("MINIK8S_CASE").unwrap_or_default();
-    CASES.iter().filter(move |case| case.name.contains(&filter))
-}
-
-async fn run_case(case: &Case, opener: &Opener) -> Result<(), String> {
-    let attempt = AssertUnwindSafe(attempt(case, opener)).catch_unwind();
-    match tokio::time::timeout(BOUND, attempt).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(panic)) => Err(message(&*panic)),
-        Err(_) => Err(format!("took longer than {BOUND:?}")),
-    }
-}
-
-async fn attempt(case: &Case, opener: &Opener) {
-    let mut scope = Scope::open(opener.clone()).await;
+async fn attempt(case: &Case, opener: Opener) {
+    let mut scope = Scope::open(opener).await;
     let has = scope.store().capabilities();
     if let Some(missing) = case.needs.iter().find(|need| !need.met_by(has)) {
         assert_refusal(*missing, &scope).await;
@@ -205,9 +168,4 @@ async fn assert_refusal(missing: Needs, scope: &Scope) {
         // What is not durable promises nothing about a reopen, so there is nothing to hold it to.
         Needs::Durable => {}
     }
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("panicked").to_owned()
 }
