@@ -83,7 +83,8 @@ impl SchedulerDriver {
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
         loop {
             self.schedule_ready(&done);
-            let wake = self.queue.next_wake();
+            // Without a permit there is nothing to wake for: a binding that comes back brings one.
+            let wake = self.queue.next_wake().filter(|_| self.permits.available_permits() > 0);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(change) = pod_changes.next() => self.pod_changed(change),
@@ -125,7 +126,7 @@ impl SchedulerDriver {
                     return;
                 }
                 self.snapshot.put_node(NodeInfo::from_node(&new));
-                self.wake(event);
+                self.queue.wake(event);
             }
             Change::Deleted(node) => self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
             Change::Resync => self.resync(),
@@ -141,7 +142,7 @@ impl SchedulerDriver {
             self.assumed.remove(&info.uid);
             self.queue.remove(&info.uid);
             self.snapshot.put_pod(info);
-            self.wake(ClusterEvent::PodPlaced);
+            self.queue.wake(ClusterEvent::PodPlaced);
         } else if wants_node(pod) && self.scheduler(&info).is_some() {
             if !self.assumed.contains_key(&info.uid) {
                 self.queue.put(info);
@@ -155,18 +156,11 @@ impl SchedulerDriver {
         self.queue.remove(uid);
         self.assumed.remove(uid);
         self.snapshot.remove_pod(uid);
-        self.wake(ClusterEvent::PodLeft);
+        self.queue.wake(ClusterEvent::PodLeft);
     }
 
     fn scheduler(&self, pod: &PodInfo) -> Option<&Arc<dyn Scheduler>> {
         self.config.schedulers.iter().find(|s| s.name() == pod.scheduler_name)
-    }
-
-    fn wake(&mut self, event: ClusterEvent) {
-        let schedulers = &self.config.schedulers;
-        self.queue.wake(event, |pod, why, event| {
-            schedulers.iter().find(|s| s.name() == pod.scheduler_name).is_some_and(|s| s.may_help(why, event))
-        });
     }
 
     fn schedule_ready(&mut self, done: &mpsc::Sender<Bound>) {
@@ -176,10 +170,13 @@ impl SchedulerDriver {
                 self.queue.retry(&pod.uid);
                 continue;
             }
-            let Some(scheduler) = self.scheduler(&pod).cloned() else { continue };
+            let Some(scheduler) = self.scheduler(&pod).cloned() else {
+                self.queue.remove(&pod.uid);
+                continue;
+            };
             match scheduler.schedule(&self.snapshot, &pod) {
                 Outcome::Node(choice) => self.bind(pod, choice.node, done.clone()),
-                Outcome::Unschedulable(why) => self.refuse(&pod, why),
+                Outcome::Unschedulable(why) => self.refuse(&pod, &why, scheduler.as_ref()),
             }
         }
     }
@@ -221,9 +218,9 @@ impl SchedulerDriver {
         }
     }
 
-    fn refuse(&mut self, pod: &Arc<PodInfo>, why: Diagnosis) {
+    fn refuse(&mut self, pod: &Arc<PodInfo>, why: &Diagnosis, scheduler: &dyn Scheduler) {
         let message = why.to_string();
-        self.queue.park(&pod.uid, why, Instant::now());
+        self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
         let Some(object) = self.pods.get(&pod.key()) else { return };
         if said_already(&object, &message) {
             return;

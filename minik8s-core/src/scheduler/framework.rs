@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Changes of the cluster that may make room for a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterEvent {
     /// A node appeared.
     NodeAdded,
@@ -16,6 +16,11 @@ pub enum ClusterEvent {
     PodLeft,
     /// A pod was placed on a node.
     PodPlaced,
+}
+
+impl ClusterEvent {
+    /// Every event.
+    pub const ALL: [Self; 4] = [Self::NodeAdded, Self::NodeChanged, Self::PodLeft, Self::PodPlaced];
 }
 
 /// Refuses nodes on which a pod cannot run.

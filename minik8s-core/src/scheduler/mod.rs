@@ -58,7 +58,7 @@ pub trait Scheduler: Send + Sync + 'static {
     /// Chooses a node for `pod`.
     fn schedule(&self, snapshot: &Snapshot, pod: &PodInfo) -> Outcome;
 
-    /// True where `event` may make room for a pod that was refused with `diagnosis`.
+    /// True where `event` may make room for a pod that was refused with `diagnosis`. Asked once per refusal and event.
     fn may_help(&self, _diagnosis: &Diagnosis, _event: ClusterEvent) -> bool {
         true
     }
