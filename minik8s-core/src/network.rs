@@ -150,6 +150,13 @@ pub struct Endpoint {
     pub serving: bool,
 }
 
+impl Endpoint {
+    /// A place that takes traffic, without a name or a node.
+    pub fn new(ip: impl Into<IpAddr>, port: u16) -> Self {
+        Self { ip: ip.into(), port, hostname: None, node: None, ready: true, serving: true }
+    }
+}
+
 /// Another node, for overlays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {

@@ -100,14 +100,7 @@ fn script(count: u32) -> String {
 }
 
 fn service(i: u32, round: u32) -> ServiceEntry {
-    let endpoint = |e| Endpoint {
-        ip: backend(i, e, round).into(),
-        port: 8080,
-        hostname: None,
-        node: None,
-        ready: true,
-        serving: true,
-    };
+    let endpoint = |e| Endpoint::new(backend(i, e, round), 8080);
     ServiceEntry {
         namespace: "default".to_owned(),
         name: format!("svc-{i:05}"),

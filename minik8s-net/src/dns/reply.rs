@@ -178,14 +178,7 @@ mod tests {
 
     /// A zone with one service without address, of many endpoints.
     fn zone(endpoints: u8) -> Zone {
-        let endpoint = |i: u8| Endpoint {
-            ip: Ipv4Addr::new(10, 244, 1, i).into(),
-            port: 80,
-            hostname: None,
-            node: None,
-            ready: true,
-            serving: true,
-        };
+        let endpoint = |i: u8| Endpoint::new(Ipv4Addr::new(10, 244, 1, i), 80);
         let port = ServicePortEntry {
             name: "http".into(),
             port: 80,

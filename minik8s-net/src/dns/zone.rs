@@ -272,8 +272,8 @@ mod tests {
     use minik8s_core::network::Protocol;
 
     fn endpoint(ip: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
-        let (ip, hostname) = (ip.parse().unwrap(), hostname.map(str::to_owned));
-        Endpoint { ip, port: 8080, hostname, node: None, ready, serving: true }
+        let (ip, hostname) = (ip.parse::<IpAddr>().unwrap(), hostname.map(str::to_owned));
+        Endpoint { hostname, ready, ..Endpoint::new(ip, 8080) }
     }
 
     fn port(name: &str, number: u16, endpoints: &[Endpoint]) -> ServicePortEntry {

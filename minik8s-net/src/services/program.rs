@@ -293,14 +293,7 @@ mod tests {
     }
 
     fn service(name: &str, ip: &str, backends: &[&str]) -> Arc<ServiceEntry> {
-        let endpoint = |ip: &&str| Endpoint {
-            ip: ip.parse().unwrap(),
-            port: 8080,
-            hostname: None,
-            node: None,
-            ready: true,
-            serving: true,
-        };
+        let endpoint = |ip: &&str| Endpoint::new(ip.parse::<std::net::IpAddr>().unwrap(), 8080);
         let port = ServicePortEntry {
             port: 80,
             endpoints: backends.iter().map(endpoint).collect(),

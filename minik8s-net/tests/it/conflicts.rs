@@ -43,14 +43,7 @@ async fn attach(machine: &Machine, id: &str) -> (PodAttachment, Ipv4Addr) {
 }
 
 fn web(backends: &[Ipv4Addr]) -> Arc<ServiceTable> {
-    let endpoint = |ip: &Ipv4Addr| Endpoint {
-        ip: (*ip).into(),
-        port: 8080,
-        hostname: None,
-        node: None,
-        ready: true,
-        serving: true,
-    };
+    let endpoint = |ip: &Ipv4Addr| Endpoint::new(*ip, 8080);
     let port = ServicePortEntry {
         port: 80,
         endpoints: backends.iter().map(endpoint).collect(),

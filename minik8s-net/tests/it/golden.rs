@@ -11,12 +11,8 @@ use std::sync::Arc;
 
 fn service(name: &str, last: u8, backends: &[u8]) -> ServiceEntry {
     let endpoint = |i: &u8| Endpoint {
-        ip: Ipv4Addr::new(10, 77, 0, *i).into(),
-        port: 8080,
-        hostname: None,
         node: Some(if *i < 10 { "here" } else { "there" }.to_owned()),
-        ready: true,
-        serving: true,
+        ..Endpoint::new(Ipv4Addr::new(10, 77, 0, *i), 8080)
     };
     ServiceEntry {
         namespace: "default".into(),

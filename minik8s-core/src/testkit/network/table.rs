@@ -107,5 +107,5 @@ impl Service {
 }
 
 fn endpoint(ip: IpAddr, node: &str) -> Endpoint {
-    Endpoint { ip, port: 8080, hostname: None, node: Some(node.to_owned()), ready: true, serving: true }
+    Endpoint { node: Some(node.to_owned()), ..Endpoint::new(ip, 8080) }
 }
