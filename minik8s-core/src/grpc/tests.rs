@@ -1,9 +1,8 @@
 //! What the wire adds to a transport: pieces, back-pressure, reconnection. The verbs themselves are the suite's business.
 
-use crate::api::{ApiError, ApiResult, Gvr, Object, ObjectList, Reason, Target, WatchEvent, WatchEventType};
+use crate::api::{ApiError, Gvr, Object, ObjectList, Reason, Target, WatchEvent, WatchEventType};
 use crate::client::*;
-use crate::testkit::{grpc, wait};
-use async_trait::async_trait;
+use crate::testkit::{StubTransport, grpc, wait};
 use futures::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,49 +19,28 @@ fn map(name: &str, revision: u64, size: usize) -> Arc<Object> {
     Arc::new(Object::from_json(MAPS, json.into_bytes().into()).unwrap())
 }
 
-/// Lists forty objects of 1 MB, and watches without end.
-#[derive(Default)]
-struct Big {
-    sent: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Transport for Big {
-    async fn get(&self, target: &Target) -> ApiResult<Arc<Object>> {
-        Err(ApiError::not_found(&target.gvr, target.name.as_deref().unwrap_or_default()))
-    }
-    async fn list(&self, _: &Target, _: &ListOptions) -> ApiResult<ObjectList> {
+/// Lists forty objects of 1 MB, watches without end, and counts the events that were taken.
+fn big() -> (Arc<StubTransport>, Arc<AtomicUsize>) {
+    let list = |_: &ListOptions| {
         let items = (0..40).map(|i| map(&format!("m{i}"), i, 1 << 20)).collect();
         Ok(ObjectList { items, revision: 77, continue_token: "more".into(), remaining: Some(3) })
-    }
-    async fn watch(&self, _: &Target, _: &WatchOptions) -> ApiResult<WatchStream> {
-        let sent = self.sent.clone();
+    };
+    let taken = Arc::new(AtomicUsize::new(0));
+    let sent = taken.clone();
+    let watch = move |_: &WatchOptions| {
+        let sent = sent.clone();
         let events = futures::stream::iter(0..1_000_000u64).map(move |i| {
             sent.fetch_add(1, Ordering::SeqCst);
             Ok(WatchEvent::Object(WatchEventType::Added, map("m", i, 10_000)))
         });
         Ok(events.boxed())
-    }
-    async fn create(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not here"))
-    }
-    async fn update(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not here"))
-    }
-    async fn patch(&self, _: &Target, _: PatchType, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not here"))
-    }
-    async fn delete(&self, _: &Target, _: &DeleteOptions) -> ApiResult<Deleted> {
-        Err(ApiError::internal("not here"))
-    }
-    async fn delete_collection(&self, _: &Target, _: &ListOptions, _: &DeleteOptions) -> ApiResult<ObjectList> {
-        Ok(ObjectList::default())
-    }
+    };
+    (Arc::new(StubTransport::default().on_list(list).on_watch(watch)), taken)
 }
 
 #[tokio::test]
 async fn a_list_of_any_size_arrives_whole_and_ordered() {
-    let client = grpc::in_memory(Arc::new(Big::default()));
+    let client = grpc::in_memory(big().0);
     let list = client.list(&Target::all(MAPS), &ListOptions::default()).await.unwrap();
     let names: Vec<_> = list.items.iter().map(|o| o.meta.name.clone()).collect();
     assert_eq!(names, (0..40).map(|i| format!("m{i}")).collect::<Vec<_>>());
@@ -73,13 +51,13 @@ async fn a_list_of_any_size_arrives_whole_and_ordered() {
 
 #[tokio::test]
 async fn a_watcher_that_does_not_read_holds_the_server_back() {
-    let big = Arc::new(Big::default());
-    let (client, _server) = grpc::on_loopback(big.clone()).await.unwrap();
+    let (big, sent) = big();
+    let (client, _server) = grpc::on_loopback(big).await.unwrap();
     let mut events = client.watch(&Target::all(MAPS), &WatchOptions::default()).await.unwrap();
     assert!(events.next().await.unwrap().is_ok());
     let mut before = usize::MAX;
     let held = wait::until("the server is held back", BOUND, || {
-        let now = big.sent.load(Ordering::SeqCst);
+        let now = sent.load(Ordering::SeqCst);
         let same = now == before;
         before = now;
         async move { same.then_some(now) }
@@ -89,14 +67,14 @@ async fn a_watcher_that_does_not_read_holds_the_server_back() {
     for _ in 0..held {
         assert!(events.next().await.unwrap().is_ok());
     }
-    assert!(big.sent.load(Ordering::SeqCst) > held, "reading lets it go on");
+    assert!(sent.load(Ordering::SeqCst) > held, "reading lets it go on");
 }
 
 #[tokio::test]
 async fn errors_are_those_of_the_api_server_and_a_lost_server_is_unavailable_until_it_is_back() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = grpc::serve(listener, Arc::new(Big::default()));
+    let server = grpc::serve(listener, big().0);
     let config = GrpcConfig { url: format!("http://{address}"), token: "t".into(), ..GrpcConfig::default() };
     let client = GrpcTransport::new(&config).unwrap();
     let target = Target::object(MAPS, "ns", "a");
@@ -121,7 +99,7 @@ async fn errors_are_those_of_the_api_server_and_a_lost_server_is_unavailable_unt
     assert!(end.is_none_or(|e| e.unwrap_err().reason == Reason::ServiceUnavailable), "the watch must end");
 
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let _server = grpc::serve(listener, Arc::new(Big::default()));
+    let _server = grpc::serve(listener, big().0);
     wait::until("the client is connected again", BOUND, || async {
         client.get(&target).await.unwrap_err().is_not_found().then_some(())
     })

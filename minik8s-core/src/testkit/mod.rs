@@ -15,7 +15,9 @@ pub mod scheduler;
 pub mod served;
 pub mod sim_node;
 pub mod store;
+mod stub;
 pub mod suite;
 pub mod wait;
 
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};
+pub use stub::StubTransport;

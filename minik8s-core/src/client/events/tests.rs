@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::testkit::StubTransport;
 use k8s_openapi::api::core::v1::ObjectReference;
 
 #[test]
@@ -31,35 +32,5 @@ async fn telling_never_blocks_even_when_nothing_can_be_written() {
 }
 
 fn nowhere() -> Client {
-    use crate::client::*;
-    struct Nowhere;
-    #[async_trait::async_trait]
-    impl Transport for Nowhere {
-        async fn get(&self, _: &Target) -> ApiResult<Arc<Object>> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn list(&self, _: &Target, _: &ListOptions) -> ApiResult<ObjectList> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn watch(&self, _: &Target, _: &WatchOptions) -> ApiResult<WatchStream> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn create(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn update(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn patch(&self, _: &Target, _: PatchType, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn delete(&self, _: &Target, _: &DeleteOptions) -> ApiResult<Deleted> {
-            Err(ApiError::internal("nowhere"))
-        }
-        async fn delete_collection(&self, _: &Target, _: &ListOptions, _: &DeleteOptions) -> ApiResult<ObjectList> {
-            Err(ApiError::internal("nowhere"))
-        }
-    }
-    use crate::api::{ApiError, ApiResult, Object, ObjectList, Target};
-    Client::new(Arc::new(Nowhere))
+    Client::new(Arc::new(StubTransport::default()))
 }

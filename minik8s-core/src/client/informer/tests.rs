@@ -2,11 +2,8 @@
 
 use super::*;
 use crate::api::{ApiError, Gvr, ObjectList, Reason, Revision, WatchEvent, WatchEventType};
-use crate::client::{
-    Client, DeleteOptions, Deleted, Informers, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream,
-    WriteOptions, Written,
-};
-use async_trait::async_trait;
+use crate::client::{Client, Informers, ListOptions, WatchOptions, WatchStream};
+use crate::testkit::StubTransport;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::Mutex;
@@ -38,41 +35,26 @@ struct Script {
     asked: Mutex<Vec<String>>,
 }
 
-#[async_trait]
-impl Transport for Script {
-    async fn list(&self, _: &Target, options: &ListOptions) -> ApiResult<ObjectList> {
+impl Script {
+    fn list(&self, options: &ListOptions) -> ApiResult<ObjectList> {
         self.asked.lock().push(format!("list{}", options.continue_token));
         self.lists.lock().pop_front().unwrap_or_else(|| Err(ApiError::new(Reason::ServiceUnavailable, "no list")))
     }
-    async fn watch(&self, _: &Target, options: &WatchOptions) -> ApiResult<WatchStream> {
+
+    fn watch(&self, options: &WatchOptions) -> ApiResult<WatchStream> {
         self.asked.lock().push(format!("watch {}", options.resource_version.unwrap_or_default()));
         match self.watches.lock().pop_front() {
             None => Ok(futures::stream::pending().boxed()),
             Some(events) => Ok(futures::stream::iter(events?).boxed()),
         }
     }
-    async fn get(&self, _: &Target) -> ApiResult<Arc<Object>> {
-        Err(ApiError::internal("not scripted"))
-    }
-    async fn create(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not scripted"))
-    }
-    async fn update(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not scripted"))
-    }
-    async fn patch(&self, _: &Target, _: PatchType, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(ApiError::internal("not scripted"))
-    }
-    async fn delete(&self, _: &Target, _: &DeleteOptions) -> ApiResult<Deleted> {
-        Err(ApiError::internal("not scripted"))
-    }
-    async fn delete_collection(&self, _: &Target, _: &ListOptions, _: &DeleteOptions) -> ApiResult<ObjectList> {
-        Err(ApiError::internal("not scripted"))
-    }
 }
 
 fn client(script: &Arc<Script>) -> Client {
-    Client::new(script.clone())
+    let (lists, watches) = (script.clone(), script.clone());
+    let stub = StubTransport::default();
+    let stub = stub.on_list(move |options| lists.list(options)).on_watch(move |options| watches.watch(options));
+    Client::new(Arc::new(stub))
 }
 
 fn start(script: &Arc<Script>) -> Informer<ConfigMap> {
