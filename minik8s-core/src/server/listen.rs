@@ -2,7 +2,7 @@
 
 use super::auth::{Authenticator, User};
 use super::grpc::PATH_PREFIX;
-use super::rest::{Body, BoxError, Ending, RestService, error_response};
+use super::rest::{Body, BoxError, Ending, RestService, answers, error_response};
 use super::tls::user_of;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -16,7 +16,6 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -108,23 +107,7 @@ fn grpc_unauthenticated() -> Response<Body> {
     response
 }
 
-impl<B> Service<Request<B>> for Front
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.call_identified(request.map(|b| b.map_err(Into::into).boxed_unsync())).map(Ok).boxed()
-    }
-}
+answers!(Front, |front, request| front.call_identified(request));
 
 /// Serves connections until `shutdown`, then ends them: REST watches and streams are closed, requests in progress
 /// finish, and what has not ended after five seconds is cut. gRPC streams end with the transport behind them.

@@ -18,6 +18,7 @@ mod status;
 mod verbs;
 mod watch;
 
+pub(crate) use body::answers;
 pub use body::{Body, BoxError};
 pub(crate) use status::error_response;
 
@@ -27,19 +28,14 @@ use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
 use crate::clock::{SharedClock, SystemClock};
 use crate::node::NodeDirectory;
-use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use http_body_util::BodyExt;
 use query::Query;
 use route::Route;
 use status::{no_such_method, no_such_path, no_such_resource, text_response};
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 use verbs::Verb;
 
@@ -247,21 +243,4 @@ fn unserved(target: &Target, known_version: bool) -> ApiResult<Response<Body>> {
     if known_version { Err(no_such_resource()) } else { Ok(no_such_path()) }
 }
 
-impl<B> tower::Service<Request<B>> for RestService
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        self.clone().answer(request).map(Ok).boxed()
-    }
-}
+answers!(RestService, |service, request| service.clone().answer(request));
