@@ -1,6 +1,53 @@
-//! The one place randomness comes from.
+//! The one place randomness comes from: jitter for whoever waits, and the server's own dice, which a seed makes
+//! repeatable.
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// A number from 0 (included) to 1 (excluded), for jitter.
 pub fn fraction() -> f64 {
     rand::random()
+}
+
+/// Letters that make neither words nor look-alikes.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// All randomness of a server: identities, generated names, allocations. Seeded once, so that a run can be repeated.
+pub(crate) struct Dice(Mutex<StdRng>);
+
+impl Dice {
+    pub(crate) fn new(seed: Option<u64>) -> Self {
+        Self(Mutex::new(seed.map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64)))
+    }
+
+    /// A new identity.
+    pub(crate) fn uid(&self) -> String {
+        let bytes: [u8; 16] = self.0.lock().random();
+        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+
+    /// Five letters for `generateName`.
+    pub(crate) fn suffix(&self) -> String {
+        let mut rng = self.0.lock();
+        (0..5).map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char).collect()
+    }
+
+    /// A number below `end`, or 0 where `end` is 0.
+    pub(crate) fn below(&self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.0.lock().random_range(0..end) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_run() {
+        let (a, b) = (Dice::new(Some(7)), Dice::new(Some(7)));
+        assert_eq!((a.uid(), a.suffix(), a.below(100)), (b.uid(), b.suffix(), b.below(100)));
+        assert_ne!(a.uid(), a.uid());
+        assert_eq!(a.suffix().len(), 5);
+    }
 }

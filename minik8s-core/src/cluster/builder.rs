@@ -3,12 +3,12 @@
 use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
 use crate::client::ElectionConfig;
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::SharedClock;
 use crate::network::SharedNetwork;
 use crate::node::NodeConfig;
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
-use crate::server::{Admission, Settings};
+use crate::server::{Admission, ApiServer, ApiServerBuilder, Settings};
 use crate::store::{MemoryStore, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +16,9 @@ use tokio::net::TcpListener;
 
 /// What a cluster is made of. Every part has a default but nodes: without one, the cluster is a control plane.
 pub struct ClusterBuilder {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: SharedClock,
-    pub(super) settings: Settings,
-    pub(super) seed: Option<u64>,
+    /// Holds everything that is the server's alone to know, and the clock that all share.
+    pub(super) server: ApiServerBuilder,
     pub(super) extensions: Vec<Arc<dyn Extension>>,
-    pub(super) admission: Vec<Arc<dyn Admission>>,
     pub(super) schedulers: Vec<Arc<dyn Scheduler>>,
     pub(super) nodes: Vec<NodeParts>,
     pub(super) listeners: Vec<TcpListener>,
@@ -34,12 +31,8 @@ pub struct ClusterBuilder {
 impl Default for ClusterBuilder {
     fn default() -> Self {
         Self {
-            store: Arc::new(MemoryStore::default()),
-            clock: Arc::new(SystemClock),
-            settings: Settings::default(),
-            seed: None,
+            server: ApiServer::builder(Arc::new(MemoryStore::default())),
             extensions: Vec::new(),
-            admission: Vec::new(),
             schedulers: vec![Arc::new(FrameworkScheduler::new(Policy::Default.profile()))],
             nodes: Vec::new(),
             listeners: Vec::new(),
@@ -54,26 +47,27 @@ impl Default for ClusterBuilder {
 impl ClusterBuilder {
     /// Where the state lives. Default: memory.
     #[must_use]
-    pub fn store(self, store: Arc<dyn Store>) -> Self {
-        Self { store, ..self }
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.server.store = store;
+        self
     }
 
     /// Where the time of day comes from. Default: the machine's clock.
     #[must_use]
     pub fn clock(self, clock: SharedClock) -> Self {
-        Self { clock, ..self }
+        Self { server: self.server.clock(clock), ..self }
     }
 
     /// What kinds default from: address ranges, the domain.
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
-        Self { settings, ..self }
+        Self { server: self.server.settings(settings), ..self }
     }
 
     /// Makes identities and generated names repeatable.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
-        Self { seed: Some(seed), ..self }
+        Self { server: self.server.seed(seed), ..self }
     }
 
     /// Adds kinds and controllers.
@@ -85,9 +79,8 @@ impl ClusterBuilder {
 
     /// Adds a rule over writes.
     #[must_use]
-    pub fn admission(mut self, rule: Arc<dyn Admission>) -> Self {
-        self.admission.push(rule);
-        self
+    pub fn admission(self, rule: Arc<dyn Admission>) -> Self {
+        Self { server: self.server.admission(rule), ..self }
     }
 
     /// Adds a scheduler, found by its name; one named `default-scheduler` replaces the built-in.

@@ -1,6 +1,6 @@
 //! Starting the parts, in order: server, front, controllers and scheduler, nodes.
 
-use super::{Cluster, ClusterBuilder, ClusterError};
+use super::{Cluster, ClusterBuilder, ClusterError, Extension};
 use crate::api::schema::Schemas;
 use crate::client::{Client, Election, ElectionConfig};
 use crate::clock::SharedClock;
@@ -9,13 +9,13 @@ use crate::network::SharedNetwork;
 use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
-use crate::server::ApiServer;
 use crate::server::auth::Authenticator;
 use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Pki, ServerNames};
+use crate::server::{ApiServer, ApiServerBuilder};
 #[cfg(feature = "testkit")]
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,7 +37,9 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     // Whatever fails below, what has started by then stops.
     let on_drop = shutdown.clone().drop_guard();
     let addresses: Vec<SocketAddr> = builder.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-    let server = start_server(&builder, &nodes, &addresses).await?;
+    let advertise = addresses.iter().find_map(|a| advertised(*a, &builder.nodes));
+    let server = builder.server.clone().nodes(nodes.clone());
+    let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
     let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
     let kubeconfig = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
@@ -46,33 +48,26 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
         start_loops(&builder, &server, ca, &shutdown, &tasks);
     }
     for parts in std::mem::take(&mut builder.nodes) {
-        start_node(parts, &server, &nodes, &builder.clock, &shutdown, &tasks);
+        start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
     }
     let address = addresses.first().copied();
     Ok(Cluster { server, rest, metrics, address, kubeconfig, shutdown, tasks, _on_drop: on_drop })
 }
 
 async fn start_server(
-    builder: &ClusterBuilder,
-    nodes: &NodeDirectory,
-    addresses: &[SocketAddr],
+    mut server: ApiServerBuilder,
+    extensions: &[Arc<dyn Extension>],
+    advertise: Option<SocketAddr>,
 ) -> Result<Arc<ApiServer>, ClusterError> {
     let mut schemas = Schemas::builtin();
-    let mut server = ApiServer::builder(builder.store.clone())
-        .clock(builder.clock.clone())
-        .settings(builder.settings.clone())
-        .nodes(nodes.clone());
-    for extension in &builder.extensions {
+    for extension in extensions {
         extension
             .schemas(&mut schemas)
             .map_err(|source| ClusterError::Schema { extension: extension.name().to_owned(), source })?;
         server = extension.kinds().into_iter().fold(server, |s, kind| s.kind(kind));
     }
-    server = builder.admission.iter().cloned().fold(server.schemas(schemas), |s, rule| s.admission(rule));
-    if let Some(seed) = builder.seed {
-        server = server.seed(seed);
-    }
-    if let Some(address) = addresses.iter().find_map(|a| advertised(*a, &builder.nodes)) {
+    server = server.schemas(schemas);
+    if let Some(address) = advertise {
         server = server.advertise(address);
     }
     server.start().await.map_err(ClusterError::Server)
@@ -99,8 +94,8 @@ fn listen(
     let listeners = std::mem::take(&mut builder.listeners);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let Some(first) = addresses.first() else { return Ok(None) };
-    let now = builder.clock.now();
-    let names = ServerNames::standard(&builder.settings.cluster_domain, builder.settings.api_address())
+    let now = builder.server.clock.now();
+    let names = ServerNames::standard(&builder.server.settings.cluster_domain, builder.server.settings.api_address())
         .with(std::mem::take(&mut builder.names))
         .with(addresses.iter().map(|address| address.ip().to_string()));
     let pki = match &builder.pki {
@@ -138,13 +133,13 @@ fn start_loops(
     all.push(Arc::new(SchedulerLoop::new(schedulers)));
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
     let client = Client::new(server.clone());
-    let manager = ControllerManager::new(client.clone(), builder.clock.clone(), all);
+    let manager = ControllerManager::new(client.clone(), builder.server.clock.clone(), all);
     server.metrics().register(|registry| manager.metrics().register(registry));
     let shutdown = shutdown.clone();
     match election(builder) {
         None => tasks.spawn(manager.run(shutdown)),
         Some(config) => {
-            let election = Election::new(&client.with_manager("election"), builder.clock.clone(), config);
+            let election = Election::new(&client.with_manager("election"), builder.server.clock.clone(), config);
             tasks.spawn(async move { election.run(shutdown, |stop| manager.clone().run(stop)).await })
         }
     };
@@ -152,7 +147,7 @@ fn start_loops(
 
 /// What the loops stand for election with, where others may run them too.
 fn election(builder: &ClusterBuilder) -> Option<ElectionConfig> {
-    let shared = builder.store.capabilities().shared;
+    let shared = builder.server.store.capabilities().shared;
     // Told apart from every other process, also from the one that this one follows.
     let identity = || format!("minik8s_{}", uuid::Uuid::new_v4());
     builder.election.clone().or_else(|| shared.then(|| ElectionConfig::new("minik8s-controllers", identity())))

@@ -3,7 +3,6 @@
 
 use super::admission::Admission;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
-use super::rng::Dice;
 use super::{Claim, Kind, KindTable, Metrics, Registry, Settings, WriteContext, kinds, verbs};
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Schemas, Target};
 use crate::client::{
@@ -12,6 +11,7 @@ use crate::client::{
 };
 use crate::clock::{SharedClock, SystemClock};
 use crate::node::NodeDirectory;
+use crate::random::Dice;
 use crate::store::{Store, StoreError};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -21,10 +21,11 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How an [`ApiServer`] is put together.
+#[derive(Clone)]
 pub struct ApiServerBuilder {
-    store: Arc<dyn Store>,
-    clock: SharedClock,
-    settings: Settings,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: SharedClock,
+    pub(crate) settings: Settings,
     schemas: Schemas,
     watch: WatchSettings,
     kinds: Vec<Arc<dyn Kind>>,

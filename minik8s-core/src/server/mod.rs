@@ -19,7 +19,6 @@ mod metrics;
 mod printing;
 mod registry;
 pub mod rest;
-mod rng;
 pub mod tls;
 mod verbs;
 
