@@ -1,5 +1,8 @@
 //! The string rules every name, label and annotation obeys, with the sentences clients know them by.
 
+/// The namespace of the nodes' leases.
+pub const NODE_LEASES: &str = "kube-node-lease";
+
 /// Longest label value, name part of a key, and DNS label.
 const LABEL: usize = 63;
 /// Longest DNS subdomain.

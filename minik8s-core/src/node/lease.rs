@@ -1,15 +1,12 @@
 //! The node's Lease: the word, again and again, that it lives.
 
 use super::context::Context;
-use crate::api::{ApiError, ApiResult};
+use crate::api::{ApiError, ApiResult, NODE_LEASES};
 use crate::client::PatchType;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use serde_json::json;
 use std::sync::Arc;
-
-/// The namespace of the nodes' leases.
-const LEASES: &str = "kube-node-lease";
 
 /// Renews the node's lease. Ends with the agent.
 pub(crate) async fn keep_lease(context: Arc<Context>) {
@@ -36,7 +33,7 @@ pub(crate) async fn keep_lease(context: Arc<Context>) {
 }
 
 async fn renew(context: &Context) -> ApiResult<()> {
-    let leases = context.client.api::<Lease>(LEASES);
+    let leases = context.client.api::<Lease>(NODE_LEASES);
     let name = &context.config.name;
     let now = context.clock.now();
     let seconds = context.config.lease_duration.as_secs();
@@ -46,12 +43,12 @@ async fn renew(context: &Context) -> ApiResult<()> {
         result => return result.map(drop),
     }
     let owner = context.client.all::<Node>().get(name).await?;
-    let lease = json!({"metadata": {"name": name, "namespace": LEASES, "ownerReferences": [
+    let lease = json!({"metadata": {"name": name, "namespace": NODE_LEASES, "ownerReferences": [
         {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner.metadata.uid}]}, "spec": spec});
     let lease: Lease = serde_json::from_value(lease).map_err(|e| ApiError::internal(e.to_string()))?;
     match leases.create(&lease).await {
         Err(e) if e.is_not_found() => {
-            let namespace = json!({"metadata": {"name": LEASES}});
+            let namespace = json!({"metadata": {"name": NODE_LEASES}});
             let namespace: Namespace = serde_json::from_value(namespace).unwrap_or_default();
             match context.client.all::<Namespace>().create(&namespace).await {
                 Err(e) if !e.is_already_exists() => return Err(e),

@@ -2,12 +2,12 @@
 //! API server itself. Idempotent: what is there stays as it is, but for the endpoints, which follow the address.
 
 use super::ApiServer;
-use crate::api::{ApiError, ApiResult, Gvr, Target};
+use crate::api::{ApiError, ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{PatchType, Payload, Transport, WriteOptions};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 
-const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", NODE_LEASES];
 const SERVICE: &str = "kubernetes";
 
 /// Makes what is missing.

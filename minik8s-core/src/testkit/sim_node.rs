@@ -94,7 +94,7 @@ async fn heartbeats(client: Client, config: SimNodeConfig) {
 }
 
 async fn beat(client: &Client, config: &SimNodeConfig) -> ApiResult<()> {
-    let api = client.api::<Lease>("kube-node-lease");
+    let api = client.api::<Lease>(crate::api::NODE_LEASES);
     let now = MicroTime(config.clock.now());
     let patch = json!({"spec": {"renewTime": now}});
     match api.patch(&config.name, PatchType::Merge, &patch).await {
