@@ -293,7 +293,8 @@ mod tests {
 
     #[test]
     fn only_what_others_took_away_is_written_again() {
-        let node = |version: &str, edit: fn(&mut Value)| -> Node {
+        type Edit = fn(&mut Value);
+        let node = |version: &str, edit: Edit| -> Node {
             let health = NodeHealth { runtime: Health::Well, network: Health::Well };
             let mut config = NodeConfig::new("n1", "/tmp/x");
             config.addresses = vec!["192.168.7.1".parse().unwrap()];
@@ -304,7 +305,7 @@ mod tests {
             serde_json::from_value(node).unwrap()
         };
         let written = node("7", |_| {});
-        let table: [(&str, fn(&mut Value), bool); 8] = [
+        let table: [(&str, Edit, bool); 8] = [
             ("nothing", |_| {}, false),
             ("a heartbeat", |s| s["conditions"][4]["lastHeartbeatTime"] = json!("2030-01-01T00:00:00Z"), false),
             ("unknown", |s| s["conditions"][4]["status"] = json!("Unknown"), true),

@@ -114,6 +114,33 @@ impl<I: Iterator<Item = Bytes> + Unpin> HttpBody for Pieces<I> {
     }
 }
 
+/// Makes a type an HTTP service over any body. It is always ready, and its only errors are answers.
+macro_rules! answers {
+    ($type:ty, |$service:ident, $request:ident| $answer:expr) => {
+        impl<B> tower::Service<http::Request<B>> for $type
+        where
+            B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+            B::Error: Into<$crate::server::rest::BoxError>,
+        {
+            type Response = http::Response<$crate::server::rest::Body>;
+            type Error = std::convert::Infallible;
+            type Future = futures::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+            fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: http::Request<B>) -> Self::Future {
+                use futures::FutureExt;
+                use http_body_util::BodyExt;
+                let ($service, $request) = (self, request.map(|body| body.map_err(Into::into).boxed_unsync()));
+                $answer.map(Ok).boxed()
+            }
+        }
+    };
+}
+pub(crate) use answers;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,30 +178,3 @@ mod tests {
         assert_eq!(read(broken).await.unwrap_err().reason, Reason::BadRequest);
     }
 }
-
-/// Makes a type an HTTP service over any body. It is always ready, and its only errors are answers.
-macro_rules! answers {
-    ($type:ty, |$service:ident, $request:ident| $answer:expr) => {
-        impl<B> tower::Service<http::Request<B>> for $type
-        where
-            B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-            B::Error: Into<$crate::server::rest::BoxError>,
-        {
-            type Response = http::Response<$crate::server::rest::Body>;
-            type Error = std::convert::Infallible;
-            type Future = futures::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-            fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-                std::task::Poll::Ready(Ok(()))
-            }
-
-            fn call(&mut self, request: http::Request<B>) -> Self::Future {
-                use futures::FutureExt;
-                use http_body_util::BodyExt;
-                let ($service, $request) = (self, request.map(|body| body.map_err(Into::into).boxed_unsync()));
-                $answer.map(Ok).boxed()
-            }
-        }
-    };
-}
-pub(crate) use answers;
