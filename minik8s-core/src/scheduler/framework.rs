@@ -1,6 +1,6 @@
 //! Filter, then score: a scheduler made of plug-ins.
 
-use super::{Choice, Diagnosis, NodeInfo, Outcome, PodInfo, Scheduler, Snapshot};
+use super::{Choice, Diagnosis, NoRoom, NodeInfo, Outcome, PodInfo, Preemption, Scheduler, Snapshot};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -16,25 +16,102 @@ pub enum ClusterEvent {
     PodLeft,
     /// A pod was placed on a node.
     PodPlaced,
+    /// A namespace's labels changed.
+    NamespaceChanged,
 }
 
 impl ClusterEvent {
     /// Every event.
-    pub const ALL: [Self; 4] = [Self::NodeAdded, Self::NodeChanged, Self::PodLeft, Self::PodPlaced];
+    pub const ALL: [Self; 5] =
+        [Self::NodeAdded, Self::NodeChanged, Self::PodLeft, Self::PodPlaced, Self::NamespaceChanged];
 }
 
-/// Refuses nodes on which a pod cannot run.
+/// Why a node is refused: short phrases that read well after a count (`Insufficient cpu`, `node(s) were
+/// unschedulable`). Empty means: the pod may run there.
+pub type Reasons = Vec<Cow<'static, str>>;
+
+/// Refuses nodes on which a pod cannot run. A filter that looks at nothing but pod and node implements
+/// [`refuse`](Self::refuse); one that looks at other nodes implements [`prepare`](Self::prepare).
 pub trait FilterPlugin: Send + Sync + 'static {
     /// Name, for messages and configuration.
     fn name(&self) -> &'static str;
 
-    /// Refuses the node by returning why: short phrases that read well after a count
-    /// (`Insufficient cpu`, `node(s) were unschedulable`). Empty means: the pod may run there.
-    fn refuse(&self, pod: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) -> Vec<Cow<'static, str>>;
+    /// Refuses the node by returning why.
+    fn refuse(&self, _pod: &PodInfo, _node: &NodeInfo, _snapshot: &Snapshot) -> Reasons {
+        Vec::new()
+    }
+
+    /// Called once per pod, before nodes are looked at: finds out what is the same for all of them. `None` where the
+    /// filter would refuse none.
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Box<dyn PodFilter + 'a>> {
+        Some(Box::new(Unprepared(move |node: &NodeInfo| self.refuse(pod, node, snapshot))))
+    }
 
     /// Which changes may turn a refusal around; others do not wake the pod.
     fn turned_by(&self) -> &'static [ClusterEvent] {
         &[ClusterEvent::NodeAdded, ClusterEvent::NodeChanged]
+    }
+}
+
+/// A filter made ready for one pod.
+pub trait PodFilter {
+    /// Refuses the node by returning why.
+    fn refuse(&self, node: &NodeInfo) -> Reasons;
+
+    /// From now on as though `other` were on the node (`by` is 1) or no longer on it (-1). What the node itself says
+    /// about its pods is the caller's to change.
+    fn count(&mut self, _other: &PodInfo, _node: &NodeInfo, _by: i64) {}
+}
+
+struct Unprepared<F>(F);
+
+impl<F: Fn(&NodeInfo) -> Reasons> PodFilter for Unprepared<F> {
+    fn refuse(&self, node: &NodeInfo) -> Reasons {
+        (self.0)(node)
+    }
+}
+
+/// The filters of a profile, made ready for one pod.
+pub(super) struct Prepared<'a> {
+    pod: &'a PodInfo,
+    snapshot: &'a Snapshot,
+    filters: Vec<(&'static str, Box<dyn PodFilter + 'a>)>,
+}
+
+impl Prepared<'_> {
+    /// The first filter that refuses the node, and why. Room that is being made for other pods, not less important
+    /// ones, counts as taken; and the pod must fit without them as well, as they may never come.
+    pub(super) fn refusal(&mut self, node: &NodeInfo) -> Option<(&'static str, Reasons)> {
+        self.refusal_beside_nominees(node).or_else(|| self.refusal_now(node))
+    }
+
+    /// From now on as though `other` were on the node, or no longer.
+    pub(super) fn count(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
+        self.filters.iter_mut().for_each(|(_, filter)| filter.count(other, node, by));
+    }
+
+    fn refusal_now(&self, node: &NodeInfo) -> Option<(&'static str, Reasons)> {
+        self.filters.iter().find_map(|(name, filter)| {
+            let reasons = filter.refuse(node);
+            (!reasons.is_empty()).then_some((*name, reasons))
+        })
+    }
+
+    fn refusal_beside_nominees(&mut self, node: &NodeInfo) -> Option<(&'static str, Reasons)> {
+        let pod = self.pod;
+        let nominees = self.snapshot.nominated(&node.name)?.values();
+        let before: Vec<_> = nominees.filter(|n| n.priority >= pod.priority && n.uid != pod.uid).collect();
+        if before.is_empty() {
+            return None;
+        }
+        let mut trial = node.clone();
+        for nominee in &before {
+            trial.add_pod((*nominee).clone());
+            self.count(nominee, node, 1);
+        }
+        let refusal = self.refusal_now(&trial);
+        before.iter().for_each(|nominee| self.count(nominee, node, -1));
+        refusal
     }
 }
 
@@ -56,6 +133,29 @@ pub struct Weighted {
     pub weight: i64,
 }
 
+/// How many nodes that fit are enough to choose among; the search ends there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enough {
+    /// All nodes are looked at.
+    All,
+    /// A hundred, or half of the nodes where there are few down to a twentieth where there are very many, whichever is
+    /// more: as upstream's `percentageOfNodesToScore` has it by default.
+    Adaptive,
+}
+
+impl Enough {
+    fn of(self, nodes: usize) -> usize {
+        match self {
+            Self::All => nodes,
+            Self::Adaptive => (nodes * 50usize.saturating_sub(nodes / 125).max(5) / 100).max(100),
+        }
+    }
+}
+
+/// The next node to look at is this many slots further: a prime, so that every node has its turn, and far, so that
+/// nodes with names of a kind do not come one after the other.
+const STRIDE: usize = 7919;
+
 /// A named set of plug-ins.
 #[derive(Clone)]
 pub struct Profile {
@@ -65,6 +165,8 @@ pub struct Profile {
     pub filters: Vec<Arc<dyn FilterPlugin>>,
     /// Scores.
     pub scores: Vec<Weighted>,
+    /// How many nodes that fit are enough to choose among.
+    pub enough: Enough,
     /// Where chance comes from when nodes are equally good.
     pub seed: u64,
 }
@@ -101,16 +203,36 @@ impl FrameworkScheduler {
         Self { profile }
     }
 
-    fn refusal(
-        &self,
-        pod: &PodInfo,
-        node: &NodeInfo,
-        snapshot: &Snapshot,
-    ) -> Option<(&'static str, Vec<Cow<'static, str>>)> {
-        self.profile.filters.iter().find_map(|filter| {
-            let reasons = filter.refuse(pod, node, snapshot);
-            (!reasons.is_empty()).then(|| (filter.name(), reasons))
-        })
+    pub(super) fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Prepared<'a> {
+        let filters = self.profile.filters.iter();
+        let filters = filters.filter_map(|f| Some((f.name(), f.prepare(pod, snapshot)?))).collect();
+        Prepared { pod, snapshot, filters }
+    }
+
+    /// Filters whose refusals an event may turn around.
+    pub(super) fn turned_by(&self, event: ClusterEvent) -> impl Iterator<Item = &'static str> {
+        self.profile.filters.iter().filter(move |f| f.turned_by().contains(&event)).map(|f| f.name())
+    }
+
+    /// The nodes that pass the filters, until there are enough, and why the others did not.
+    fn search<'a>(&self, snapshot: &'a Snapshot, pod: &PodInfo) -> (Vec<&'a NodeInfo>, Diagnosis) {
+        let mut filters = self.prepare(pod, snapshot);
+        let enough = self.profile.enough.of(snapshot.len());
+        let (mut feasible, mut diagnosis) = (Vec::new(), Diagnosis::default());
+        let nominated = snapshot.nomination(&pod.uid).and_then(|name| snapshot.node(name));
+        if let Some(node) = nominated.filter(|node| filters.refusal(node).is_none()) {
+            return (vec![node], diagnosis);
+        }
+        for node in in_turn(snapshot, enough) {
+            match filters.refusal(node) {
+                None => feasible.push(node),
+                Some(why) => drop(diagnosis.nodes.insert(node.name.clone(), why)),
+            }
+            if feasible.len() == enough {
+                break;
+            }
+        }
+        (feasible, diagnosis)
     }
 
     fn totals(&self, pod: &PodInfo, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
@@ -131,22 +253,25 @@ impl FrameworkScheduler {
     }
 }
 
+/// Every node once. Where fewer are enough, each pod begins where the one before it may have ended.
+fn in_turn(snapshot: &Snapshot, enough: usize) -> Box<dyn Iterator<Item = &NodeInfo> + '_> {
+    let slots = snapshot.slots();
+    if enough >= snapshot.len() {
+        return Box::new(snapshot.nodes());
+    }
+    let stride = if slots.is_multiple_of(STRIDE) { 1 } else { STRIDE };
+    let start = (snapshot.cycle() as usize % slots).wrapping_mul(enough) % slots;
+    Box::new((0..slots).filter_map(move |i| snapshot.at((start + i) * stride % slots)))
+}
+
 impl Scheduler for FrameworkScheduler {
     fn name(&self) -> &str {
         &self.profile.name
     }
 
     fn schedule(&self, snapshot: &Snapshot, pod: &PodInfo) -> Outcome {
-        let mut diagnosis = Diagnosis::default();
-        let mut feasible = Vec::new();
-        for node in snapshot.nodes() {
-            match self.refusal(pod, node, snapshot) {
-                None => feasible.push(node),
-                Some(why) => {
-                    diagnosis.nodes.insert(node.name.clone(), why);
-                }
-            }
-        }
+        let (feasible, diagnosis) = self.search(snapshot, pod);
+        let considered = feasible.len() + diagnosis.nodes.len();
         let totals = match feasible.len() {
             0 | 1 => vec![0; feasible.len()],
             _ => self.totals(pod, &feasible, snapshot),
@@ -154,21 +279,20 @@ impl Scheduler for FrameworkScheduler {
         let best = feasible.iter().zip(totals).max_by_key(|(node, total)| (*total, self.lot(pod, node)));
         match best {
             None => Outcome::Unschedulable(diagnosis),
-            Some((node, score)) => Outcome::Node(Choice {
-                node: node.name.clone(),
-                score,
-                feasible: feasible.len(),
-                considered: snapshot.len(),
-            }),
+            Some((node, score)) => {
+                Outcome::Node(Choice { node: node.name.clone(), score, feasible: feasible.len(), considered })
+            }
         }
     }
 
     fn may_help(&self, diagnosis: &Diagnosis, event: ClusterEvent) -> bool {
         diagnosis.nodes.is_empty()
             || event == ClusterEvent::NodeAdded
-            || diagnosis
-                .filters()
-                .any(|name| self.profile.filters.iter().any(|f| f.name() == name && f.turned_by().contains(&event)))
+            || self.turned_by(event).any(|filter| diagnosis.filters().any(|name| name == filter))
+    }
+
+    fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, why: &Diagnosis) -> Result<Preemption, NoRoom> {
+        self.make_room(snapshot, pod, why)
     }
 }
 

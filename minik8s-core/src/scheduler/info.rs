@@ -2,9 +2,13 @@
 
 use super::Resources;
 use crate::network::Protocol;
-use k8s_openapi::api::core::v1::{Affinity, Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, Node, Pod, Taint, Toleration, TopologySpreadConstraint};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// What a pod without requests counts as (as upstream's scheduler has it).
+const ASSUMED_CPU: i64 = 100;
+const ASSUMED_MEMORY: i64 = 200 << 20;
 
 /// A pod, reduced to what placement depends on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,8 +33,18 @@ pub struct PodInfo {
     pub affinity: Option<Arc<Affinity>>,
     /// `spec.tolerations`.
     pub tolerations: Vec<Toleration>,
+    /// `spec.topologySpreadConstraints`.
+    pub spread: Vec<TopologySpreadConstraint>,
     /// `spec.priority`.
     pub priority: i32,
+    /// `spec.preemptionPolicy: Never`: it waits for room, and makes none.
+    pub never_preempts: bool,
+    /// `status.nominatedNodeName`: the node on which room is being made for it.
+    pub nominated: String,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// When its node began to run it.
+    pub started: Option<jiff::Timestamp>,
     /// Uid of the controller that owns it, for spreading.
     pub owner: Option<String>,
     /// `spec.schedulerName`.
@@ -49,6 +63,7 @@ impl PodInfo {
             name: meta.name.clone().unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             owner,
+            terminating: meta.deletion_timestamp.is_some(),
             ..Self::default()
         };
         if let Some(spec) = spec {
@@ -57,11 +72,29 @@ impl PodInfo {
             info.node_selector = spec.node_selector.clone().unwrap_or_default();
             info.affinity = spec.affinity.clone().map(Arc::new);
             info.tolerations = spec.tolerations.clone().unwrap_or_default();
+            info.spread = spec.topology_spread_constraints.clone().unwrap_or_default();
             info.priority = spec.priority.unwrap_or_default();
+            info.never_preempts = spec.preemption_policy.as_deref() == Some("Never");
             info.scheduler_name = spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into());
             info.host_ports = host_ports(spec);
         }
+        if let Some(status) = &pod.status {
+            info.nominated = status.nominated_node_name.clone().unwrap_or_default();
+            info.started = status.start_time.as_ref().map(|at| at.0);
+        }
         info
+    }
+
+    /// CPU and memory it is taken to use where shares are compared: a pod that asks for nothing is not for free.
+    pub(super) fn busy(&self) -> (i64, i64) {
+        let or = |requests: i64, guess: i64| if requests == 0 { guess } else { requests };
+        (or(self.requests.milli_cpu, ASSUMED_CPU), or(self.requests.memory, ASSUMED_MEMORY))
+    }
+
+    /// True where the other version of the pod asks for the same, whatever became of it.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        let asked = |pod: &Self| Self { nominated: String::new(), started: None, ..pod.clone() };
+        asked(self) == asked(other)
     }
 
     /// `namespace/name`
@@ -96,6 +129,11 @@ pub struct NodeInfo {
     pub allocatable: Resources,
     /// What the pods on it asked for; kept by [`Snapshot`](super::Snapshot).
     pub requested: Resources,
+    /// Thousandths of a CPU and bytes of memory, with a guess for pods that ask for none, so that such pods spread too;
+    /// kept by [`Snapshot`](super::Snapshot).
+    pub busy: (i64, i64),
+    /// Where the snapshot keeps it; given by [`Snapshot`](super::Snapshot), the same for as long as the node is known.
+    pub slot: usize,
     /// The pods on it, by uid; kept by [`Snapshot`](super::Snapshot).
     pub pods: HashMap<String, Arc<PodInfo>>,
 }
@@ -117,21 +155,20 @@ impl NodeInfo {
     }
 
     pub(super) fn add_pod(&mut self, pod: Arc<PodInfo>) {
+        self.remove_pod(&pod.uid);
         self.requested.add(&pod.requests);
         self.requested.pods += 1;
-        if let Some(old) = self.pods.insert(pod.uid.clone(), pod) {
-            self.give_back(&old);
-        }
+        let busy = pod.busy();
+        self.busy = (self.busy.0 + busy.0, self.busy.1 + busy.1);
+        self.pods.insert(pod.uid.clone(), pod);
     }
 
-    pub(super) fn remove_pod(&mut self, uid: &str) {
-        if let Some(old) = self.pods.remove(uid) {
-            self.give_back(&old);
-        }
-    }
-
-    fn give_back(&mut self, pod: &PodInfo) {
-        self.requested.subtract(&pod.requests);
+    pub(super) fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let old = self.pods.remove(uid)?;
+        self.requested.subtract(&old.requests);
         self.requested.pods -= 1;
+        let busy = old.busy();
+        self.busy = (self.busy.0 - busy.0, self.busy.1 - busy.1);
+        Some(old)
     }
 }

@@ -19,25 +19,33 @@
 //! assert_eq!((choice.feasible, choice.considered), (1, 2));
 //! ```
 
+mod domains;
 mod driver;
 mod framework;
 mod info;
 mod outcome;
+mod peers;
 mod plugins;
 mod policy;
+mod preemption;
 mod queue;
 mod resources;
 mod snapshot;
+mod terms;
 
-pub use driver::{SchedulerConfig, SchedulerDriver, SchedulerLoop};
-pub use framework::{ClusterEvent, FilterPlugin, FrameworkScheduler, Profile, ScorePlugin, Weighted};
+pub use driver::{Followed, SchedulerConfig, SchedulerDriver, SchedulerLoop};
+pub use framework::{
+    ClusterEvent, Enough, FilterPlugin, FrameworkScheduler, PodFilter, Profile, Reasons, ScorePlugin, Weighted,
+};
 pub use info::{NodeInfo, PodInfo};
 pub use outcome::{Choice, Diagnosis, Outcome};
+pub use peers::Places;
 pub use plugins::{
-    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit,
-    RoundRobin, Taints,
+    HostPorts, InterPodAffinity, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder,
+    ResourceFit, RoundRobin, Taints,
 };
 pub use policy::Policy;
+pub use preemption::{NoRoom, Preemption};
 pub use queue::SchedulingQueue;
 pub use resources::Resources;
 pub use snapshot::Snapshot;
@@ -61,5 +69,13 @@ pub trait Scheduler: Send + Sync + 'static {
     /// True where `event` may make room for a pod that was refused with `diagnosis`. Asked once per refusal and event.
     fn may_help(&self, _diagnosis: &Diagnosis, _event: ClusterEvent) -> bool {
         true
+    }
+
+    /// Which pods of lower priority have to go so that `pod`, refused with `diagnosis`, fits somewhere.
+    ///
+    /// # Errors
+    /// Why none: what the driver adds to the reason that people read.
+    fn preempt(&self, _snapshot: &Snapshot, _pod: &PodInfo, _diagnosis: &Diagnosis) -> Result<Preemption, NoRoom> {
+        Err(NoRoom::Unsupported)
     }
 }

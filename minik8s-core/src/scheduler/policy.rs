@@ -1,9 +1,9 @@
 //! The policies one can ask for by name.
 
-use super::framework::Profile;
+use super::framework::{Enough, Profile};
 use super::plugins::{
-    HostPorts, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder, ResourceFit,
-    RoundRobin, Taints,
+    HostPorts, InterPodAffinity, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder,
+    ResourceFit, RoundRobin, Taints,
 };
 use std::str::FromStr;
 use std::sync::Arc;
@@ -47,8 +47,11 @@ impl Policy {
                 Arc::new(NodeAffinity),
                 Arc::new(HostPorts),
                 Arc::new(ResourceFit),
+                Arc::new(PodSpread),
+                Arc::new(InterPodAffinity),
             ],
             scores: Vec::new(),
+            enough: if self == Policy::Default { Enough::Adaptive } else { Enough::All },
             seed: 0,
         };
         match self {
@@ -56,6 +59,7 @@ impl Policy {
                 .score(2, PodSpread)
                 .score(1, LeastRequested::CPU_AND_MEMORY)
                 .score(2, NodeAffinity)
+                .score(2, InterPodAffinity)
                 .score(3, Taints),
             Policy::RoundRobin => base.score(1, RoundRobin),
             Policy::Random => base.score(1, RandomOrder),

@@ -10,5 +10,6 @@ mod kubectl;
 mod node;
 mod noop_network;
 mod rest;
+mod scheduling;
 mod server;
 mod store;

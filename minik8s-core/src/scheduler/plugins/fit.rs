@@ -36,10 +36,6 @@ pub struct LeastRequested {
     pods: bool,
 }
 
-/// What a container without requests counts as, so that such containers spread too (as upstream's scheduler has it).
-const ASSUMED_CPU: i64 = 100;
-const ASSUMED_MEMORY: i64 = 200 << 20;
-
 impl LeastRequested {
     /// By CPU and memory, equally.
     pub const CPU_AND_MEMORY: Self = Self { cpu: true, memory: true, pods: false };
@@ -51,11 +47,8 @@ impl LeastRequested {
     pub const PODS: Self = Self { cpu: false, memory: false, pods: true };
 
     fn free_share(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let unset = |requests: i64, assumed: i64| if requests == 0 { assumed } else { 0 };
-        let idle = |n: &PodInfo| (unset(n.requests.milli_cpu, ASSUMED_CPU), unset(n.requests.memory, ASSUMED_MEMORY));
-        let (mut cpu, mut memory) = node.pods.values().map(|p| idle(p)).fold(idle(pod), |a, b| (a.0 + b.0, a.1 + b.1));
-        cpu += node.requested.milli_cpu + pod.requests.milli_cpu;
-        memory += node.requested.memory + pod.requests.memory;
+        let (mine, theirs) = (pod.busy(), node.busy);
+        let (cpu, memory) = (mine.0 + theirs.0, mine.1 + theirs.1);
         let mut shares = Vec::with_capacity(3);
         let mut push = |on: bool, used: i64, have: i64| {
             if on {

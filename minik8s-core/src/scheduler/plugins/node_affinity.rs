@@ -36,7 +36,8 @@ fn term_matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
         && fields.iter().all(|r| holds(r, (r.key == "metadata.name").then_some(node.name.as_str())))
 }
 
-fn allowed(pod: &PodInfo, node: &NodeInfo) -> bool {
+/// True where node selector and required affinity let the pod on the node.
+pub(super) fn allowed(pod: &PodInfo, node: &NodeInfo) -> bool {
     let selected = pod.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v));
     let required = affinity(pod).and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, node)))

@@ -34,14 +34,18 @@ fn untolerated<'a>(pod: &PodInfo, node: &'a NodeInfo, effects: &[&str]) -> impl 
     node.taints.iter().filter(move |t| effects.contains(&t.effect.as_str()) && !tolerates(&pod.tolerations, t))
 }
 
+/// The first taint that keeps the pod away from the node.
+pub(super) fn first_untolerated<'a>(pod: &PodInfo, node: &'a NodeInfo) -> Option<&'a Taint> {
+    untolerated(pod, node, &["NoSchedule", "NoExecute"]).next()
+}
+
 impl FilterPlugin for Taints {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
 
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
-        let taint = untolerated(pod, node, &["NoSchedule", "NoExecute"]).next();
-        taint
+        first_untolerated(pod, node)
             .map(|t| {
                 format!("node(s) had untolerated taint {{{}: {}}}", t.key, t.value.as_deref().unwrap_or_default())
                     .into()

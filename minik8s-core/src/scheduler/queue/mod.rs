@@ -78,7 +78,7 @@ impl SchedulingQueue {
                 self.activate(&uid);
             }
             Some(known) => {
-                let changed = *known.pod != *pod;
+                let changed = !known.pod.asks_the_same(&pod);
                 known.pod = pod;
                 if changed && !matches!(known.place, Place::Active(_)) {
                     self.activate(&uid);

@@ -63,7 +63,7 @@ async fn a_pod_stands_in_one_place() {
         ("new", |q, _| q.put(pod("a", 0)), [1, 0, 0, 0]),
         ("the same again", |q, _| q.put(pod("a", 0)), [1, 0, 0, 0]),
         ("popped", |q, now| drop(q.pop(now)), [0, 0, 0, 0]),
-        ("parked", |q, now| q.park("a", now, |e| e != ClusterEvent::PodPlaced), [0, 0, 1, 3]),
+        ("parked", |q, now| q.park("a", now, |e| e != ClusterEvent::PodPlaced), [0, 0, 1, 4]),
         ("parked anew", |q, now| q.park("a", now, |e| e == ClusterEvent::PodLeft), [0, 0, 1, 1]),
         ("not helped", |q, _| q.wake(ClusterEvent::NodeAdded), [0, 0, 1, 1]),
         ("helped", |q, _| q.wake(ClusterEvent::PodLeft), [0, 1, 0, 0]),

@@ -1,21 +1,23 @@
 //! The loop around a scheduler: keeps the snapshot, asks for each pending pod, binds, and says why not. All state is
 //! owned by one task; calls on the API run beside it, bounded, and report back.
 
+mod looks;
+mod writes;
+
 use super::{ClusterEvent, Diagnosis, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
-use crate::api::{ApiResult, Gvr, Target};
-use crate::client::{
-    Api, Change, Client, EventRecorder, EventType, Informer, PatchType, Payload, WriteOptions, reference_of,
-};
+use crate::api::ApiResult;
+use crate::client::{Change, Client, EventRecorder, EventType, Informer, reference_of};
 use crate::clock::{SharedClock, rfc3339};
 use crate::controllers::{Controller, ControllerContext};
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use looks::{phase, said_already, same_for_scheduling, wants_node};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use writes::{bind, report};
 
 /// What a driver works with.
 #[derive(Clone)]
@@ -33,12 +35,21 @@ impl Default for SchedulerConfig {
     }
 }
 
+/// What a driver follows. Each informer must cover everything.
+pub struct Followed {
+    /// Pods, to be placed and placed.
+    pub pods: Informer<Pod>,
+    /// Nodes.
+    pub nodes: Informer<Node>,
+    /// Namespaces, whose labels affinities may ask for.
+    pub namespaces: Informer<Namespace>,
+}
+
 /// Runs schedulers against a cluster.
 pub struct SchedulerDriver {
     client: Client,
     clock: SharedClock,
-    pods: Informer<Pod>,
-    nodes: Informer<Node>,
+    follows: Followed,
     events: EventRecorder,
     config: SchedulerConfig,
     snapshot: Snapshot,
@@ -46,6 +57,12 @@ pub struct SchedulerDriver {
     /// Pods placed in the snapshot whose binding is on its way, by uid.
     assumed: HashMap<String, Arc<PodInfo>>,
     permits: Arc<Semaphore>,
+}
+
+impl Followed {
+    async fn synced(&self) -> bool {
+        self.pods.synced().await && self.nodes.synced().await && self.namespaces.synced().await
+    }
 }
 
 /// A binding that came back.
@@ -56,28 +73,28 @@ struct Bound {
 }
 
 impl SchedulerDriver {
-    /// A driver over the two informers, which must cover all pods and all nodes.
+    /// A driver over these informers.
     pub fn new(
         client: Client,
         clock: SharedClock,
-        pods: Informer<Pod>,
-        nodes: Informer<Node>,
+        follows: Followed,
         events: EventRecorder,
         config: SchedulerConfig,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(config.parallel_bindings.max(1)));
         let (snapshot, queue, assumed) = Default::default();
-        Self { client, clock, pods, nodes, events, config, snapshot, queue, assumed, permits }
+        Self { client, clock, follows, events, config, snapshot, queue, assumed, permits }
     }
 
     /// Works until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         // Subscribed before the first look, so that nothing falls between.
-        let mut pod_changes = self.pods.subscribe();
-        let mut node_changes = self.nodes.subscribe();
+        let mut pod_changes = self.follows.pods.subscribe();
+        let mut node_changes = self.follows.nodes.subscribe();
+        let mut namespace_changes = self.follows.namespaces.subscribe();
         tokio::select! {
             () = shutdown.cancelled() => return,
-            synced = async { self.pods.synced().await && self.nodes.synced().await } => if !synced { return },
+            synced = self.follows.synced() => if !synced { return },
         }
         self.resync();
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
@@ -89,6 +106,7 @@ impl SchedulerDriver {
                 () = shutdown.cancelled() => return,
                 Some(change) = pod_changes.next() => self.pod_changed(change),
                 Some(change) = node_changes.next() => self.node_changed(change),
+                Some(change) = namespace_changes.next() => self.namespace_changed(change),
                 Some(bound) = results.recv() => self.bound(bound),
                 () = sleep_until(wake) => {}
             }
@@ -99,10 +117,13 @@ impl SchedulerDriver {
     fn resync(&mut self) {
         self.snapshot = Snapshot::default();
         self.queue = SchedulingQueue::default();
-        for node in self.nodes.list() {
+        for node in self.follows.nodes.list() {
             self.snapshot.put_node(NodeInfo::from_node(&node));
         }
-        for pod in self.pods.list() {
+        for namespace in self.follows.namespaces.list() {
+            self.put_namespace(&namespace);
+        }
+        for pod in self.follows.pods.list() {
             self.observe(&pod);
         }
         for pod in self.assumed.values() {
@@ -130,6 +151,24 @@ impl SchedulerDriver {
             }
             Change::Deleted(node) => self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
             Change::Resync => self.resync(),
+        }
+    }
+
+    fn namespace_changed(&mut self, change: Change<Namespace>) {
+        match change {
+            Change::Applied { new, .. } => self.put_namespace(&new),
+            Change::Deleted(old) => self.snapshot.remove_namespace(old.metadata.name.as_deref().unwrap_or_default()),
+            Change::Resync => self.resync(),
+        }
+    }
+
+    fn put_namespace(&mut self, namespace: &Namespace) {
+        let meta = &namespace.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let labels = meta.labels.clone().unwrap_or_default();
+        if self.snapshot.namespace(name) != Some(&labels) {
+            self.snapshot.put_namespace(name, labels);
+            self.queue.wake(ClusterEvent::NamespaceChanged);
         }
     }
 
@@ -198,7 +237,7 @@ impl SchedulerDriver {
     }
 
     fn bound(&mut self, Bound { pod, node, result }: Bound) {
-        let object = self.pods.get(&pod.key());
+        let object = self.follows.pods.get(&pod.key());
         match result {
             Ok(()) => {
                 self.queue.remove(&pod.uid);
@@ -221,7 +260,7 @@ impl SchedulerDriver {
     fn refuse(&mut self, pod: &Arc<PodInfo>, why: &Diagnosis, scheduler: &dyn Scheduler) {
         let message = why.to_string();
         self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
-        let Some(object) = self.pods.get(&pod.key()) else { return };
+        let Some(object) = self.follows.pods.get(&pod.key()) else { return };
         if said_already(&object, &message) {
             return;
         }
@@ -230,49 +269,6 @@ impl SchedulerDriver {
         let pod = pod.clone();
         tokio::spawn(async move { report(&api, &pod, &message, &since).await });
     }
-}
-
-async fn bind(client: &Client, pod: &PodInfo, node: &str) -> ApiResult<()> {
-    let target = Target::object(Gvr::new("", "v1", "pods"), &pod.namespace, &pod.name).sub("binding");
-    let body = json!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-    });
-    let body = Payload::Json(body.to_string().into());
-    client.transport().create(&target, body, &WriteOptions::default()).await.map(|_| ())
-}
-
-/// Writes the reason into the pod's `PodScheduled` condition. Losing it costs nothing: the event says the same.
-async fn report(api: &Api<Pod>, pod: &PodInfo, message: &str, since: &str) {
-    let condition = json!({
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": message, "lastTransitionTime": since,
-    });
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
-    if let Err(error) = api.patch_status(&pod.name, PatchType::StrategicMerge, &patch).await {
-        tracing::debug!(pod = pod.key(), %error, "could not record why the pod is pending");
-    }
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
-}
-
-fn wants_node(pod: &Pod) -> bool {
-    let gated = pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()));
-    pod.metadata.deletion_timestamp.is_none() && !gated
-}
-
-fn said_already(pod: &Pod, message: &str) -> bool {
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "PodScheduled" && c.message.as_deref() == Some(message))
-}
-
-/// Heartbeats change nodes all the time; most of those changes mean nothing here.
-fn same_for_scheduling(old: &Node, new: &Node) -> bool {
-    let (a, b) = (NodeInfo::from_node(old), NodeInfo::from_node(new));
-    (a.labels, a.taints, a.unschedulable, a.allocatable) == (b.labels, b.taints, b.unschedulable, b.allocatable)
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -302,7 +298,8 @@ impl Controller for SchedulerLoop {
     }
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
-        let (pods, nodes) = (ctx.informers.of(), ctx.informers.of());
-        SchedulerDriver::new(ctx.client, ctx.clock, pods, nodes, ctx.events, self.config.clone()).run(ctx.stop).await;
+        let informers = &ctx.informers;
+        let follows = Followed { pods: informers.of(), nodes: informers.of(), namespaces: informers.of() };
+        SchedulerDriver::new(ctx.client, ctx.clock, follows, ctx.events, self.config.clone()).run(ctx.stop).await;
     }
 }
