@@ -1,5 +1,8 @@
 //! Filter, then score: a scheduler made of plug-ins.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Choice, Diagnosis, NoRoom, NodeInfo, Outcome, PodInfo, Preemption, Scheduler, Snapshot};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -293,113 +296,5 @@ impl Scheduler for FrameworkScheduler {
 
     fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, why: &Diagnosis) -> Result<Preemption, NoRoom> {
         self.make_room(snapshot, pod, why)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Policy, Resources};
-    use super::*;
-    use crate::testkit::scheduler::run_all;
-    use std::collections::BTreeMap;
-
-    fn node(name: &str, milli_cpu: i64) -> NodeInfo {
-        let allocatable = Resources { milli_cpu, memory: 1 << 30, pods: 110, ..Resources::default() };
-        NodeInfo { name: name.into(), allocatable, ..NodeInfo::default() }
-    }
-
-    fn pod(name: &str) -> PodInfo {
-        let requests = Resources { milli_cpu: 100, memory: 1 << 20, ..Resources::default() };
-        PodInfo { uid: name.into(), name: name.into(), namespace: "default".into(), requests, ..PodInfo::default() }
-    }
-
-    /// Places `count` pods one after the other; how many each node got.
-    fn place(policy: Policy, nodes: &[(&str, i64)], count: usize) -> BTreeMap<String, usize> {
-        let scheduler = FrameworkScheduler::new(policy.profile());
-        let mut snapshot = Snapshot::default();
-        nodes.iter().for_each(|(name, cpu)| snapshot.put_node(node(name, *cpu)));
-        let mut placed = BTreeMap::new();
-        for i in 0..count {
-            let mut wanted = PodInfo { owner: Some("rs".into()), ..pod(&format!("web-{i}")) };
-            let Outcome::Node(choice) = scheduler.schedule(&snapshot, &wanted) else { panic!("no node for {i}") };
-            *placed.entry(choice.node.clone()).or_default() += 1;
-            wanted.node_name = choice.node;
-            snapshot.put_pod(Arc::new(wanted));
-        }
-        placed
-    }
-
-    #[test]
-    fn every_policy_passes_the_suite() {
-        for policy in ["Default", "roundrobin", "Random", "LeastPods", "LeastCpu", "LeastMemory"] {
-            run_all(&FrameworkScheduler::new(policy.parse::<Policy>().unwrap().profile()));
-        }
-        assert!("Fastest".parse::<Policy>().unwrap_err().contains("RoundRobin"));
-    }
-
-    #[test]
-    fn replicas_of_a_controller_spread_over_nodes() {
-        for policy in [Policy::Default, Policy::RoundRobin, Policy::LeastPods] {
-            let placed = place(policy, &[("node-1", 4000), ("node-12", 4000), ("node-2", 4000)], 9);
-            assert_eq!(placed.values().copied().collect::<Vec<_>>(), [3, 3, 3], "{policy:?}");
-        }
-    }
-
-    #[test]
-    fn policies_prefer_what_they_are_named_after() {
-        let mut snapshot = Snapshot::default();
-        snapshot.put_node(node("few-pods", 1000));
-        snapshot.put_node(node("much-cpu", 64000));
-        let heavy = PodInfo {
-            node_name: "few-pods".into(),
-            requests: Resources { milli_cpu: 800, ..Resources::default() },
-            ..pod("h")
-        };
-        snapshot.put_pod(Arc::new(heavy));
-        for i in 0..3 {
-            snapshot.put_pod(Arc::new(PodInfo { node_name: "much-cpu".into(), ..pod(&format!("l{i}")) }));
-        }
-        for (policy, expected) in [(Policy::LeastPods, "few-pods"), (Policy::LeastCpu, "much-cpu")] {
-            let outcome = FrameworkScheduler::new(policy.profile()).schedule(&snapshot, &pod("new"));
-            assert!(matches!(&outcome, Outcome::Node(c) if c.node == expected), "{policy:?} chose {outcome:?}");
-        }
-    }
-
-    #[test]
-    fn chance_spreads_pods_and_the_seed_decides_how() {
-        let nodes: Vec<(String, i64)> = (0..4).map(|i| (format!("n{i}"), 64000)).collect();
-        let nodes: Vec<(&str, i64)> = nodes.iter().map(|(n, c)| (n.as_str(), *c)).collect();
-        let placed = place(Policy::Random, &nodes, 200);
-        assert!(placed.len() == 4 && placed.values().all(|n| *n > 20), "{placed:?}");
-    }
-
-    #[test]
-    fn why_not_counts_nodes_by_reason() {
-        let mut snapshot = Snapshot::default();
-        snapshot.put_node(node("small", 50));
-        snapshot.put_node(node("tiny", 10));
-        snapshot.put_node(NodeInfo { unschedulable: true, ..node("cordoned", 4000) });
-        let scheduler = FrameworkScheduler::new(Policy::Default.profile());
-        let Outcome::Unschedulable(why) = scheduler.schedule(&snapshot, &pod("web")) else { panic!("fits nowhere") };
-        assert_eq!(why.to_string(), "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu.");
-        assert!(scheduler.may_help(&why, ClusterEvent::PodLeft));
-        assert!(!scheduler.may_help(&why, ClusterEvent::PodPlaced));
-    }
-
-    #[test]
-    fn selectors_and_host_ports_keep_pods_off_nodes() {
-        let mut snapshot = Snapshot::default();
-        snapshot.put_node(NodeInfo { labels: [("disk".to_owned(), "ssd".to_owned())].into(), ..node("a", 4000) });
-        snapshot.put_node(node("b", 4000));
-        let scheduler = FrameworkScheduler::new(Policy::Default.profile());
-        let selective = PodInfo { node_selector: [("disk".to_owned(), "ssd".to_owned())].into(), ..pod("p") };
-        assert!(matches!(scheduler.schedule(&snapshot, &selective), Outcome::Node(c) if c.node == "a"));
-        let port = ("".to_owned(), crate::network::Protocol::Tcp, 80);
-        let with_port =
-            |name: &str, on: &str| PodInfo { host_ports: vec![port.clone()], node_name: on.into(), ..pod(name) };
-        snapshot.put_pod(Arc::new(with_port("x", "a")));
-        assert!(matches!(scheduler.schedule(&snapshot, &with_port("y", "")), Outcome::Node(c) if c.node == "b"));
-        snapshot.put_pod(Arc::new(with_port("y", "b")));
-        assert!(matches!(scheduler.schedule(&snapshot, &with_port("z", "")), Outcome::Unschedulable(_)));
     }
 }

@@ -104,7 +104,8 @@ impl PodInfo {
 }
 
 fn host_ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<(String, Protocol, u16)> {
-    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|p| {
             let port = u16::try_from(p.host_port?).ok().filter(|p| *p > 0)?;

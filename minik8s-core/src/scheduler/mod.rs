@@ -41,8 +41,8 @@ pub use info::{NodeInfo, PodInfo};
 pub use outcome::{Choice, Diagnosis, Outcome};
 pub use peers::Places;
 pub use plugins::{
-    HostPorts, InterPodAffinity, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder,
-    ResourceFit, RoundRobin, Taints,
+    HostPorts, InterPodAffinity, LeastRequested, MostRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread,
+    RandomOrder, ResourceFit, RoundRobin, Taints,
 };
 pub use policy::Policy;
 pub use preemption::{NoRoom, Preemption};

@@ -2,8 +2,8 @@
 
 use super::framework::{Enough, Profile};
 use super::plugins::{
-    HostPorts, InterPodAffinity, LeastRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread, RandomOrder,
-    ResourceFit, RoundRobin, Taints,
+    HostPorts, InterPodAffinity, LeastRequested, MostRequested, NodeAffinity, NodeName, NodeSchedulable, PodSpread,
+    RandomOrder, ResourceFit, RoundRobin, Taints,
 };
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub enum Policy {
     LeastCpu,
     /// The node with the smallest share of its memory requested.
     LeastMemory,
+    /// The fullest node that still has room, so that others stay empty.
+    MostAllocated,
 }
 
 const NAMES: &[(Policy, &str)] = &[
@@ -33,6 +35,7 @@ const NAMES: &[(Policy, &str)] = &[
     (Policy::LeastPods, "LeastPods"),
     (Policy::LeastCpu, "LeastCpu"),
     (Policy::LeastMemory, "LeastMemory"),
+    (Policy::MostAllocated, "MostAllocated"),
 ];
 
 impl Policy {
@@ -65,6 +68,7 @@ impl Policy {
             Policy::Random => base.score(1, RandomOrder),
             Policy::LeastPods => base.score(1, LeastRequested::PODS),
             Policy::LeastCpu => base.score(1, LeastRequested::CPU),
+            Policy::MostAllocated => base.score(1, MostRequested),
             Policy::LeastMemory => base.score(1, LeastRequested::MEMORY),
         }
     }

@@ -58,6 +58,13 @@ impl Resources {
             }
         }
         running.raise_to(&starting);
+        // What the pod asks for as a whole counts instead (KEP-2837).
+        if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+            let wants = Self::from_map(whole);
+            let asked = |name, amount, otherwise| if whole.contains_key(name) { amount } else { otherwise };
+            running.milli_cpu = asked("cpu", wants.milli_cpu, running.milli_cpu);
+            running.memory = asked("memory", wants.memory, running.memory);
+        }
         if let Some(overhead) = &spec.overhead {
             running.add(&Self::from_map(overhead));
         }
@@ -152,6 +159,33 @@ mod tests {
         assert_eq!(wants.milli_cpu, 2000);
         assert_eq!(wants.memory, 64 << 20);
         assert_eq!(wants.extended["example.com/fpga"], 1);
+    }
+
+    #[test]
+    fn sidecars_run_beside_what_starts_after_them_and_overhead_comes_on_top() {
+        let cpu = |name: &str, cpu: &str| serde_json::json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+        let mut sidecar = cpu("s", "200m");
+        sidecar["restartPolicy"] = "Always".into();
+        // init containers, the pod's own requests, overhead, thousandths of a CPU beside a container of 500
+        let table = [
+            (vec![], None, None, 500),
+            (vec![cpu("i", "400m")], None, None, 500),
+            (vec![cpu("i", "600m")], None, Some("100m"), 700),
+            (vec![sidecar.clone()], None, None, 700),
+            (vec![sidecar.clone(), cpu("i", "600m")], None, None, 800),
+            (vec![cpu("i", "600m"), sidecar.clone()], None, None, 700),
+            (vec![sidecar], Some("1"), Some("50m"), 1050),
+        ];
+        for (inits, whole, overhead, expected) in table {
+            let mut json = serde_json::json!({"initContainers": inits, "containers": [cpu("c", "500m")]});
+            if let Some(whole) = whole {
+                json["resources"] = serde_json::json!({"requests": {"cpu": whole}});
+            }
+            if let Some(overhead) = overhead {
+                json["overhead"] = serde_json::json!({"cpu": overhead});
+            }
+            assert_eq!(Resources::of_pod(&pod(json.clone())).milli_cpu, expected, "{json}");
+        }
     }
 
     #[test]

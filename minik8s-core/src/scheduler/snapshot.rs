@@ -51,6 +51,11 @@ impl Snapshot {
         self.at(*self.names.get(name)?)
     }
 
+    /// One pod, where it is on a node that is known.
+    pub fn pod(&self, uid: &str) -> Option<&PodInfo> {
+        self.node(self.places.get(uid)?)?.pods.get(uid).map(Arc::as_ref)
+    }
+
     /// The node in a slot (see [`NodeInfo::slot`]).
     pub fn at(&self, slot: usize) -> Option<&NodeInfo> {
         self.slots.get(slot)?.as_ref()

@@ -15,6 +15,7 @@ use crate::random::Dice;
 use crate::store::{Store, StoreError};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -233,6 +234,12 @@ impl WriteContext for ApiServer {
         let key = super::keys::claim(claim);
         let entry = self.store.get(&key).await;
         Ok(entry.map_err(|e| verbs::store_error("looking up a claim", &e))?.is_none())
+    }
+
+    async fn all(&self, gvr: &Gvr, fresh: bool) -> ApiResult<Vec<Value>> {
+        let options = ListOptions { resource_version: (!fresh).then_some(0), ..ListOptions::default() };
+        let list = self.list_objects(&Target::all(gvr.clone()), &options).await?;
+        list.items.iter().map(|object| object.value()).collect()
     }
 
     fn random(&self, end: u64) -> u64 {

@@ -1,7 +1,8 @@
-//! What every cluster begins with: its namespaces, their default service accounts, and the Service that leads to the
+//! What every cluster begins with: its namespaces, their default service accounts, the system's priority classes, and the Service that leads to the
 //! API server itself. Idempotent: what is there stays as it is, but for the endpoints, which follow the address.
 
 use super::ApiServer;
+use super::kinds::SYSTEM_CLASSES;
 use crate::api::{ApiError, ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{PatchType, Payload, Transport, WriteOptions};
 use serde_json::{Value, json};
@@ -17,6 +18,11 @@ pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> Ap
         make(server, Target::all(Gvr::new("", "v1", "namespaces")), &namespace).await?;
         let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
         make(server, Target::in_namespace(Gvr::new("", "v1", "serviceaccounts"), name), &account).await?;
+    }
+    for (name, value, description) in SYSTEM_CLASSES {
+        let class = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1",
+            "metadata": {"name": name}, "value": value, "description": description});
+        make(server, Target::all(Gvr::new("scheduling.k8s.io", "v1", "priorityclasses")), &class).await?;
     }
     make(server, in_default("", "v1", "services"), &service(server)).await?;
     if let Some(address) = advertise {

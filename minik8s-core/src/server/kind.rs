@@ -114,6 +114,9 @@ pub trait WriteContext: Send + Sync {
     fn now(&self) -> Timestamp;
     /// True where the claim is held by nobody, as far as is known now.
     async fn is_free(&self, claim: &Claim) -> ApiResult<bool>;
+    /// Every object of a kind that has few, such as classes; `fresh` ones include every write that was acknowledged
+    /// before, at the price of waiting for it.
+    async fn all(&self, gvr: &Gvr, fresh: bool) -> ApiResult<Vec<Value>>;
     /// A number below `end`, from the server's one source of randomness; 0 where `end` is 0.
     fn random(&self, end: u64) -> u64;
     /// Cluster-wide settings that kinds default from.

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -66,7 +67,8 @@ impl EventRecorder {
     /// As [`new`](Self::new), with a clock.
     pub fn with_clock(client: Client, component: &str, node: &str, clock: SharedClock) -> Self {
         let (queue, notes) = mpsc::channel(QUEUE);
-        let writer = Writer { client, component: component.to_owned(), node: node.to_owned() };
+        let (component, node) = (component.to_owned(), node.to_owned());
+        let writer = Writer { client, component, node, last: AtomicU64::default() };
         tokio::spawn(writer.run(notes));
         Self { queue, clock }
     }
@@ -85,6 +87,8 @@ struct Writer {
     client: Client,
     component: String,
     node: String,
+    /// The number in the name of the last event.
+    last: AtomicU64,
 }
 
 impl Writer {
@@ -122,11 +126,18 @@ impl Writer {
         self.api(note).patch(name, PatchType::Merge, &patch).await.map(|_| ())
     }
 
+    /// The instant as a number, or the next one where the instant's is taken: clocks may be coarse.
+    fn number(&self, at: Timestamp) -> u64 {
+        let number = (at.as_nanosecond() as u64).max(self.last.load(Ordering::Relaxed) + 1);
+        self.last.store(number, Ordering::Relaxed);
+        number
+    }
+
     /// Both generations of fields are filled: `kubectl describe` shows `source`, newer clients `reportingComponent`.
     fn first(&self, note: &Note) -> Event {
         let about = note.about.name.as_deref().unwrap_or("unknown");
         let host = (!self.node.is_empty()).then(|| self.node.clone());
-        let name = format!("{about}.{:016x}", note.at.as_nanosecond() as u64);
+        let name = format!("{about}.{:016x}", self.number(note.at));
         Event {
             metadata: ObjectMeta {
                 name: Some(name),

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 
 #[test]
 fn an_event_fills_both_generations_of_fields() {
-    let writer = Writer { client: nowhere(), component: "kubelet".into(), node: "n1".into() };
+    let writer =
+        Writer { client: nowhere(), component: "kubelet".into(), node: "n1".into(), last: AtomicU64::default() };
     let about = ObjectReference { name: Some("web-0".into()), ..ObjectReference::default() };
     let at = Timestamp::from_second(1_700_000_000).unwrap();
     let note = Note { about, kind: EventType::Warning, reason: "Failed".into(), message: "m".into(), at };

@@ -2,22 +2,23 @@
 //! owned by one task; calls on the API run beside it, bounded, and report back.
 
 mod looks;
+mod refusal;
 mod writes;
 
-use super::{ClusterEvent, Diagnosis, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
+use super::{ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
 use crate::api::ApiResult;
 use crate::client::{Change, Client, EventRecorder, EventType, Informer, reference_of};
-use crate::clock::{SharedClock, rfc3339};
+use crate::clock::SharedClock;
 use crate::controllers::{Controller, ControllerContext};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use looks::{phase, said_already, same_for_scheduling, wants_node};
+use looks::{phase, same_for_scheduling, wants_node};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use writes::{bind, report};
+use writes::bind;
 
 /// What a driver works with.
 #[derive(Clone)]
@@ -178,16 +179,24 @@ impl SchedulerDriver {
         if finished {
             self.left(&info.uid);
         } else if !info.node_name.is_empty() {
-            self.assumed.remove(&info.uid);
             self.queue.remove(&info.uid);
+            // Most changes of a running pod are of its status, and make no difference to others.
+            let known = self.snapshot.pod(&info.uid).is_some_and(|known| known.asks_the_same(&info));
+            let news = self.assumed.remove(&info.uid).is_some() || !known;
             self.snapshot.put_pod(info);
-            self.queue.wake(ClusterEvent::PodPlaced);
+            if news {
+                self.queue.wake(ClusterEvent::PodPlaced);
+            }
         } else if wants_node(pod) && self.scheduler(&info).is_some() {
             if !self.assumed.contains_key(&info.uid) {
+                if !info.nominated.is_empty() {
+                    self.snapshot.nominate(info.clone());
+                }
                 self.queue.put(info);
             }
         } else {
             self.queue.remove(&info.uid);
+            self.snapshot.withdraw(&info.uid);
         }
     }
 
@@ -255,19 +264,6 @@ impl SchedulerDriver {
                 if error.is_not_found() { self.queue.remove(&pod.uid) } else { self.queue.retry(&pod.uid) }
             }
         }
-    }
-
-    fn refuse(&mut self, pod: &Arc<PodInfo>, why: &Diagnosis, scheduler: &dyn Scheduler) {
-        let message = why.to_string();
-        self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
-        let Some(object) = self.follows.pods.get(&pod.key()) else { return };
-        if said_already(&object, &message) {
-            return;
-        }
-        self.events.event(&reference_of(&*object), EventType::Warning, "FailedScheduling", message.clone());
-        let (api, since) = (self.client.api::<Pod>(&pod.namespace), rfc3339(self.clock.now()));
-        let pod = pod.clone();
-        tokio::spawn(async move { report(&api, &pod, &message, &since).await });
     }
 }
 

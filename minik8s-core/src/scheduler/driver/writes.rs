@@ -1,7 +1,7 @@
 //! What the driver tells the API.
 
 use crate::api::{ApiResult, Gvr, Target};
-use crate::client::{Api, Client, PatchType, Payload, WriteOptions};
+use crate::client::{Api, Client, DeleteOptions, DeletePreconditions, PatchType, Payload, WriteOptions};
 use crate::scheduler::PodInfo;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -18,14 +18,45 @@ pub(super) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> ApiResul
     client.transport().create(&target, body, &WriteOptions::default()).await.map(|_| ())
 }
 
-/// Writes the reason into the pod's `PodScheduled` condition. Losing it costs nothing: the event says the same.
-pub(super) async fn report(api: &Api<Pod>, pod: &PodInfo, message: &str, since: &str) {
+/// What a pod that fits nowhere is told.
+pub(super) struct Said {
+    /// Why.
+    pub(super) message: String,
+    /// The node on which room is being made; empty where there is none.
+    pub(super) nominated: String,
+}
+
+/// Writes the reason into the pod's `PodScheduled` condition, and where room is made. Losing it costs nothing: the event
+/// says the same, and the room is found again.
+pub(super) async fn report(api: &Api<Pod>, pod: &PodInfo, said: &Said, since: &str) {
     let condition = json!({
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": message, "lastTransitionTime": since,
+        "message": said.message, "lastTransitionTime": since,
     });
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+    let node = (!said.nominated.is_empty()).then_some(&said.nominated);
+    let status = json!({"conditions": [condition], "nominatedNodeName": node});
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
     if let Err(error) = api.patch_status(&pod.name, PatchType::StrategicMerge, &patch).await {
         tracing::debug!(pod = pod.key(), %error, "could not record why the pod is pending");
+    }
+}
+
+/// Says that no room is made for the pod any more.
+pub(super) async fn forget_nomination(client: &Client, pod: &PodInfo) {
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": null}});
+    if let Err(error) = client.api::<Pod>(&pod.namespace).patch_status(&pod.name, PatchType::Merge, &patch).await {
+        tracing::debug!(pod = pod.key(), %error, "could not record that the pod lost its room");
+    }
+}
+
+/// Deletes a pod that has to go. Who waits for its room sees whether it goes, and asks again if not.
+pub(super) async fn remove(client: &Client, victim: &PodInfo) {
+    let preconditions = DeletePreconditions { uid: Some(victim.uid.clone()), resource_version: None };
+    let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+    match client.api::<Pod>(&victim.namespace).delete(&victim.name, &options).await {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(pod = victim.key(), %error, "could not delete a pod that has to make room");
+        }
+        _ => {}
     }
 }

@@ -9,7 +9,7 @@ mod ports;
 mod spread;
 mod taints;
 
-pub use fit::{LeastRequested, ResourceFit};
+pub use fit::{LeastRequested, MostRequested, ResourceFit};
 pub use node_affinity::NodeAffinity;
 pub use node_name::{NodeName, NodeSchedulable};
 pub use orders::{RandomOrder, RoundRobin};

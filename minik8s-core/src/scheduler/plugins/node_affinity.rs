@@ -74,6 +74,33 @@ impl ScorePlugin for NodeAffinity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn terms_are_alternatives_and_preferences_add_up() {
+        let node = |name: &str, disk: &str| NodeInfo {
+            name: name.into(),
+            labels: [("disk".to_owned(), disk.to_owned())].into(),
+            ..NodeInfo::default()
+        };
+        let nodes = [node("a", "ssd"), node("b", "ssd"), node("c", "hdd"), node("d", "tape")];
+        let ssd = serde_json::json!({"key": "disk", "operator": "In", "values": ["ssd"]});
+        let named_a = serde_json::json!({"key": "metadata.name", "operator": "In", "values": ["a"]});
+        let not_a = serde_json::json!({"key": "metadata.name", "operator": "NotIn", "values": ["a"]});
+        let hdd = serde_json::json!({"key": "disk", "operator": "In", "values": ["hdd"]});
+        let affinity = serde_json::json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [ssd], "matchFields": [not_a]}, {"matchExpressions": [hdd]}, {}]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 30, "preference": {"matchExpressions": [ssd]}},
+                {"weight": 10, "preference": {"matchFields": [named_a]}},
+                {"weight": 99, "preference": {}}]}});
+        let affinity = Some(Arc::new(serde_json::from_value(affinity).unwrap()));
+        let pod = PodInfo { affinity, ..PodInfo::default() };
+        assert_eq!(nodes.each_ref().map(|node| allowed(&pod, node)), [false, true, true, false]);
+        let scores = ScorePlugin::score(&NodeAffinity, &pod, &nodes.iter().collect::<Vec<_>>(), &Snapshot::default());
+        assert_eq!(scores, [100, 75, 0, 0], "an empty preference prefers nothing");
+    }
 
     #[test]
     fn requirements_hold_as_documented() {

@@ -33,3 +33,25 @@ impl FilterPlugin for HostPorts {
         &[ClusterEvent::NodeAdded, ClusterEvent::PodLeft]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_collide_by_address_protocol_and_number() {
+        let port = |ip: &str, protocol, number| (ip.to_owned(), protocol, number);
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        // one, the other, collide
+        let table = [
+            (port("", tcp, 80), port("", tcp, 80), true),
+            (port("", tcp, 80), port("", udp, 80), false),
+            (port("", tcp, 80), port("", tcp, 81), false),
+            (port("127.0.0.1", tcp, 80), port("", tcp, 80), true),
+            (port("127.0.0.1", tcp, 80), port("127.0.0.2", tcp, 80), false),
+        ];
+        for (one, other, expected) in table {
+            assert_eq!((collide(&one, &other), collide(&other, &one)), (expected, expected), "{one:?} {other:?}");
+        }
+    }
+}

@@ -71,6 +71,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nodes_with_fewer_taints_that_only_ask_are_better() {
+        let soft = |key: &str| Taint { key: key.into(), effect: "PreferNoSchedule".into(), ..Taint::default() };
+        let node = |taints| NodeInfo { taints, ..NodeInfo::default() };
+        let nodes = [node(vec![]), node(vec![soft("a")]), node(vec![soft("a"), soft("b")]), node(vec![soft("c")])];
+        let borne = Toleration { key: Some("c".into()), operator: Some("Exists".into()), ..Toleration::default() };
+        let pod = PodInfo { tolerations: vec![borne], ..PodInfo::default() };
+        let snapshot = Snapshot::default();
+        let scores = ScorePlugin::score(&Taints, &pod, &nodes.iter().collect::<Vec<_>>(), &snapshot);
+        assert_eq!(scores, [100, 50, 0, 100]);
+        assert!(nodes.iter().all(|node| Taints.refuse(&pod, node, &snapshot).is_empty()));
+    }
+
+    #[test]
     fn tolerations_cover_taints_as_documented() {
         let taint =
             Taint { key: "gpu".into(), value: Some("a100".into()), effect: "NoSchedule".into(), time_added: None };

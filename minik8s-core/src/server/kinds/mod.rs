@@ -11,12 +11,15 @@ mod namespace;
 mod node;
 mod pod;
 mod pod_template;
+mod priority_class;
 mod replica_set;
 mod secret;
 mod service;
 mod service_account;
 mod util;
 mod workload;
+
+pub(crate) use priority_class::SYSTEM_CLASSES;
 
 use super::Kind;
 use std::sync::Arc;
@@ -34,6 +37,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(namespace::NamespaceKind::new()),
         Arc::new(node::NodeKind::new()),
         Arc::new(pod::PodKind::new()),
+        Arc::new(priority_class::PriorityClassKind::new()),
         Arc::new(replica_set::ReplicaSetKind::new()),
         Arc::new(secret::SecretKind::new()),
         Arc::new(service::ServiceKind::new()),

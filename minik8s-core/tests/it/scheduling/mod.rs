@@ -1,6 +1,7 @@
 //! The default scheduler against the real API server, with simulated nodes. Time is paused: back-offs cost nothing.
 
 mod affinity;
+mod priority;
 mod spread;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};

@@ -95,15 +95,14 @@ impl Kind for PodKind {
         }
     }
 
-    async fn admit(&self, new: &mut Value, old: Option<&Value>, _: &dyn WriteContext) -> ApiResult<()> {
+    async fn admit(&self, new: &mut Value, old: Option<&Value>, ctx: &dyn WriteContext) -> ApiResult<()> {
         if old.is_some() {
             return Ok(());
         }
+        super::priority_class::resolve(new, ctx).await?;
         let class = qos_class(new.get("spec").unwrap_or(&Value::Null));
         set(new, "status", json!({"phase": "Pending", "qosClass": class}));
         if let Some(spec) = child(new, "spec") {
-            set_default(spec, "priority", 0);
-            set_default(spec, "preemptionPolicy", "PreemptLowerPriority");
             super::util::default_text(spec, "serviceAccountName", "default");
             super::util::default_text(spec, "serviceAccount", "default");
             bear_lost_nodes(spec);

@@ -1,0 +1,67 @@
+//! What happens to a pod that fits nowhere: it is told why, and room is made for it where it may displace others.
+
+use super::SchedulerDriver;
+use super::looks::said_already;
+use super::writes::{Said, forget_nomination, remove, report};
+use crate::client::{EventType, reference_of};
+use crate::clock::rfc3339;
+use crate::scheduler::{Diagnosis, NoRoom, PodInfo, Preemption, Scheduler};
+use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+impl SchedulerDriver {
+    pub(super) fn refuse(&mut self, pod: &Arc<PodInfo>, why: &Diagnosis, scheduler: &dyn Scheduler) {
+        let mut message = why.to_string();
+        let room = scheduler.preempt(&self.snapshot, pod, why);
+        let nominated = match &room {
+            Ok(room) => room.node.clone(),
+            // Nobody else shall take the room that is being made.
+            Err(NoRoom::Waiting) => self.snapshot.nomination(&pod.uid).unwrap_or_default().to_owned(),
+            Err(_) => String::new(),
+        };
+        match &room {
+            Ok(room) => self.displace(pod, room),
+            Err(none) => message.push_str(&none.to_string()),
+        }
+        let nominee = Arc::new(PodInfo { nominated: nominated.clone(), ..(**pod).clone() });
+        self.snapshot.nominate(nominee);
+        self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
+        self.tell(pod, Said { message, nominated });
+    }
+
+    /// Says it in an event and in the pod's status, once.
+    fn tell(&self, pod: &Arc<PodInfo>, said: Said) {
+        let Some(object) = self.follows.pods.get(&pod.key()) else { return };
+        let known = said_already(&object, &said.message);
+        if known && PodInfo::from_pod(&object).nominated == said.nominated {
+            return;
+        }
+        if !known {
+            let (about, message) = (reference_of(&*object), said.message.clone());
+            self.events.event(&about, EventType::Warning, "FailedScheduling", message);
+        }
+        let (api, since) = (self.client.api::<Pod>(&pod.namespace), rfc3339(self.clock.now()));
+        let pod = pod.clone();
+        tokio::spawn(async move { report(&api, &pod, &said, &since).await });
+    }
+
+    /// Sends the victims away, each with its own grace, and takes the room from lesser pods that waited for it.
+    fn displace(&mut self, pod: &Arc<PodInfo>, room: &Preemption) {
+        for victim in room.victims.iter().filter(|victim| !victim.terminating) {
+            if let Some(object) = self.follows.pods.get(&victim.key()) {
+                let note = format!("Preempted by pod {} on node {}", pod.uid, room.node);
+                self.events.event(&reference_of(&*object), EventType::Normal, "Preempted", note);
+            }
+            let (client, victim) = (self.client.clone(), victim.clone());
+            tokio::spawn(async move { remove(&client, &victim).await });
+        }
+        let waiting = self.snapshot.nominated(&room.node).into_iter().flat_map(|pods| pods.values());
+        let lesser: Vec<_> = waiting.filter(|other| other.priority < pod.priority).cloned().collect();
+        for other in lesser {
+            self.snapshot.withdraw(&other.uid);
+            let client = self.client.clone();
+            tokio::spawn(async move { forget_nomination(&client, &other).await });
+        }
+    }
+}
