@@ -57,14 +57,15 @@ fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
     for (name, value) in &wanted.sysctls {
         set_sysctl(name, value)?;
     }
-    for name in wanted.names() {
-        bind(&format!("/proc/thread-self/ns/{name}"), &dir.join(name))?;
-    }
+    // The pins come last: a sandbox that has them is taken for whole.
     if wanted.ipc {
         let shm = dir.join("shm");
         fs::create_dir_all(&shm)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM_OPTIONS))?;
+    }
+    for name in wanted.names() {
+        bind(&format!("/proc/thread-self/ns/{name}"), &dir.join(name))?;
     }
     Ok(())
 }
@@ -94,5 +95,28 @@ pub(super) fn unpin(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minik8s_core::testkit::need::{Need, met};
+
+    #[test]
+    fn a_sandbox_that_is_not_whole_has_no_pins() {
+        if !met(&[Need::Root]) {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("dir");
+        let dir = dir.path().join("p");
+        let wanted = || Wanted { net: false, ipc: true, uts: true, hostname: "h".into(), sysctls: BTreeMap::new() };
+        fs::create_dir(&dir).expect("dir");
+        // In the way of the shared memory.
+        fs::write(dir.join("shm"), "").expect("write");
+        pin(&dir, wanted()).expect_err("no place for the shared memory");
+        let pinned: Vec<_> = wanted().names().filter(|name| is_pinned(&dir.join(name))).collect();
+        unpin(&dir).expect("unpin");
+        assert!(pinned.is_empty(), "{pinned:?}");
     }
 }
