@@ -6,6 +6,7 @@ mod namespaces;
 mod pause;
 mod record;
 mod shared_pids;
+mod sysctls;
 
 pub(crate) use record::SandboxStore;
 

@@ -21,6 +21,7 @@ pub(super) struct Wanted {
     pub(super) ipc: bool,
     pub(super) uts: bool,
     pub(super) hostname: String,
+    /// Values by path below `/proc/sys`.
     pub(super) sysctls: BTreeMap<String, String>,
 }
 
@@ -54,8 +55,8 @@ fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
     if wanted.net {
         crate::sys::loopback_up()?;
     }
-    for (name, value) in &wanted.sysctls {
-        set_sysctl(name, value)?;
+    for (path, value) in &wanted.sysctls {
+        set_sysctl(path, value)?;
     }
     // The pins come last: a sandbox that has them is taken for whole.
     if wanted.ipc {
@@ -71,9 +72,10 @@ fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
 }
 
 /// `/proc/sys` answers for the namespaces of the thread that opens it.
-fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    fs::write(&path, value).map_err(|e| io::Error::new(e.kind(), format!("kernel parameter {name}: {e}")))
+fn set_sysctl(path: &str, value: &str) -> io::Result<()> {
+    let name = || path.replace('/', ".");
+    fs::write(Path::new("/proc/sys").join(path), value)
+        .map_err(|e| io::Error::new(e.kind(), format!("kernel parameter {}: {e}", name())))
 }
 
 /// Keeps the namespace that `from` shows alive as `to`.

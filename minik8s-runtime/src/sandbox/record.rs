@@ -2,6 +2,7 @@
 
 use super::Joined;
 use super::namespaces::{Wanted, is_pinned, pin, unpin};
+use super::sysctls;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult, SandboxInfo, SandboxSpec};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -93,6 +94,7 @@ impl SandboxStore {
         if let Some(info) = self.load(&spec.id)?.filter(|i| i.ready) {
             return Ok(info);
         }
+        let sysctls = sysctls::settings(spec)?;
         let wrong = |e: io::Error| failed("making a sandbox", &e);
         self.unpin(&spec.id)?;
         let record = Record { version: VERSION, spec: spec.clone(), created_at: now };
@@ -104,7 +106,7 @@ impl SandboxStore {
             ipc: !spec.host_ipc,
             uts: !spec.host_network,
             hostname: spec.hostname.clone(),
-            sysctls: spec.sysctls.clone(),
+            sysctls,
         };
         let dir = self.pins(&spec.id);
         fs::create_dir_all(&dir).map_err(wrong)?;
@@ -182,6 +184,17 @@ mod tests {
         );
         store.remove("p1").expect("remove");
         store.remove("p2").expect("remove");
+        assert_eq!(store.all().expect("all"), []);
+    }
+
+    #[test]
+    fn a_sandbox_that_asks_for_the_machines_parameters_is_not_made() {
+        let dir = tempfile::tempdir().expect("dir");
+        let store = SandboxStore::new(dir.path(), &dir.path().join("state"));
+        let sysctls = [("kernel.no_such_parameter".to_owned(), "1".to_owned())].into();
+        let spec = SandboxSpec { id: "p".into(), sysctls, ..SandboxSpec::default() };
+        let error = store.make(&spec, 0).expect_err("refused");
+        assert!(matches!(&error, RuntimeError::Invalid(why) if why.contains("kernel.no_such_parameter")), "{error}");
         assert_eq!(store.all().expect("all"), []);
     }
 

@@ -6,6 +6,7 @@ use super::seen::{Life, Seen};
 use super::{Action, Decision, SandboxState, View};
 use crate::node::ids;
 use crate::node::pod::{self, RestartPolicy, Role};
+use crate::node::spec::forbidden_sysctl;
 use k8s_openapi::api::core::v1::Container;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) fn next(view: &View<'_>) -> Decision {
         end(view, &mut decision);
     } else if let Some(message) = view.memory.evicted.clone() {
         decision.act(Action::Doom { reason: "Evicted", message });
+    } else if let Some(message) = forbidden_sysctl(view.pod) {
+        decision.act(Action::Doom { reason: "SysctlForbidden", message });
     } else if !deadline(view, &mut decision) {
         run(view, &mut decision);
     }

@@ -403,3 +403,24 @@ fn last_state_and_restart_count_tell_the_life_before() {
     let last = status.last_state.unwrap().terminated.unwrap();
     assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("OOMKilled")));
 }
+
+#[test]
+fn kernel_parameters_that_are_not_safe_fail_the_pod() {
+    let with = |name: &str, host: &str| {
+        let mut world = World::new(json!({"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"},
+            {"name": name, "value": "1"}]}, host: true, "containers": [{"name": "a"}]}));
+        world.sandbox = SandboxState::Absent;
+        world.does()
+    };
+    for name in ["kernel.core_pattern", "net.core.somaxconn", "kernel/core_pattern", "net.ipv4.tcp_rmem.x"] {
+        assert_eq!(with(name, "hostPID"), ["doom SysctlForbidden"], "{name}");
+    }
+    assert_eq!(with("kernel.shm_rmid_forced", "hostPID"), ["setup"]);
+    assert_eq!(with("net/ipv4/tcp_syncookies", "hostPID"), ["setup"]);
+    assert_eq!(with("kernel.shm_rmid_forced", "hostIPC"), ["doom SysctlForbidden"]);
+    assert_eq!(
+        with("kernel.shm_rmid_forced", "hostNetwork"),
+        ["doom SysctlForbidden"],
+        "net.ipv4.tcp_rmem is the host's"
+    );
+}

@@ -7,6 +7,7 @@ mod resources;
 mod sandbox;
 mod security;
 mod service_env;
+mod sysctls;
 
 pub(crate) use container::{ContainerInput, container_spec, expanded_sub_path};
 pub(crate) use env::{Facts, field};
@@ -14,6 +15,7 @@ pub(crate) use files::{hosts_file, resolv_conf};
 pub(crate) use resources::{NodeSize, pod_resources, qos_class, resource_field};
 pub(crate) use sandbox::{hostname, sandbox_spec};
 pub(crate) use security::{SeccompRules, fs_group};
+pub(crate) use sysctls::forbidden_sysctl;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use std::collections::BTreeMap;
