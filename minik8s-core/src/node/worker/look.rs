@@ -8,13 +8,17 @@ use crate::node::probe::{Place, ProbeKind, Target};
 use crate::node::{ids, lifecycle};
 use crate::runtime::{ContainerInfo, ContainerState, RuntimeResult};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use std::io::SeekFrom;
 use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 /// How much of a container's last words is shown.
-const WORDS: usize = 4096;
+const WORDS: u64 = 4096;
 /// How much of its log stands in for them.
 const LOG_WORDS: usize = 2048;
 const LOG_LINES: usize = 80;
+/// How much of the log is read for them.
+const LOG_BYTES: u64 = 256 << 10;
 
 impl Worker {
     pub(super) async fn look(&mut self, slot: &Slot) -> RuntimeResult<()> {
@@ -110,7 +114,7 @@ impl Worker {
             }
             let Some((_, container)) = pod::find(pod, ids::name(info)) else { continue };
             let file = ops::words_file(&self.context, &self.uid, ids::name(info), ids::attempt(info));
-            let mut words = tail(&file, WORDS).await;
+            let mut words = last_words(&file).await;
             let fall_back = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
             if words.is_empty() && fall_back && exit.code != 0 {
                 words = log_tail(&info.log_path).await;
@@ -158,13 +162,23 @@ fn kinds(_role: Role, container: &Container, busy: Option<&Busy>, health: &Healt
     }
 }
 
-async fn tail(path: &Path, limit: usize) -> String {
-    let bytes = tokio::fs::read(path).await.unwrap_or_default();
-    String::from_utf8_lossy(&bytes[..limit.min(bytes.len())]).trim_end_matches('\0').to_owned()
+/// The end of a file that may have any length: a container writes it.
+async fn tail(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = tokio::fs::File::open(path).await?;
+    let length = file.metadata().await?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit))).await?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn last_words(path: &Path) -> String {
+    let bytes = tail(path, WORDS).await.unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
 }
 
 async fn log_tail(path: &Path) -> String {
-    let text = tokio::fs::read(path).await.unwrap_or_default();
+    let text = tail(path, LOG_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<&str> = text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default()).collect();
     let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
@@ -177,6 +191,30 @@ async fn log_tail(path: &Path) -> String {
 
 /// The containers of one pod, newest life first.
 pub(crate) fn lives<'a>(containers: &'a [ContainerInfo], name: &str) -> Vec<&'a ContainerInfo> {
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn last_words_are_the_end_of_a_file_of_any_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("termination-log");
+        assert_eq!(last_words(&path).await, "");
+        std::fs::write(&path, "short").unwrap();
+        assert_eq!(last_words(&path).await, "short");
+        // Longer than is shown, and empty but for its end.
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(1 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"the end", (1 << 20) - 7).unwrap();
+        let words = last_words(&path).await;
+        assert_eq!((words.len(), words.ends_with("the end")), (4096, true));
+        let line = |n: usize| format!("2026-01-01T00:00:00Z stdout F line {n}\n");
+        std::fs::write(&path, (0..20_000).map(line).collect::<String>()).unwrap();
+        let text = log_tail(&path).await;
+        assert!(text.ends_with("line 19998\nline 19999") && text.lines().count() == LOG_LINES, "{text}");
+    }
+}
     let mut lives: Vec<&ContainerInfo> = containers.iter().filter(|info| ids::name(info) == name).collect();
     lives.sort_by_key(|info| std::cmp::Reverse(ids::attempt(info)));
     lives

@@ -234,7 +234,11 @@ fn name_files(context: &Context, pod: &Pod, dir: &Path, ips: &[IpAddr]) -> std::
 /// Writes a file in place: it may be mounted into containers already, so it must stay the same file.
 fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     make_parent(path)?;
-    if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
+    // Containers write to it, too: it may have any length.
+    let length = std::fs::metadata(path).map(|meta| meta.len());
+    if length.is_ok_and(|length| length == text.len() as u64)
+        && std::fs::read_to_string(path).is_ok_and(|there| there == text)
+    {
         return Ok(());
     }
     std::fs::write(path, text)?;
