@@ -1,7 +1,6 @@
 //! From bytes to log entries: `<time> <stream> F|P <text>\n`. Pure but for the clock.
 
 use super::CHUNK;
-use std::io;
 
 /// Splits one output into entries.
 pub(super) struct LineBuffer {
@@ -11,44 +10,48 @@ pub(super) struct LineBuffer {
     pending: Vec<u8>,
 }
 
-type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 
 impl LineBuffer {
     pub(super) fn new(stream: &'static str, eager: bool) -> Self {
         Self { stream, eager, pending: Vec::new() }
     }
 
-    pub(super) fn feed(&mut self, bytes: &[u8], sink: Sink<'_>) -> io::Result<()> {
+    pub(super) fn feed(&mut self, bytes: &[u8], sink: Sink<'_>) {
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             match piece.strip_suffix(b"\n") {
                 Some(text) => {
                     self.pending.extend_from_slice(text);
-                    self.emit(b'F', sink)?;
+                    self.emit(b'F', sink);
                 }
                 None => {
                     self.pending.extend_from_slice(piece);
                     while self.pending.len() >= CHUNK {
                         let rest = self.pending.split_off(CHUNK);
-                        self.emit(b'P', sink)?;
+                        self.emit(b'P', sink);
                         self.pending = rest;
                     }
                 }
             }
         }
-        if self.eager && !self.pending.is_empty() { self.emit(b'P', sink) } else { Ok(()) }
+        if self.eager && !self.pending.is_empty() {
+            self.emit(b'P', sink);
+        }
     }
 
     /// The last line may lack its end.
-    pub(super) fn finish(&mut self, sink: Sink<'_>) -> io::Result<()> {
-        if self.pending.is_empty() { Ok(()) } else { self.emit(b'F', sink) }
+    pub(super) fn finish(&mut self, sink: Sink<'_>) {
+        if !self.pending.is_empty() {
+            self.emit(b'F', sink);
+        }
     }
 
-    fn emit(&mut self, tag: u8, sink: Sink<'_>) -> io::Result<()> {
+    fn emit(&mut self, tag: u8, sink: Sink<'_>) {
         let mut entry = format!("{:.9} {} ", jiff::Timestamp::now(), self.stream).into_bytes();
         entry.extend_from_slice(&[tag, b' ']);
         entry.append(&mut self.pending);
         entry.push(b'\n');
-        sink(&entry)
+        sink(&entry);
     }
 }
 
@@ -66,12 +69,11 @@ mod tests {
             time.parse::<jiff::Timestamp>().expect("RFC 3339");
             assert_eq!(time.len(), "2026-01-01T00:00:00.000000000Z".len());
             seen.push(rest.trim_end_matches('\n').trim_start_matches("stdout ").to_owned());
-            Ok(())
         };
         for piece in pieces {
-            lines.feed(piece, &mut sink).expect("feed");
+            lines.feed(piece, &mut sink);
         }
-        lines.finish(&mut sink).expect("finish");
+        lines.finish(&mut sink);
         seen
     }
 

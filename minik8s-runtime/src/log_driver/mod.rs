@@ -2,7 +2,7 @@
 //! but the container. It reads the container's outputs and appends lines in CRI format to a file that it rotates.
 //!
 //! containerd starts it as `<program> container-log <order>`, with standard output on descriptor 3, standard error on 4,
-//! and waits until it closes 5. It ends when both outputs are closed, or, told to terminate, when they are empty.
+//! and waits until it closes 5. A log that cannot be written loses lines and stops nobody. It ends when both outputs are closed, or, told to terminate, when they are empty.
 
 mod lines;
 mod order;
@@ -87,7 +87,8 @@ fn copy(sources: &mut Vec<Source>, writer: &mut LogWriter, signals: &SignalFd) -
         }
         *sources = keep;
     }
-    sources.drain(..).try_for_each(|s| s.finish(writer))
+    sources.drain(..).for_each(|s| s.finish(writer));
+    Ok(())
 }
 
 /// One output of the container.
@@ -107,11 +108,14 @@ impl Source {
     fn pump(mut self, writer: &mut LogWriter) -> io::Result<Option<Self>> {
         let mut chunk = [0u8; CHUNK];
         match self.file.read(&mut chunk) {
-            Ok(0) => self.finish(writer).map(|()| None),
+            Ok(0) => {
+                self.finish(writer);
+                Ok(None)
+            }
             Ok(n) => {
                 let text = chunk.get(..n).unwrap_or_default();
-                self.lines.feed(text, &mut |entry| writer.append(entry))?;
-                writer.flush()?;
+                self.lines.feed(text, &mut |entry| writer.append(entry));
+                writer.flush();
                 Ok(Some(self))
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Ok(Some(self)),
@@ -119,8 +123,8 @@ impl Source {
         }
     }
 
-    fn finish(mut self, writer: &mut LogWriter) -> io::Result<()> {
-        self.lines.finish(&mut |entry| writer.append(entry))?;
-        writer.flush()
+    fn finish(mut self, writer: &mut LogWriter) {
+        self.lines.finish(&mut |entry| writer.append(entry));
+        writer.flush();
     }
 }

@@ -1,4 +1,5 @@
-//! The log file: appended to entry by entry, rotated between entries.
+//! The log file: appended to entry by entry, rotated between entries. A container whose log nobody reads would stand
+//! still, so once the file is open nothing here fails: what cannot be written is lost, and the file is opened anew.
 
 use super::Order;
 use std::fs::{self, File};
@@ -9,7 +10,8 @@ pub(super) struct LogWriter {
     path: PathBuf,
     max_bytes: u64,
     max_files: u32,
-    file: File,
+    /// `None` after something failed, until the next entry.
+    file: Option<File>,
     size: u64,
     buffer: Vec<u8>,
 }
@@ -17,30 +19,58 @@ pub(super) struct LogWriter {
 impl LogWriter {
     /// Opens the file for appending, making it and its directory where they are missing.
     pub(super) fn open(order: &Order) -> io::Result<Self> {
-        if let Some(dir) = order.path.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        let file = append(&order.path)?;
-        let size = file.metadata()?.len();
         let Order { path, max_bytes, max_files, .. } = order.clone();
-        Ok(Self { path, max_bytes, max_files, file, size, buffer: Vec::new() })
+        let mut this = Self { path, max_bytes, max_files, file: None, size: 0, buffer: Vec::new() };
+        this.reopen()?;
+        Ok(this)
     }
 
-    pub(super) fn append(&mut self, entry: &[u8]) -> io::Result<()> {
-        let ahead = self.size + (self.buffer.len() + entry.len()) as u64;
-        if self.max_bytes > 0 && ahead > self.max_bytes && ahead > entry.len() as u64 {
-            self.flush()?;
-            self.rotate()?;
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Some(dir) = self.path.parent() {
+            fs::create_dir_all(dir)?;
         }
-        self.buffer.extend_from_slice(entry);
+        let file = append(&self.path)?;
+        self.size = file.metadata()?.len();
+        self.file = Some(file);
         Ok(())
     }
 
+    fn is_open(&mut self) -> bool {
+        self.file.is_some() || self.reopen().is_ok()
+    }
+
+    pub(super) fn append(&mut self, entry: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        let ahead = self.size + (self.buffer.len() + entry.len()) as u64;
+        if self.max_bytes > 0 && ahead > self.max_bytes && ahead > entry.len() as u64 {
+            self.flush();
+            if self.rotate().is_err() {
+                self.file = None;
+            }
+        }
+        self.buffer.extend_from_slice(entry);
+    }
+
     /// Writes what was appended; entries of one read reach the file in one call.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.buffer)?;
-        self.size += self.buffer.len() as u64;
+    pub(super) fn flush(&mut self) {
+        if !self.buffer.is_empty() && self.is_open() && self.write().is_err() {
+            self.file = None;
+        }
         self.buffer.clear();
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(&self.buffer) {
+            // Half an entry would spoil the next one.
+            if file.metadata()?.len() > self.size {
+                file.set_len(self.size)?;
+            }
+            return Err(error);
+        }
+        self.size += self.buffer.len() as u64;
         Ok(())
     }
 
@@ -56,9 +86,8 @@ impl LogWriter {
         } else {
             ignore_missing(fs::remove_file(&self.path))?
         }
-        self.file = append(&self.path)?;
-        self.size = 0;
-        Ok(())
+        self.file = None;
+        self.reopen()
     }
 }
 
@@ -88,9 +117,9 @@ mod tests {
         let order = order(dir.path(), 10, 3);
         let mut writer = LogWriter::open(&order).expect("open");
         for n in 0..6 {
-            writer.append(format!("entry{n}\n").as_bytes()).expect("append");
+            writer.append(format!("entry{n}\n").as_bytes());
         }
-        writer.flush().expect("flush");
+        writer.flush();
         let read = |suffix: &str| fs::read_to_string(format!("{}{suffix}", order.path.display())).ok();
         let texts: Vec<_> = ["", ".1", ".2", ".3"].map(read).into();
         let text = |n: u32| Some(format!("entry{n}\n"));
@@ -103,8 +132,8 @@ mod tests {
         let order = order(dir.path(), 0, 0);
         for text in ["a\n", "b\n"] {
             let mut writer = LogWriter::open(&order).expect("open");
-            writer.append(text.as_bytes()).expect("append");
-            writer.flush().expect("flush");
+            writer.append(text.as_bytes());
+            writer.flush();
         }
         assert_eq!(fs::read_to_string(&order.path).expect("log"), "a\nb\n");
     }
@@ -114,9 +143,33 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let order = order(dir.path(), 4, 2);
         let mut writer = LogWriter::open(&order).expect("open");
-        writer.append(b"longer than four\n").expect("append");
-        writer.flush().expect("flush");
+        writer.append(b"longer than four\n");
+        writer.flush();
         assert_eq!(fs::read_to_string(&order.path).expect("log"), "longer than four\n");
         assert!(!PathBuf::from(format!("{}.1", order.path.display())).exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_lost_and_the_rest_goes_on() {
+        let dir = tempfile::tempdir().expect("dir");
+        let order = order(dir.path(), 10, 2);
+        fs::create_dir(dir.path().join("pod")).expect("mkdir");
+        std::os::unix::fs::symlink("/dev/full", &order.path).expect("link");
+        let mut writer = LogWriter::open(&order).expect("open");
+        writer.append(b"lost\n");
+        writer.flush();
+        fs::remove_file(&order.path).expect("unlink");
+        writer.append(b"entry1\n");
+        writer.flush();
+        assert_eq!(fs::read_to_string(&order.path).expect("log"), "entry1\n");
+        // Nothing can be rotated, nothing can be opened.
+        fs::remove_dir_all(dir.path().join("pod")).expect("remove");
+        fs::write(dir.path().join("pod"), "").expect("write");
+        writer.append(b"entry2\n");
+        writer.flush();
+        fs::remove_file(dir.path().join("pod")).expect("remove");
+        writer.append(b"entry3\n");
+        writer.flush();
+        assert_eq!(fs::read_to_string(&order.path).expect("log"), "entry3\n");
     }
 }
