@@ -43,12 +43,21 @@ impl Inner {
         let name = format!("exec-{}", uuid::Uuid::new_v4().simple());
         let dir = self.fifo_dir(&cid).join(&name);
         let process_ref = ProcessRef { inner: self.clone(), cid, exec: name };
-        let session = process_ref.begin(id, &spec, process, dir.clone()).await;
-        if session.is_err() {
-            let _ = process_ref.delete().await;
-            let _ = std::fs::remove_dir_all(dir);
-        }
-        session
+        let id = id.to_owned();
+        // It goes on where the caller goes away: the session then ends at once, and the process with it.
+        let begun = tokio::spawn(async move {
+            let session = process_ref.begin(&id, &spec, process, dir.clone()).await;
+            if session.is_err() {
+                let _ = process_ref.delete().await;
+                let _ = std::fs::remove_dir_all(dir);
+            }
+            session
+        });
+        let broken = |e: tokio::task::JoinError| RuntimeError::Unavailable {
+            operation: "running a command",
+            cause: e.to_string(),
+        };
+        begun.await.map_err(broken)?
     }
 }
 
