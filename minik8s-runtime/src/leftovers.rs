@@ -5,7 +5,9 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Kills the shims that serve the containerd at `socket`, and the processes below them.
@@ -34,6 +36,11 @@ pub(crate) fn remove_shim_sockets(state: &Path) {
     }
 }
 
+/// The containerd that was started with that configuration.
+pub(crate) fn daemon_of(config: &Path) -> Option<i32> {
+    processes().into_iter().find(|(_, process)| process.is_daemon_of(config)).map(|(pid, _)| pid)
+}
+
 struct Process {
     parent: i32,
     command: Vec<Vec<u8>>,
@@ -43,6 +50,13 @@ impl Process {
     fn serves(&self, socket: &Path) -> bool {
         let shim = self.command.first().is_some_and(|p| p.windows(16).any(|w| w == b"containerd-shim-"));
         shim && self.command.iter().any(|arg| arg == socket.as_os_str().as_encoded_bytes())
+    }
+
+    fn is_daemon_of(&self, config: &Path) -> bool {
+        let [program, flag, file, ..] = self.command.as_slice() else { return false };
+        Path::new(OsStr::from_bytes(program)).file_name().is_some_and(|name| name == "containerd")
+            && flag == b"--config"
+            && file == config.as_os_str().as_bytes()
     }
 }
 

@@ -175,8 +175,14 @@ impl PrivateContainerd {
         self.dir.join("containerd.log")
     }
 
-    /// The process of the pid file, where it still is our containerd (and not a later process of that number).
+    /// Our containerd, where it runs.
     fn running(&self) -> Option<i32> {
+        // Who started it may have died, or have had no room, before the pid file was written.
+        self.recorded().or_else(|| crate::leftovers::daemon_of(&self.config_file()))
+    }
+
+    /// The process of the pid file, where it still is our containerd (and not a later process of that number).
+    fn recorded(&self) -> Option<i32> {
         let pid: i32 = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
         reap(pid);
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -199,7 +205,7 @@ impl PrivateContainerd {
         let log = self.log_file();
         let output = fs::File::options().create(true).append(true).open(&log).map_err(failed("opening", &log))?;
         let errors = output.try_clone().map_err(failed("opening", &log))?;
-        let child = Command::new("containerd")
+        let mut child = Command::new("containerd")
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())
@@ -213,7 +219,11 @@ impl PrivateContainerd {
                 _ => failed("starting", Path::new("containerd"))(e),
             })?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
-        fs::write(self.pid_file(), pid.to_string()).map_err(failed("writing", &self.pid_file()))?;
+        if let Err(error) = fs::write(self.pid_file(), pid.to_string()) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failed("writing", &self.pid_file())(error));
+        }
         Ok(pid)
     }
 

@@ -4,6 +4,7 @@ use crate::harness::{Harness, able};
 use futures::StreamExt;
 use minik8s_core::runtime::{ContainerState, Containers, Runtime, RuntimeEvent, SandboxSpec, Sandboxes};
 use minik8s_core::testkit::wait::until;
+use minik8s_runtime::PrivateContainerd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -179,4 +180,34 @@ async fn many_pods_at_once_come_and_go() {
     };
     futures::future::join_all((0..12).map(one)).await;
     assert_clean(&h);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_whose_number_was_never_written_is_found() {
+    if !able() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("dir");
+    let home = dir.path().join("containerd");
+    let work = move || {
+        let daemon = PrivateContainerd::start(&home).expect("start");
+        let pid_file = daemon.socket().with_file_name("pid");
+        std::fs::remove_file(&pid_file).expect("remove");
+        let found = PrivateContainerd::find(&home).map(|d| d.pid());
+        let again = PrivateContainerd::start(&home).map(|d| d.pid()).ok();
+        let pid = daemon.pid();
+        daemon.destroy().expect("destroy");
+        assert_eq!((found, again), (Some(pid), Some(pid)));
+        // The number cannot be written: then nothing may run.
+        std::fs::create_dir_all(&pid_file).expect("in the way");
+        PrivateContainerd::start(&home).expect_err("no room for the number");
+        let left = PrivateContainerd::find(&home);
+        std::fs::remove_dir_all(pid_file.parent().expect("state")).expect("remove");
+        if let Some(left) = left {
+            let pid = left.pid();
+            left.destroy().expect("destroy");
+            panic!("process {pid} was left");
+        }
+    };
+    tokio::task::spawn_blocking(work).await.expect("thread");
 }
