@@ -18,9 +18,10 @@ use super::pod;
 use super::spec::{Facts, Sources, fs_group};
 use crate::runtime::Mount;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use rustix::fs::OFlags;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 /// Why a volume cannot be had.
@@ -95,32 +96,75 @@ fn set_up_one(pod: &Pod, volume: &Volume, roots: &Roots, sources: &Sources, fact
         if root.exists() || limits::in_memory(empty) {
             return Ok(());
         }
-        make_dir(&volume.name, &root, 0o777)?;
-        return own(&volume.name, &root, fs_group(pod));
+        return make_empty(&volume.name, &root, &Fresh::of_pod(pod));
     }
     let files = payload::files(pod, volume, sources, facts)?;
-    make_dir(&volume.name, &root, 0o755)?;
+    make_dir(&volume.name, &root, &Fresh { mode: 0o755, group: None })?;
     let fail = |source| VolumeError::Io { volume: volume.name.clone(), operation: "write", path: root.clone(), source };
     atomic::write(&root, &files, fs_group(pod)).map_err(fail)
 }
 
-fn make_dir(volume: &str, path: &Path, mode: u32) -> VolumeResult<()> {
-    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "make", path: path.into(), source };
-    fs::create_dir_all(path).map_err(fail)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
+/// What a directory is made as.
+struct Fresh {
+    mode: u32,
+    group: Option<u32>,
 }
 
-/// Gives a fresh directory to the pod's group, which new files inherit.
-fn own(volume: &str, path: &Path, group: Option<u32>) -> VolumeResult<()> {
-    let Some(group) = group else { return Ok(()) };
-    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "give", path: path.into(), source };
-    chown_group(path, group).map_err(fail)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o2777)).map_err(fail)
+impl Fresh {
+    /// Everyone's in the pod; what is made in it inherits the pod's group.
+    fn of_pod(pod: &Pod) -> Self {
+        let group = fs_group(pod);
+        Self { mode: if group.is_some() { 0o2777 } else { 0o777 }, group }
+    }
+
+    /// As another directory is.
+    fn like(dir: &Path) -> io::Result<Self> {
+        Ok(Self { mode: fs::metadata(dir)?.permissions().mode() & 0o7777, group: None })
+    }
+
+    /// Through a descriptor: what a container puts in the place of the directory meanwhile stays as it is.
+    fn dress(&self, dir: &Path) -> io::Result<()> {
+        let flags = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits();
+        let dir = fs::OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(dir)?;
+        if let Some(group) = self.group {
+            tolerate(fchown(&dir, None, Some(group)))?;
+        }
+        dir.set_permissions(fs::Permissions::from_mode(self.mode))
+    }
+}
+
+/// Makes a directory with its parents, or takes the one that is there.
+fn make_dir(volume: &str, path: &Path, fresh: &Fresh) -> VolumeResult<()> {
+    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "make", path: path.into(), source };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(fail)?;
+    }
+    create_dir(path).and_then(|_| fresh.dress(path)).map_err(fail)
+}
+
+/// False where it is there already.
+fn create_dir(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Appears at its place only as it should be; no volume has such a name as it has before.
+fn make_empty(volume: &str, path: &Path, fresh: &Fresh) -> VolumeResult<()> {
+    let beside = path.with_file_name(format!("..{volume}"));
+    make_dir(volume, &beside, fresh)?;
+    let fail = |source| VolumeError::Io { volume: volume.to_owned(), operation: "make", path: path.into(), source };
+    fs::rename(&beside, path).map_err(fail)
+}
+
+fn chown_group(path: &Path, group: u32) -> io::Result<()> {
+    tolerate(lchown(path, None, Some(group)))
 }
 
 /// Without root there is nobody to give anything to: then containers are not real, either.
-fn chown_group(path: &Path, group: u32) -> io::Result<()> {
-    match lchown(path, None, Some(group)) {
+fn tolerate(given: io::Result<()>) -> io::Result<()> {
+    match given {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
@@ -163,7 +207,15 @@ fn one_mount(
     let source = if path.is_empty() {
         root
     } else {
-        sub_path::resolve(&volume.name, &root, &path, writable.then(|| fs_group(pod)))?
+        let fail =
+            |source| VolumeError::Io { volume: volume.name.clone(), operation: "look at", path: root.clone(), source };
+        let fresh = match volume.host_path {
+            _ if !writable => None,
+            // What is the host's stays the host's: it is like what it lies in.
+            Some(_) => Some(Fresh::like(&root).map_err(fail)?),
+            None => Some(Fresh::of_pod(pod)),
+        };
+        sub_path::resolve(&volume.name, &root, &path, fresh.as_ref())?
     };
     Ok(Mount {
         source,

@@ -4,12 +4,12 @@
 //! The result is a plain path: a container that writes to the volume at that very moment could still swap a directory
 //! for a link before the runtime mounts it. Kernels close that gap with descriptors, which runtimes do not take.
 
-use super::{VolumeError, VolumeResult, make_dir, own};
+use super::{Fresh, VolumeError, VolumeResult, create_dir};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// The real path of `path` below `root`. With `create`, missing directories are made (and given to that group).
-pub(super) fn resolve(volume: &str, root: &Path, path: &str, create: Option<Option<u32>>) -> VolumeResult<PathBuf> {
+/// The real path of `path` below `root`. With `create`, missing directories are made, as that says.
+pub(super) fn resolve(volume: &str, root: &Path, path: &str, create: Option<&Fresh>) -> VolumeResult<PathBuf> {
     let refuse = |why| VolumeError::SubPath { volume: volume.to_owned(), path: path.to_owned(), why };
     let io = |operation, path: &Path, source| VolumeError::Io {
         volume: volume.to_owned(),
@@ -30,9 +30,9 @@ pub(super) fn resolve(volume: &str, root: &Path, path: &str, create: Option<Opti
         // What a link points to may be missing, too; that must not be made, wherever it would be.
         let there = fs::symlink_metadata(&next).is_ok();
         match create {
-            Some(group) if !there => {
-                make_dir(volume, &next, 0o777)?;
-                own(volume, &next, group)?;
+            Some(fresh) if !there => {
+                let made = create_dir(&next).and_then(|new| if new { fresh.dress(&next) } else { Ok(()) });
+                made.map_err(|e| io("make", &next, e))?;
             }
             None if !there => return Err(refuse("does not exist in the volume")),
             _ => {}

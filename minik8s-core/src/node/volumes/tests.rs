@@ -155,3 +155,46 @@ fn what_is_missing_or_unknown_is_named() {
     let undefined = pod(json!([]), json!([{"name": "x", "mountPath": "/x"}]));
     mounts_of(&undefined, &home.roots()).unwrap_err();
 }
+
+#[test]
+fn a_sub_path_made_on_the_host_is_like_what_it_lies_in() {
+    let home = Home::new();
+    let host = home.0.path().join("host");
+    fs::create_dir(&host).unwrap();
+    fs::set_permissions(&host, fs::Permissions::from_mode(0o750)).unwrap();
+    let volumes = json!([{"name": "h", "hostPath": {"path": host}}, {"name": "e", "emptyDir": {}}]);
+    let mounts =
+        json!([{"name": "h", "mountPath": "/h", "subPath": "a/b"}, {"name": "e", "mountPath": "/e", "subPath": "a/b"}]);
+    let mut pod = pod(volumes, mounts);
+    pod.spec.as_mut().unwrap().security_context = Some(serde_json::from_value(json!({"fsGroup": 4321})).unwrap());
+    let roots = home.roots();
+    set_up(&pod, &roots, &Sources::default(), &Facts::default()).unwrap();
+    mounts_of(&pod, &roots).unwrap();
+    let look = |path: &Path| {
+        let meta = fs::metadata(path).unwrap();
+        (meta.permissions().mode() & 0o7777, std::os::unix::fs::MetadataExt::gid(&meta))
+    };
+    let own = look(&host).1;
+    assert_eq!([look(&host.join("a")), look(&host.join("a/b"))], [(0o750, own); 2]);
+    let empty = roots.pod.join("volumes/e");
+    assert_eq!(look(&empty.join("a/b")), look(&empty));
+    assert_eq!(look(&empty).0, 0o2777);
+}
+
+#[test]
+fn an_empty_volume_appears_whole() {
+    let home = Home::new();
+    let roots = home.roots();
+    let pod = pod(json!([{"name": "a", "emptyDir": {}}]), json!([]));
+    let root = roots.pod.join("volumes/a");
+    // Left by an agent that was killed before the directory was as it should be.
+    let beside = root.with_file_name("..a");
+    fs::create_dir_all(&beside).unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o700)).unwrap();
+    set_up(&pod, &roots, &Sources::default(), &Facts::default()).unwrap();
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o777);
+    assert!(!beside.exists(), "it was taken for the volume");
+    fs::write(root.join("f"), "x").unwrap();
+    set_up(&pod, &roots, &Sources::default(), &Facts::default()).unwrap();
+    assert!(root.join("f").exists());
+}
