@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Grace of pods whose record has vanished.
 const GONE_GRACE: Duration = Duration::from_secs(2);
+/// Why a pod, or part of it, could not be removed.
+pub(crate) const FAILED_KILL: &str = "FailedKillPod";
 /// A new request must shorten the grace by this much to be worth another signal.
 const WORTH: Duration = Duration::from_millis(500);
 
@@ -31,7 +33,9 @@ pub(crate) fn end(view: &View<'_>, decision: &mut Decision) {
     if last == Action::Release && view.memory.released {
         return;
     }
-    match &view.memory.setup_failure {
+    // What could not be set up is torn down at once.
+    let failure = view.memory.setup_failure.as_ref().filter(|failure| failure.reason == FAILED_KILL);
+    match failure {
         Some(failure) if failure.retry_at > view.now => decision.wake_at(failure.retry_at),
         _ => decision.act(last),
     }

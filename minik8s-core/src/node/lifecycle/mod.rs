@@ -11,6 +11,7 @@ mod tests;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use decide::{ending, next};
+pub(crate) use end::FAILED_KILL;
 pub(crate) use seen::{Life, Seen};
 pub(crate) use status::{StatusContext, status};
 
@@ -51,7 +52,7 @@ pub(crate) struct Memory {
     pub(crate) pod_busy: bool,
     /// Operations under way, by container name.
     pub(crate) busy: BTreeMap<String, Busy>,
-    /// Why the last try to set the pod up failed.
+    /// Why the last operation on the pod as a whole failed.
     pub(crate) setup_failure: Option<Failure>,
     /// Why the last try to start a container failed, by container name.
     pub(crate) failures: BTreeMap<String, Failure>,

@@ -404,6 +404,21 @@ fn last_state_and_restart_count_tell_the_life_before() {
     assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("OOMKilled")));
 }
 
+fn pod_failed(reason: &'static str) -> Failure {
+    let (at, retry_at) = (backoff::from_millis(NOW), backoff::from_millis(NOW + 30_000));
+    Failure { reason, message: "m".into(), count: 9, at, retry_at }
+}
+
+#[test]
+fn a_pod_that_could_not_be_set_up_is_torn_down_at_once() {
+    let world = |reason| World::new(two()).deleted(30).remember(|m| m.setup_failure = Some(pod_failed(reason)));
+    for reason in ["FailedMount", "FailedCreatePodSandBox"] {
+        assert_eq!(world(reason).does(), ["teardown"], "{reason}");
+    }
+    let failed = world(FAILED_KILL);
+    assert_eq!((failed.does(), failed.wakes_in()), (vec![], Some(30)));
+}
+
 #[test]
 fn kernel_parameters_that_are_not_safe_fail_the_pod() {
     let with = |name: &str, host: &str| {

@@ -46,6 +46,8 @@ impl Worker {
     }
 
     /// Takes in the result of an operation on the pod as a whole.
+            // It was cut short, and what it made is removed with the rest.
+            Done::SetUp(Err(_)) if self.stop.is_cancelled() => {}
     fn pod_done(&mut self, done: Done) -> Result<(), StartError> {
         match done {
             Done::SetUp(result) => {

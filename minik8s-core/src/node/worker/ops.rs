@@ -5,6 +5,7 @@ use super::start::{NotStarted, Started};
 use crate::network::{HostPort, NetworkError, PodAttachment, Protocol};
 use crate::node::context::Context;
 use crate::node::images::StartError;
+use crate::node::lifecycle::FAILED_KILL;
 use crate::node::spec::{Sources, sandbox_spec};
 use crate::node::{hooks, pod, probe, volumes};
 use crate::runtime::{RuntimeError, RuntimeResult, SandboxInfo};
@@ -39,6 +40,10 @@ fn sandbox_error(error: &RuntimeError) -> StartError {
 
 fn network_error(error: &NetworkError) -> StartError {
     StartError::new("FailedCreatePodSandBox", format!("the pod's network: {error}"))
+}
+
+fn kill_error(error: &dyn std::error::Error) -> StartError {
+    StartError::new(FAILED_KILL, error.to_string())
 }
 
 /// Volumes, sandbox, network.
@@ -138,8 +143,8 @@ pub(super) async fn refresh(context: Arc<Context>, pod: Arc<Pod>, ips: Vec<IpAdd
 
 pub(super) async fn rebuild(context: Arc<Context>, uid: String) -> Done {
     let work = async {
-        context.network.detach(&uid).await.map_err(|e| network_error(&e))?;
-        context.runtime.remove_sandbox(&uid).await.map_err(|e| sandbox_error(&e))
+        context.network.detach(&uid).await.map_err(|e| kill_error(&e))?;
+        context.runtime.remove_sandbox(&uid).await.map_err(|e| kill_error(&e))
     };
     Done::Rebuilt(work.await)
 }
@@ -196,10 +201,10 @@ where
 
 pub(super) async fn release(context: Arc<Context>, uid: String) -> Done {
     let work = async {
-        context.network.detach(&uid).await.map_err(|e| network_error(&e))?;
+        context.network.detach(&uid).await.map_err(|e| kill_error(&e))?;
         let volumes = context.roots(&uid).volumes();
         // Nobody uses the memory any more, and the record may stay for long.
-        context.runtime.unmount_below(&volumes).await.map_err(|e| StartError::new("FailedKillPod", e.to_string()))
+        context.runtime.unmount_below(&volumes).await.map_err(|e| kill_error(&e))
     };
     Done::Released(work.await)
 }
@@ -226,7 +231,7 @@ pub(super) async fn tear_down(context: Arc<Context>, pod: Arc<Pod>) -> Done {
         Err(error) => problems.push(error),
     }
     let all = problems.join("; ");
-    Done::TornDown(if problems.is_empty() { Ok(()) } else { Err(StartError::new("FailedKillPod", all)) })
+    Done::TornDown(if problems.is_empty() { Ok(()) } else { Err(StartError::new(FAILED_KILL, all)) })
 }
 
 fn remove_dir(path: &Path) -> std::io::Result<()> {
