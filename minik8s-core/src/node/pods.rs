@@ -49,6 +49,13 @@ impl PodHandle {
         seen
     }
 
+    /// A look that came to nothing: what it took down is marked again, and wakes nobody.
+    pub(crate) fn put_back(&self, seen: &Slot) {
+        let mut slot = self.slot.lock();
+        slot.changed |= seen.changed;
+        slot.doubt |= seen.doubt;
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.slot.lock().gone
     }
@@ -80,5 +87,24 @@ impl Pods {
         if let Some(handle) = self.get(uid) {
             handle.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn the_marks_of_a_look_that_failed_come_back_without_waking() {
+        let handle = PodHandle::new(Arc::default());
+        handle.edit(|slot| slot.changed = true);
+        handle.wake.notified().now_or_never().unwrap();
+        let seen = handle.look();
+        assert!(seen.changed && !handle.look().changed);
+        handle.put_back(&seen);
+        assert!(handle.wake.notified().now_or_never().is_none());
+        let again = handle.look();
+        assert!(again.changed && !again.doubt);
     }
 }

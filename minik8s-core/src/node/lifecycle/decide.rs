@@ -109,7 +109,7 @@ fn run(view: &View<'_>, decision: &mut Decision) {
     let retry_at = view.memory.setup_failure.as_ref().map(|failure| failure.retry_at);
     match retry_at {
         Some(at) if at > view.now => decision.wake_at(at),
-        _ if !view.memory.busy.is_empty() => {}
+        _ if !view.memory.busy.is_empty() || view.memory.refreshing => {}
         _ if view.sandbox == SandboxState::Broken && !view.containers.is_empty() => decision.act(Action::Rebuild),
         _ => decision.act(Action::SetUp),
     }

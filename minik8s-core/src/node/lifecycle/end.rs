@@ -26,7 +26,7 @@ pub(crate) fn end(view: &View<'_>, decision: &mut Decision) {
         return;
     }
     let stopping = stop_all(view, decision);
-    if stopping || !view.memory.busy.is_empty() {
+    if stopping || !view.memory.busy.is_empty() || view.memory.refreshing {
         return;
     }
     let last = if leaving { Action::TearDown } else { Action::Release };

@@ -50,6 +50,8 @@ pub(crate) enum SandboxState {
 pub(crate) struct Memory {
     /// Operations under way on the pod as a whole.
     pub(crate) pod_busy: bool,
+    /// The pod's volumes are being brought up to date: nobody else may touch them.
+    pub(crate) refreshing: bool,
     /// Operations under way, by container name.
     pub(crate) busy: BTreeMap<String, Busy>,
     /// Why the last operation on the pod as a whole failed.

@@ -420,6 +420,22 @@ fn a_pod_that_could_not_be_set_up_is_torn_down_at_once() {
 }
 
 #[test]
+fn nobody_touches_volumes_that_are_brought_up_to_date() {
+    let refreshed = |mut world: World| {
+        world.memory.refreshing = true;
+        world.does()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(refreshed(World::new(two()).deleted(30)), none);
+    assert_eq!(refreshed(World::new(one("Never")).with("a", 0, exited(0, 5))), none);
+    let mut absent = World::new(two());
+    absent.sandbox = SandboxState::Absent;
+    assert_eq!(refreshed(absent), none);
+    let stops = World::new(one("Always")).with("a", 0, Running).deleted(30);
+    assert_eq!(refreshed(stops), ["stop a 30s"]);
+}
+
+#[test]
 fn kernel_parameters_that_are_not_safe_fail_the_pod() {
     let with = |name: &str, host: &str| {
         let mut world = World::new(json!({"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"},

@@ -157,6 +157,27 @@ fn what_is_missing_or_unknown_is_named() {
 }
 
 #[test]
+fn writers_at_the_same_time_leave_one_of_their_sets_whole() {
+    let home = Home::new();
+    let roots = home.roots();
+    let pod = pod(json!([{"name": "c", "configMap": {"name": "cm"}}]), json!([]));
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (pod, roots) = (&pod, &roots);
+            scope.spawn(move || {
+                for n in 0..50 {
+                    let data = sources(json!({"k": format!("{writer} {n}"), "l": format!("{writer} {n}")}));
+                    set_up(pod, roots, &data, &Facts::default()).unwrap();
+                }
+            });
+        }
+    });
+    let read = |name: &str| fs::read_to_string(roots.pod.join("volumes/c").join(name)).unwrap();
+    assert!(read("k").ends_with(" 49"));
+    assert_eq!(read("k"), read("l"));
+}
+
+#[test]
 fn a_sub_path_made_on_the_host_is_like_what_it_lies_in() {
     let home = Home::new();
     let host = home.0.path().join("host");

@@ -41,7 +41,7 @@ impl Worker {
     }
 
     /// The record or something it refers to is new: what failed for want of it may work now.
-    fn changed(&mut self, pod: &std::sync::Arc<Pod>) {
+    fn changed(&mut self, pod: &Pod) {
         let now = self.context.clock.now();
         for (_, container) in pod::containers(pod) {
             let image = container.image.clone();
@@ -54,11 +54,7 @@ impl Worker {
         if let Some(failure) = &mut self.memory.setup_failure {
             failure.retry_at = now;
         }
-        let lives = self.networked && !self.memory.pod_busy && !self.stop.is_cancelled();
-        if lives {
-            let ips = self.memory.ips.clone();
-            self.ops.spawn(ops::refresh(self.context.clone(), pod.clone(), ips));
-        }
+        (self.stale, self.refresh_at) = (true, None);
     }
 
     fn note_attempts(&mut self) {
@@ -191,6 +187,10 @@ async fn log_tail(path: &Path) -> String {
 
 /// The containers of one pod, newest life first.
 pub(crate) fn lives<'a>(containers: &'a [ContainerInfo], name: &str) -> Vec<&'a ContainerInfo> {
+    let mut lives: Vec<&ContainerInfo> = containers.iter().filter(|info| ids::name(info) == name).collect();
+    lives.sort_by_key(|info| std::cmp::Reverse(ids::attempt(info)));
+    lives
+}
 
 #[cfg(test)]
 mod tests {
@@ -214,8 +214,4 @@ mod tests {
         let text = log_tail(&path).await;
         assert!(text.ends_with("line 19998\nline 19999") && text.lines().count() == LOG_LINES, "{text}");
     }
-}
-    let mut lives: Vec<&ContainerInfo> = containers.iter().filter(|info| ids::name(info) == name).collect();
-    lives.sort_by_key(|info| std::cmp::Reverse(ids::attempt(info)));
-    lives
 }

@@ -53,6 +53,11 @@ pub(crate) struct Worker {
     networked: bool,
     images: BTreeMap<String, Option<String>>,
     removing: BTreeSet<String>,
+    /// The volumes may show what is old by now.
+    stale: bool,
+    /// They could not be brought up to date: when to try again, and how often they failed in a row.
+    refresh_at: Option<Timestamp>,
+    refresh_failures: u32,
     ops: JoinSet<Done>,
     /// Cancelled when the pod begins to end: waits inside operations are cut short.
     stop: CancellationToken,
@@ -84,6 +89,9 @@ impl Worker {
             networked: false,
             images: pod::containers(&pod).map(|(_, c)| (c.name.clone(), c.image.clone())).collect(),
             removing: BTreeSet::new(),
+            stale: false,
+            refresh_at: None,
+            refresh_failures: 0,
             ops: JoinSet::new(),
             _stop: stop.clone().drop_guard(),
             stop,
@@ -128,11 +136,14 @@ impl Worker {
                     for action in decision.actions {
                         self.act(action, &slot);
                     }
+                    let later = self.refresh(&slot.pod);
                     self.report(&slot);
-                    if doomed { Some(Duration::ZERO) } else { decision.wake.map(|at| self.until(at)) }
+                    let wake = decision.wake.into_iter().chain(later).min();
+                    if doomed { Some(Duration::ZERO) } else { wake.map(|at| self.until(at)) }
                 }
                 Err(error) => {
                     self.runtime_failures += 1;
+                    self.handle.put_back(&slot);
                     tracing::warn!(pod = pod::key(&slot.pod), %error, "cannot look at the pod's containers");
                     Some(self.context.retry.delay(self.runtime_failures))
                 }
@@ -219,6 +230,23 @@ impl Worker {
             // Told with the status.
             Action::Finish => {}
         }
+    }
+
+    /// Brings the volumes up to date where they may not be, one try at a time, and while nothing else is done to them.
+    /// Answers when to try again.
+    fn refresh(&mut self, pod: &Arc<Pod>) -> Option<Timestamp> {
+        let free = self.networked && !self.memory.pod_busy && !self.memory.refreshing && !self.stop.is_cancelled();
+        // What is under way ends with news.
+        if !self.stale || !free {
+            return None;
+        }
+        if let Some(at) = self.refresh_at.filter(|at| *at > self.context.clock.now()) {
+            return Some(at);
+        }
+        (self.stale, self.refresh_at, self.memory.refreshing) = (false, None, true);
+        let ips = self.memory.ips.clone();
+        self.ops.spawn(ops::refresh(self.context.clone(), pod.clone(), ips, self.stop.clone()));
+        None
     }
 
     /// Says what is, and that the record may go once nothing is left.

@@ -25,10 +25,7 @@ impl Worker {
                 }
             }
             Ok(Done::Removed { id }) => drop(self.removing.remove(&id)),
-            Ok(Done::Refreshed(Err(error))) => {
-                self.context.warning(&self.handle.pod(), "FailedMount", error);
-            }
-            Ok(Done::Refreshed(Ok(()))) => {}
+            Ok(Done::Refreshed(result)) => self.refreshed(result),
             Ok(done) => {
                 self.memory.pod_busy = false;
                 if let Err(error) = self.pod_done(done) {
@@ -38,7 +35,8 @@ impl Worker {
             Err(error) => {
                 // Which one it was is lost with it; all of them can be begun again.
                 tracing::error!(%error, "an operation on a pod broke off");
-                self.memory.pod_busy = false;
+                self.stale |= self.memory.refreshing;
+                (self.memory.pod_busy, self.memory.refreshing) = (false, false);
                 self.memory.busy.clear();
                 self.removing.clear();
             }
@@ -46,10 +44,10 @@ impl Worker {
     }
 
     /// Takes in the result of an operation on the pod as a whole.
-            // It was cut short, and what it made is removed with the rest.
-            Done::SetUp(Err(_)) if self.stop.is_cancelled() => {}
     fn pod_done(&mut self, done: Done) -> Result<(), StartError> {
         match done {
+            // It was cut short, and what it made is removed with the rest.
+            Done::SetUp(Err(_)) if self.stop.is_cancelled() => {}
             Done::SetUp(result) => {
                 let (sandbox, ips) = result?;
                 (self.sandbox, self.memory.ips, self.networked) = (Some(sandbox), ips, true);
@@ -71,6 +69,22 @@ impl Worker {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes in how bringing the volumes up to date went; what failed is tried again.
+    fn refreshed(&mut self, result: Result<(), String>) {
+        self.memory.refreshing = false;
+        match result {
+            Err(_) if self.stop.is_cancelled() => {}
+            Err(error) => {
+                self.context.warning(&self.handle.pod(), "FailedMount", error);
+                self.stale = true;
+                self.refresh_failures += 1;
+                let wait = self.retry.failure(self.refresh_failures);
+                self.refresh_at = Some(later(self.context.clock.now(), wait));
+            }
+            Ok(()) => self.refresh_failures = 0,
+        }
     }
 
     fn setup_failed(&mut self, error: StartError) {

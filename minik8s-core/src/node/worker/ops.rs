@@ -49,11 +49,8 @@ fn kill_error(error: &dyn std::error::Error) -> StartError {
 /// Volumes, sandbox, network.
 pub(super) async fn set_up(context: Arc<Context>, pod: Arc<Pod>, stop: CancellationToken) -> Done {
     let ready = async {
-        let files = prepare(&context, &pod, Vec::new());
-        match stop.run_until_cancelled(files).await {
-            Some(result) => result.map_err(|message| StartError::new("FailedMount", message))?,
-            None => return Err(StartError::new("FailedMount", "the pod ends")),
-        }
+        let files = prepare(&context, &pod, Vec::new(), &stop);
+        files.await.map_err(|message| StartError::new("FailedMount", message))?;
         let sandbox = sandbox(&context, &pod).await?;
         let ips = attach(&context, &pod, &sandbox).await?;
         Ok((sandbox, ips))
@@ -109,9 +106,11 @@ pub(super) async fn sources(context: &Context, pod: &Pod) -> Result<Sources, Sta
     Ok(sources)
 }
 
-/// Makes the pod's volumes, or brings them up to date.
-async fn prepare(context: &Context, pod: &Arc<Pod>, ips: Vec<IpAddr>) -> Result<(), String> {
-    let sources = sources(context, pod).await.map_err(|e| e.message)?;
+/// Makes the pod's volumes, or brings them up to date. A pod that ends cuts short the wait for what they hold, never the
+/// work on files: that would go on behind the back of whoever removes them.
+async fn prepare(context: &Context, pod: &Arc<Pod>, ips: Vec<IpAddr>, stop: &CancellationToken) -> Result<(), String> {
+    let sources = stop.run_until_cancelled(sources(context, pod)).await.ok_or("the pod ends")?;
+    let sources = sources.map_err(|e| e.message)?;
     let (roots, facts) = (context.roots(pod::uid(pod)), context.facts(ips));
     for volume in volumes::memory(pod, &roots) {
         context.runtime.mount_memory(&volume).await.map_err(|e| e.to_string())?;
@@ -137,8 +136,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
 }
 
-pub(super) async fn refresh(context: Arc<Context>, pod: Arc<Pod>, ips: Vec<IpAddr>) -> Done {
-    Done::Refreshed(prepare(&context, &pod, ips).await)
+pub(super) async fn refresh(context: Arc<Context>, pod: Arc<Pod>, ips: Vec<IpAddr>, stop: CancellationToken) -> Done {
+    Done::Refreshed(prepare(&context, &pod, ips, &stop).await)
 }
 
 pub(super) async fn rebuild(context: Arc<Context>, uid: String) -> Done {
