@@ -1,5 +1,6 @@
 //! Reading one's own writes: a controller that has written must not decide again before its informer shows the write.
 
+use super::Outcome;
 use crate::api::Revision;
 use crate::client::Informer;
 use parking_lot::Mutex;
@@ -9,6 +10,9 @@ use tokio::time::Instant;
 
 /// After this long an expectation is given up: the server may have lost its history.
 const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// What to do where something is not seen yet: the change that shows it brings the key back, unless it was missed.
+pub const UNSEEN: Outcome = Outcome::After(Duration::from_secs(10));
 
 /// What was written for each key and must be seen before the next decision. Nothing is counted: a write carries its
 /// revision, and an informer knows the revision up to which its copy is complete.

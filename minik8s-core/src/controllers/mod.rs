@@ -21,7 +21,7 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
-pub use expect::Expectations;
+pub use expect::{Expectations, UNSEEN};
 pub use kinds::{KindDirectory, KindRef};
 pub use manager::{Controller, ControllerContext, ControllerManager};
 pub use metrics::ControllerMetrics;

@@ -47,6 +47,7 @@ impl Controller for NamespaceController {
         for kind in self.kinds.kinds().into_iter().filter(|k| k.namespaced && !k.is_event()) {
             let (q, ns) = (queue.clone(), namespaces.clone());
             pump(&ctx, &ctx.informers.objects(kind.gvr), move |change| {
+                // A deletion that was missed is made up for by looking again.
                 if let Change::Deleted(object) = change
                     && ns.get(&object.meta.namespace).is_some_and(|n| is_going(&n))
                 {
@@ -192,26 +193,26 @@ impl Controller for NamespaceContentController {
         let maps = ctx.informers.select::<ConfigMap>(named(ROOT_CA));
         let (_, _, _) = tokio::join!(namespaces.synced(), accounts.synced(), maps.synced());
         let queue = ctx.queue();
-        feed(&ctx, &queue, &namespaces, |n| n.metadata.name.clone());
-        feed(&ctx, &queue, &accounts, |a| a.metadata.namespace.clone());
-        feed(&ctx, &queue, &maps, |m| m.metadata.namespace.clone());
+        feed(&ctx, &queue, &namespaces, &namespaces, |n| n.metadata.name.clone());
+        feed(&ctx, &queue, &namespaces, &accounts, |a| a.metadata.namespace.clone());
+        feed(&ctx, &queue, &namespaces, &maps, |m| m.metadata.namespace.clone());
         let content = Content { ctx: ctx.clone(), namespaces, accounts, maps, ca: self.ca.clone() };
         run_workers(&ctx, &queue, 2, Arc::new(content)).await;
     }
 }
 
-/// Queues the namespace of whatever changes.
+/// Queues the namespace of whatever changes, and all where that is not known.
 fn feed<K: ApiResource>(
     ctx: &ControllerContext,
     queue: &WorkQueue<String>,
+    namespaces: &Informer<Namespace>,
     informer: &Informer<K>,
     namespace: fn(&K) -> Option<String>,
 ) {
-    let q = queue.clone();
-    pump(ctx, informer, move |change| {
-        if let Change::Applied { new: object, .. } | Change::Deleted(object) = change {
-            q.add(namespace(object).unwrap_or_default());
-        }
+    let (q, all) = (queue.clone(), namespaces.clone());
+    pump(ctx, informer, move |change| match change {
+        Change::Applied { new: object, .. } | Change::Deleted(object) => q.add(namespace(object).unwrap_or_default()),
+        Change::Resync => all.list().iter().for_each(|n| q.add(n.metadata.name.clone().unwrap_or_default())),
     });
 }
 

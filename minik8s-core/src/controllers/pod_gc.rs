@@ -41,7 +41,7 @@ impl Controller for PodGarbageCollector {
         });
         let q = queue.clone();
         pump(&ctx, &nodes, move |change| {
-            if let Change::Deleted(_) = change {
+            if let Change::Deleted(_) | Change::Resync = change {
                 q.add("pods");
             }
         });

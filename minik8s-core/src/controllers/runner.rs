@@ -35,6 +35,8 @@ pub trait Reconciler: Send + Sync + 'static {
 }
 
 /// Feeds every object of an informer, and from then on every change, to `each`, in the background until `ctx.stop`.
+/// Where changes were missed, every object is fed again, and then [`Change::Resync`]: what was missed may be deletions,
+/// so that it must bring back whatever waits for one.
 pub fn pump<K: Send + Sync + 'static>(
     ctx: &ControllerContext,
     informer: &Informer<K>,
@@ -56,8 +58,12 @@ pub fn pump<K: Send + Sync + 'static>(
             };
             match change {
                 None => return,
-                Some(Change::Resync) => every(&changes),
-                Some(change) => each(&change),
+                Some(change) => {
+                    if matches!(change, Change::Resync) {
+                        every(&changes);
+                    }
+                    each(&change);
+                }
             }
         }
     });

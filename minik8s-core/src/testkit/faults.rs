@@ -10,9 +10,11 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Passes requests on, and fails one in five: before they arrive, after they were carried out (the answer is lost), or,
 /// for a watch, in the middle, at times so that it must list again.
@@ -21,6 +23,8 @@ pub struct FaultyTransport {
     dice: Arc<Mutex<StdRng>>,
     healthy: Arc<AtomicBool>,
     severed: AtomicBool,
+    /// True while watches keep their events back.
+    held: watch::Sender<bool>,
     faults: Arc<AtomicU64>,
 }
 
@@ -35,7 +39,14 @@ impl FaultyTransport {
     /// Faults over a transport, from now on.
     pub fn new(inner: SharedTransport, seed: u64) -> Arc<Self> {
         let dice = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Arc::new(Self { inner, dice, healthy: Arc::default(), severed: AtomicBool::new(false), faults: Arc::default() })
+        Arc::new(Self {
+            inner,
+            dice,
+            healthy: Arc::default(),
+            severed: AtomicBool::new(false),
+            held: watch::Sender::new(false),
+            faults: Arc::default(),
+        })
     }
 
     /// Ends the faults. Watches that are open may still be cut once.
@@ -47,6 +58,12 @@ impl FaultyTransport {
     /// wait go on once it is mended.
     pub fn sever(&self, cut: bool) {
         self.severed.store(cut, Ordering::SeqCst);
+    }
+
+    /// While held, watches keep what they are told; afterwards they tell it all at once, more than who listens to an
+    /// informer may lag behind.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// How many faults there were.
@@ -83,6 +100,25 @@ impl FaultyTransport {
     }
 }
 
+/// The events, kept back while `held`. What was kept is told without a pause.
+fn dammed(events: WatchStream, held: watch::Receiver<bool>) -> WatchStream {
+    let kept = VecDeque::new();
+    futures::stream::unfold((events, held, kept), |(mut events, mut held, mut kept)| async move {
+        loop {
+            if !*held.borrow_and_update()
+                && let Some(event) = kept.pop_front()
+            {
+                return Some((event, (events, held, kept)));
+            }
+            tokio::select! {
+                event = events.next() => kept.push_back(event?),
+                Ok(()) = held.changed() => {}
+            }
+        }
+    })
+    .boxed()
+}
+
 #[async_trait]
 impl Transport for FaultyTransport {
     async fn get(&self, target: &Target) -> ApiResult<Arc<Object>> {
@@ -95,6 +131,7 @@ impl Transport for FaultyTransport {
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> ApiResult<WatchStream> {
         let events = self.pass(self.inner.watch(target, options)).await?;
+        let events = dammed(events, self.held.subscribe());
         if self.healthy.load(Ordering::SeqCst) {
             return Ok(events);
         }

@@ -10,8 +10,8 @@ mod tests;
 use super::owner::{self, Claim};
 use super::pods::{BY_OWNER, index_by_owner, is_finished, orphans};
 use super::{
-    Controller, ControllerContext, Expectations, Outcome, Reconciler, controller_of, controller_reference, pump,
-    run_workers,
+    Controller, ControllerContext, Expectations, Outcome, Reconciler, UNSEEN, controller_of, controller_reference,
+    pump, run_workers,
 };
 use crate::api::{ApiError, ApiResult, Selector};
 use crate::client::{
@@ -64,6 +64,7 @@ fn watch(
     let q = queue.clone();
     pump(ctx, deployments, move |change| match change {
         Seen::Applied { new: d, .. } | Seen::Deleted(d) => q.add(key_of(&**d)),
+        // Every deployment was fed just before; of those that are gone nothing is left to do.
         Seen::Resync => {}
     });
     let (q, d) = (queue.clone(), deployments.clone());
@@ -73,12 +74,12 @@ fn watch(
             concerned(&q, &d, new);
         }
         Seen::Deleted(old) => concerned(&q, &d, old),
-        Seen::Resync => {}
+        Seen::Resync => every(&q, &d),
     });
     // Only `Recreate` waits for pods to go; all else is told by the sets.
     let (q, d, s) = (queue.clone(), deployments.clone(), sets.clone());
     pump(ctx, pods, move |change| {
-        let (Seen::Applied { new: pod, .. } | Seen::Deleted(pod)) = change else { return };
+        let (Seen::Applied { new: pod, .. } | Seen::Deleted(pod)) = change else { return every(&q, &d) };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = |meta: &ObjectMeta| controller_of(meta).map(|r| object_key(namespace, &r.name));
         let set = owner(&pod.metadata).and_then(|key| s.get(&key));
@@ -87,6 +88,10 @@ fn watch(
             q.add(key);
         }
     });
+}
+
+fn every(queue: &WorkQueue<String>, deployments: &Informer<Deployment>) {
+    deployments.list().iter().for_each(|deployment| queue.add(key_of(&**deployment)));
 }
 
 /// Queues the deployment that manages a set, or those that might take it.
@@ -128,7 +133,7 @@ impl Reconciler for Deployments {
         };
         let live = |set: &ReplicaSet| set.metadata.deletion_timestamp.is_none().then(|| set.metadata.uid.clone())?;
         if !self.expect.seen(key, &self.sets, live) {
-            return Ok(Outcome::Done);
+            return Ok(UNSEEN);
         }
         let sets = self.claimed(key, &deployment).await?;
         let old_pods = self.old_pods(&deployment, &sets);

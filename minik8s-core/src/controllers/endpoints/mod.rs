@@ -10,7 +10,7 @@ pub mod slices;
 mod tests;
 
 use super::pods::{is_lost, is_ready, on_lost_node};
-use super::{Controller, ControllerContext, Expectations, Outcome, Reconciler, pump, run_workers};
+use super::{Controller, ControllerContext, Expectations, Outcome, Reconciler, UNSEEN, pump, run_workers};
 use crate::api::ApiResult;
 use crate::client::{
     Change, DeleteOptions, DeletePreconditions, Informer, InformerOptions, WorkQueue, key_of, object_key,
@@ -119,44 +119,51 @@ impl World {
 
     /// Which change concerns which Service.
     fn watch(self: &Arc<Self>, queue: &WorkQueue<String>) {
-        let q = queue.clone();
+        let (q, me) = (queue.clone(), self.clone());
         pump(&self.ctx, &self.services, move |change| match change {
             Change::Applied { new: s, .. } | Change::Deleted(s) => q.add(key_of(&**s)),
-            Change::Resync => {}
+            Change::Resync => me.every(&q),
         });
-        let q = queue.clone();
+        let (q, me) = (queue.clone(), self.clone());
         pump(&self.ctx, &self.slices, move |change| match change {
             Change::Applied { new: s, .. } | Change::Deleted(s) => service_of(s).into_iter().for_each(|key| q.add(key)),
-            Change::Resync => {}
+            Change::Resync => me.every(&q),
         });
-        let q = queue.clone();
+        let (q, me) = (queue.clone(), self.clone());
         pump(&self.ctx, &self.endpoints, move |change| match change {
             Change::Applied { new: e, .. } | Change::Deleted(e) => q.add(key_of(&**e)),
-            Change::Resync => {}
+            Change::Resync => me.every(&q),
         });
-        let (q, services) = (queue.clone(), self.services.clone());
+        let (q, me) = (queue.clone(), self.clone());
         pump(&self.ctx, &self.pods, move |change| match change {
             Change::Applied { old: Some(old), new } => {
                 if differs(old, new) {
-                    select(&q, &services, old);
-                    select(&q, &services, new);
+                    select(&q, &me.services, old);
+                    select(&q, &me.services, new);
                 }
             }
-            Change::Applied { old: None, new: pod } | Change::Deleted(pod) => select(&q, &services, pod),
-            Change::Resync => {}
+            Change::Applied { old: None, new: pod } | Change::Deleted(pod) => select(&q, &me.services, pod),
+            Change::Resync => me.every(&q),
         });
-        let (q, services, pods) = (queue.clone(), self.services.clone(), self.pods.clone());
+        let (q, me) = (queue.clone(), self.clone());
         pump(&self.ctx, &self.nodes, move |change| {
-            let (Change::Applied { new: node, .. } | Change::Deleted(node)) = change else { return };
+            let (Change::Applied { new: node, .. } | Change::Deleted(node)) = change else { return me.every(&q) };
             if let Change::Applied { old: Some(old), new } = change
                 && is_lost(old) == is_lost(new)
                 && zone(old) == zone(new)
             {
                 return;
             }
-            let here = pods.list_by(BY_NODE, node.metadata.name.as_deref().unwrap_or_default());
-            here.iter().for_each(|pod| select(&q, &services, pod));
+            let here = me.pods.list_by(BY_NODE, node.metadata.name.as_deref().unwrap_or_default());
+            here.iter().for_each(|pod| select(&q, &me.services, pod));
         });
+    }
+
+    /// Queues all Services, those as well of which only slices or Endpoints are left.
+    fn every(&self, queue: &WorkQueue<String>) {
+        self.services.list().iter().for_each(|s| queue.add(key_of(&**s)));
+        self.slices.list().iter().filter_map(|s| service_of(s)).for_each(|key| queue.add(key));
+        self.endpoints.list().iter().for_each(|e| queue.add(key_of(&**e)));
     }
 }
 
@@ -198,7 +205,7 @@ impl Reconciler for World {
         let live = |s: &EndpointSlice| s.metadata.uid.clone();
         let uid = |e: &Endpoints| e.metadata.uid.clone();
         if !self.expect.seen(key, &self.slices, live) || !self.expect_endpoints.seen(key, &self.endpoints, uid) {
-            return Ok(Outcome::Done);
+            return Ok(UNSEEN);
         }
         let Some(service) = self.services.get(key) else {
             self.clear(key).await?;

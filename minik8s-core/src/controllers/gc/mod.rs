@@ -125,7 +125,16 @@ impl Graph {
                     }
                 }
             }
-            Change::Resync => {}
+            Change::Resync => self.note_all(queue),
+        }
+    }
+
+    /// Queues whatever a deletion may concern, for it is not known what was deleted: all that is owned, and all owners
+    /// that wait.
+    fn note_all(&self, queue: &WorkQueue<Item>) {
+        let objects = self.views.values().flat_map(Informer::list);
+        for object in objects.filter(|o| !o.meta.owner_references.is_empty() || phase(&o.meta) != Phase::None) {
+            queue.add(Item::of(&object));
         }
     }
 

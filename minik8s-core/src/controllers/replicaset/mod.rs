@@ -7,8 +7,8 @@ mod tests;
 use super::owner::{self, Claim};
 use super::pods::{BY_OWNER, index_by_owner, on_lost_node, orphans};
 use super::{
-    Controller, ControllerContext, Expectations, Outcome, Reconciler, controller_of, controller_reference, is_active,
-    pump, run_workers,
+    Controller, ControllerContext, Expectations, Outcome, Reconciler, UNSEEN, controller_of, controller_reference,
+    is_active, pump, run_workers,
 };
 use crate::api::{ApiError, ApiResult, Selector};
 use crate::client::{
@@ -59,6 +59,7 @@ fn watch(
     pump(ctx, sets, move |change| match change {
         Change::Applied { new, .. } => q.add(key_of(&**new)),
         Change::Deleted(old) => q.add(key_of(&**old)),
+        // Every set was fed just before; of those that are gone nothing is left to do.
         Change::Resync => {}
     });
     let (q, s) = (queue.clone(), sets.clone());
@@ -68,13 +69,13 @@ fn watch(
             concerned(&q, &s, new);
         }
         Change::Deleted(old) => concerned(&q, &s, old),
-        Change::Resync => {}
+        Change::Resync => every(&q, &s),
     });
     // A node that is lost or found changes how many of its pods are ready.
-    let (q, p) = (queue.clone(), pods.clone());
+    let (q, p, s) = (queue.clone(), pods.clone(), sets.clone());
     let lost = |node: &Node| super::pods::is_lost(node);
     pump(ctx, nodes, move |change| {
-        let (Change::Applied { new: node, .. } | Change::Deleted(node)) = change else { return };
+        let (Change::Applied { new: node, .. } | Change::Deleted(node)) = change else { return every(&q, &s) };
         if let Change::Applied { old: Some(old), new } = change
             && lost(old) == lost(new)
         {
@@ -91,6 +92,10 @@ fn watch(
             }
         }
     });
+}
+
+fn every(queue: &WorkQueue<String>, sets: &Informer<ReplicaSet>) {
+    sets.list().iter().for_each(|set| queue.add(key_of(&**set)));
 }
 
 /// Queues the set that manages a pod, or those that might take it.
@@ -132,8 +137,7 @@ impl Reconciler for Sets {
         };
         let live = |pod: &Pod| pod.metadata.deletion_timestamp.is_none().then(|| pod.metadata.uid.clone()).flatten();
         if !self.expect.seen(key, &self.pods, live) {
-            // The change that is awaited brings the key back.
-            return Ok(Outcome::Done);
+            return Ok(UNSEEN);
         }
         let pods = self.claimed(key, &set).await?;
         let (active, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(|p| is_active(p));

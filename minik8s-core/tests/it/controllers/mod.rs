@@ -4,6 +4,7 @@
 mod election;
 mod endpoints;
 mod faults;
+mod lag;
 mod namespaces;
 mod nodes;
 mod ownership;
