@@ -83,7 +83,11 @@ impl Watcher {
         });
         let (q, nodes) = (queue.clone(), self.nodes.clone());
         pump(&self.ctx, &self.pods, move |change| {
-            let Change::Applied { new: pod, old: None } = change else { return };
+            let Change::Applied { new: pod, old } = change else { return };
+            let held = |pod: &Pod| pod.spec.as_ref().map(|s| (s.node_name.clone(), s.tolerations.clone()));
+            if old.as_ref().is_some_and(|old| held(old) == held(pod)) {
+                return;
+            }
             let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
             if nodes.get(&node).is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.taints.is_some())) {
                 q.add(node);

@@ -3,7 +3,8 @@
 use super::*;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use minik8s_core::client::DeleteOptions;
+use minik8s_core::api::Target;
+use minik8s_core::client::{DeleteOptions, Payload, WriteOptions};
 
 impl World {
     async fn node_is(&self, name: &str, ready: &str) -> Node {
@@ -91,4 +92,25 @@ async fn pods_of_a_node_that_does_not_exist_are_removed() {
     world.node = None;
     world.client.all::<Node>().delete("node-1", &DeleteOptions::default()).await.unwrap();
     world.gone::<Pod>("default", pods[0].metadata.name.as_deref().unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_bound_to_a_node_that_is_lost_already_leaves_when_its_toleration_ends() {
+    let mut world = World::new().await;
+    world.node = None;
+    world.tainted("node-1", true).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late", "namespace": "default"},
+        "spec": {"containers": [{"name": "c", "image": "app:1"}], "tolerations": [{"operator": "Exists",
+            "key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "tolerationSeconds": 7}]}});
+    world.create::<Pod>(pod).await;
+    let body = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "late", "namespace": "default"},
+        "target": {"kind": "Node", "name": "node-1"}});
+    let target = Target::object(Pod::gvr(), "default", "late").sub("binding");
+    let body = Payload::Json(body.to_string().into());
+    world.client.transport().create(&target, body, &WriteOptions::default()).await.unwrap();
+    wait::until("it is told to leave", BOUND, || async {
+        let pod = world.client.api::<Pod>("default").get_opt("late").await.unwrap();
+        pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some()).then_some(())
+    })
+    .await;
 }
