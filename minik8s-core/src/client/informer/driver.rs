@@ -20,6 +20,8 @@ const SHORT: Duration = Duration::from_secs(1);
 /// of it): list again.
 const STUBBORN: u32 = 5;
 const PAGE: u64 = 500;
+/// After so many differences of a list others have a turn, so that subscribers keep up.
+const BREATHER: usize = 64;
 
 /// What is followed.
 pub(super) struct Source {
@@ -124,15 +126,16 @@ impl<K: Send + Sync + 'static> Driver<K> {
             }
             options.continue_token = page.continue_token;
         };
-        let shared = self.shared.clone();
-        let mut cache = shared.cache.write();
-        let changes = cache.replace(entries);
-        for change in changes {
+        let changes = self.shared.cache.write().replace(entries);
+        self.reached(revision);
+        // Nobody else changes the copy, so these stay in order without the lock.
+        for (i, change) in changes.into_iter().enumerate() {
+            if i > 0 && i.is_multiple_of(BREATHER) {
+                tokio::task::yield_now().await;
+            }
             // An error only says that nobody listens.
             let _ = self.shared.changes.send(change);
         }
-        self.reached(revision);
-        drop(cache);
         self.shared.synced.send_replace(true);
         Ok(revision)
     }

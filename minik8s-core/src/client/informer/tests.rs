@@ -152,6 +152,19 @@ async fn a_lagging_subscriber_is_told_to_look_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_with_many_differences_does_not_outrun_its_subscribers() {
+    let script = Arc::new(Script::default());
+    let many: Vec<_> = (2..2000).map(|r| map(&format!("m{r}"), &format!("u{r}"), r, "x")).collect();
+    script.lists.lock().extend([list(2000, &many), list(3000, &[])]);
+    script.watches.lock().push_back(Ok(vec![Err(ApiError::expired("too old"))]));
+    let informer = start(&script);
+    let mut changes = informer.subscribe();
+    let told = told(&mut changes, 2 * many.len()).await;
+    assert!(told[..many.len()].iter().all(|t| t.ends_with(" >x")), "all came");
+    assert!(told[many.len()..].iter().all(|t| t.starts_with('-')), "all went");
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_stops_when_the_last_handle_goes_and_when_told() {
     let script = Arc::new(Script::default());
     script.lists.lock().push_back(list(1, &[]));
