@@ -1,5 +1,6 @@
 //! `down`: everything that `up` made on this machine goes. Each step is tried, whatever became of the others.
 
+use super::data::{self, Owner};
 use super::parts;
 use super::record::{Lock, Record};
 use crate::args::{Down, NetworkKind, RuntimeKind};
@@ -20,26 +21,41 @@ pub(crate) async fn down(options: &Down) -> Result<()> {
         say(&format!("nothing to remove: {} does not exist", data.display()));
         return Ok(());
     }
+    if data::check(data)? == Owner::Nobody {
+        say(&format!("nothing to remove: no cluster ran from {}", data.display()));
+        return Ok(());
+    }
     let lock = stop_running(data).await?;
     let mut problems = Vec::new();
     match Record::read(data)? {
         Some(record) => remove(&record, options, &mut problems).await,
-        None => say(&format!("no cluster ran from {}", data.display())),
-    }
-    if problems.is_empty() {
-        Record::remove(data)?;
-        if options.purge {
-            std::fs::remove_dir_all(data).with_context(|| format!("cannot delete {}", data.display()))?;
+        None => {
+            say(&format!("no cluster ran from {}", data.display()));
+            // `image pull` starts one without any cluster.
+            remove_containerd(options, &mut problems);
         }
-        drop(lock);
-        say(if options.purge {
-            "removed, and all data deleted"
-        } else {
-            "removed; objects are kept (--purge deletes them)"
-        });
+    }
+    if !problems.is_empty() {
+        bail!("some things could not be removed; run `minik8s down` again:\n  {}", problems.join("\n  "));
+    }
+    Record::remove(data)?;
+    if !options.purge {
+        say("removed; objects are kept (--purge deletes them)");
         return Ok(());
     }
-    bail!("some things could not be removed; run `minik8s down` again:\n  {}", problems.join("\n  "))
+    let left = data::purge(data)?;
+    drop(lock);
+    say("removed, and all data deleted");
+    if !left.is_empty() {
+        say(&format!("left in {}, as minik8s did not make it: {}", data.display(), left.join(", ")));
+    }
+    Ok(())
+}
+
+fn remove_containerd(options: &Down, problems: &mut Vec<String>) {
+    if let Err(error) = parts::stop_private(&options.data.data_dir, options.purge) {
+        problems.push(format!("containerd: {error:#}"));
+    }
 }
 
 /// Stops the cluster where it runs. The lock tells who has it, so that no other process is ever signalled.
@@ -82,12 +98,8 @@ async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     if let Err(error) = parts::remove_volumes(runtime.as_ref(), data).await {
         problems.push(format!("volumes: {error:#}"));
     }
-    if record.runtime == RuntimeKind::Containerd
-        && record.containerd.is_none()
-        && let Err(error) = parts::stop_private(data, options.purge)
-    {
-        problems.push(format!("containerd: {error:#}"));
-    }
+    // Also where another one was used: `image pull` may have started it.
+    remove_containerd(options, problems);
 }
 
 async fn remove_pods(runtime: &SharedRuntime) -> Result<()> {

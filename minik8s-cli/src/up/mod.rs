@@ -1,5 +1,6 @@
 //! `up` and `down`: the composition of a cluster on this machine from the library's parts, and its removal.
 
+mod data;
 mod down;
 mod parts;
 mod preflight;
@@ -29,7 +30,7 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
         Settings { service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?, ..Settings::default() };
     preflight::check(options)?;
     let data = &options.data.data_dir;
-    parts::private_directory(data)?;
+    data::private_directory(data)?;
     let _lock = Lock::take(data)?;
     // Bound before anything is made, so that a taken address leaves nothing behind.
     let listener = TcpListener::bind(options.listen).await.with_context(|| {

@@ -1,5 +1,6 @@
 //! The concrete backends, as the arguments of `up` or its record name them. The only place that does.
 
+use super::data::private_directory;
 use super::record::Record;
 use crate::args::{NetworkKind, RuntimeKind, Up};
 use anyhow::{Context, Result};
@@ -12,7 +13,6 @@ use minik8s_net::{BridgeConfig, BridgeNetwork};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket};
@@ -27,18 +27,6 @@ pub(crate) fn host_name() -> String {
         name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let name = name.trim_matches(['-', '.']).to_owned();
     if name.is_empty() { "node".to_owned() } else { name }
-}
-
-/// Makes a directory that only its owner may look into: it will hold keys.
-pub(crate) fn private_directory(path: &Path) -> Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the data directory {}; choose another with --data-dir", path.display()))?;
-    let mode = std::fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("cannot close {} to others", path.display()))?;
-    }
-    Ok(())
 }
 
 /// Where the node agent keeps volumes and logs.

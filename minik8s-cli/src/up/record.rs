@@ -55,7 +55,14 @@ impl Record {
 }
 
 /// The right to run, or to remove, the cluster of a data directory. The kernel gives it back when the process ends.
-pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] Flock<File>);
+pub(crate) struct Lock(Flock<File>);
+
+impl Drop for Lock {
+    /// A number that stays behind would be taken for that of the next one, who has the lock but did not write yet.
+    fn drop(&mut self) {
+        let _ = self.0.set_len(0);
+    }
+}
 
 impl Lock {
     /// Takes the lock and writes our process id into it.
@@ -72,15 +79,13 @@ impl Lock {
     /// The lock, or the process id of who has it.
     pub(crate) fn attempt(data: &Path) -> Result<Result<Self, i32>> {
         let path = data.join("lock");
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 file.set_len(0)?;
@@ -88,7 +93,12 @@ impl Lock {
                 write!(&mut *file, "{}", std::process::id())?;
                 Ok(Ok(Self(file)))
             }
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(Err(text.trim().parse().unwrap_or_default())),
+            // Read only now: before, it might have named who had it then.
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Ok(Err(text.trim().parse().unwrap_or_default()))
+            }
             Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
         }
     }
@@ -105,6 +115,7 @@ mod tests {
         let refused = Lock::take(dir.path()).err().unwrap().to_string();
         assert!(refused.contains(&std::process::id().to_string()) && refused.contains("--data-dir"), "{refused}");
         drop(first);
+        assert_eq!(std::fs::read_to_string(dir.path().join("lock")).unwrap(), "", "a number was left behind");
         assert!(Lock::take(dir.path()).is_ok());
     }
 }
