@@ -1,16 +1,24 @@
 //! The connection to a cluster's API, and requests on it.
 
+use super::Resource;
 use crate::args::Args;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::ErrorKind;
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// A cluster, and the namespace commands are about.
 pub(crate) struct Conn {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// The namespace that `-n` says.
+    asked: Option<String>,
 }
 
 /// Content types of patches.
@@ -21,7 +29,10 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/js
 impl Conn {
     /// Connects with the kubeconfig that the arguments, the environment or the usual places name.
     pub(crate) async fn open(args: &Args) -> Result<Self> {
-        let path = kubeconfig_path(args.kubeconfig.as_deref())?;
+        let path = match &args.kubeconfig {
+            Some(path) => path.clone(),
+            None => Places::of_the_environment().find()?,
+        };
         let file =
             Kubeconfig::read_from(&path).with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
@@ -30,7 +41,13 @@ impl Conn {
         // Streams (logs -f, get -w) may be silent for as long as they like.
         config.read_timeout = None;
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        Ok(Self { client: Client::try_from(config)?, namespace })
+        Ok(Self { client: Client::try_from(config)?, namespace, asked: args.namespace.clone() })
+    }
+
+    /// The namespace of an object whose manifest says `own`.
+    pub(crate) fn namespace_of<'a>(&'a self, resource: &Resource, own: Option<&'a str>) -> Result<&'a str> {
+        let asked = self.asked.as_deref().filter(|_| resource.namespaced);
+        namespace(asked, &self.namespace, own)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
@@ -68,6 +85,17 @@ impl Conn {
     }
 }
 
+/// Which namespace an object goes to; a manifest must not contradict what was asked for.
+fn namespace<'a>(asked: Option<&str>, default: &'a str, own: Option<&'a str>) -> Result<&'a str> {
+    match (asked, own) {
+        (Some(asked), Some(own)) if asked != own => bail!(
+            "the namespace from the provided object {own:?} does not match the namespace {asked:?}. \
+             You must pass '--namespace={own}' to perform this operation."
+        ),
+        (_, own) => Ok(own.unwrap_or(default)),
+    }
+}
+
 /// True for an error that says the object does not exist.
 pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if status.code == 404)
@@ -87,24 +115,101 @@ pub(crate) fn explain(error: kube::Error) -> anyhow::Error {
     anyhow::Error::from(error).context(hint)
 }
 
-fn kubeconfig_path(given: Option<&Path>) -> Result<PathBuf> {
-    if let Some(path) = given {
-        return Ok(path.to_owned());
+/// Where a kubeconfig is looked for.
+#[derive(Default)]
+struct Places {
+    /// $KUBECONFIG
+    named: Option<OsString>,
+    /// Of this machine's cluster.
+    data: PathBuf,
+    home: PathBuf,
+}
+
+impl Places {
+    fn of_the_environment() -> Self {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            named: var("KUBECONFIG"),
+            data: var("MINIK8S_DATA_DIR").map_or_else(|| PathBuf::from("/var/lib/minik8s"), PathBuf::from),
+            home: var("HOME").map(PathBuf::from).unwrap_or_default(),
+        }
     }
-    if let Some(list) = std::env::var_os("KUBECONFIG").filter(|v| !v.is_empty())
-        && let Some(first) = std::env::split_paths(&list).find(|p| p.is_file())
-    {
-        return Ok(first);
-    }
-    let data = std::env::var_os("MINIK8S_DATA_DIR").map_or_else(|| PathBuf::from("/var/lib/minik8s"), PathBuf::from);
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let places = [data.join("admin.kubeconfig"), home.join(".kube/config")];
-    match places.iter().find(|p| p.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => bail!(
+
+    /// The first there is. One that is there but cannot be read is an error: the next might be another cluster's.
+    fn find(&self) -> Result<PathBuf> {
+        if let Some(list) = &self.named {
+            return first_of(list);
+        }
+        let (own, usual) = (self.data.join("admin.kubeconfig"), self.home.join(".kube/config"));
+        match File::open(&own) {
+            Ok(_) => return Ok(own),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let hint = "run with sudo (`sudo minik8s …`), or name another cluster's with --kubeconfig";
+                return Err(error).with_context(|| format!("cannot read {}; {hint}", own.display()));
+            }
+        }
+        if usual.is_file() {
+            return Ok(usual);
+        }
+        bail!(
             "no kubeconfig: looked at $KUBECONFIG, {} and {}. Start a cluster with `minik8s up`, or name one with --kubeconfig",
-            places[0].display(),
-            places[1].display()
-        ),
+            own.display(),
+            usual.display()
+        )
+    }
+}
+
+/// The first file of a list; those that do not exist are passed over as long as another does.
+fn first_of(list: &OsStr) -> Result<PathBuf> {
+    let mut missing = None;
+    for path in std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()) {
+        let refused = |error| anyhow!("$KUBECONFIG names {}, which cannot be read: {error}", path.display());
+        match File::open(&path) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => missing = missing.or(Some(refused(error))),
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Err(missing.unwrap_or_else(|| anyhow!("$KUBECONFIG names no file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_and_cannot_be_read_never_means_another_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, home) = (dir.path().join("data"), dir.path().join("home"));
+        std::fs::create_dir_all(home.join(".kube")).unwrap();
+        std::fs::write(home.join(".kube/config"), "").unwrap();
+        let find = |named: Option<String>, data: &Path| {
+            Places { named: named.map(Into::into), data: data.to_owned(), home: home.clone() }.find()
+        };
+        let told = |found: Result<PathBuf>| format!("{:#}", found.unwrap_err());
+        assert_eq!(find(None, &data).unwrap(), home.join(".kube/config"));
+        let (none, usual) = ("/no/such/file", home.join(".kube/config").display().to_string());
+        let said = told(find(Some(none.to_owned()), &data));
+        assert!(said.contains("$KUBECONFIG names /no/such/file, which cannot be read: No such file"), "{said}");
+        assert_eq!(find(Some(format!("{none}:{usual}")), &data).unwrap(), home.join(".kube/config"));
+        // A file in the place of a directory is refused to root too.
+        std::fs::write(&data, "").unwrap();
+        let said = told(find(None, &data));
+        assert!(said.contains("data/admin.kubeconfig") && said.contains("run with sudo"), "{said}");
+        let said = told(find(Some(format!("{}:{usual}", data.join("x").display())), &data));
+        assert!(said.contains("data/x, which cannot be read"), "{said}");
+    }
+
+    #[test]
+    fn a_namespace_that_contradicts_the_one_asked_for_is_refused() {
+        assert_eq!(namespace(Some("prod"), "prod", None).unwrap(), "prod");
+        assert_eq!(namespace(Some("prod"), "prod", Some("prod")).unwrap(), "prod");
+        assert_eq!(namespace(None, "default", Some("dev")).unwrap(), "dev");
+        assert_eq!(namespace(None, "default", None).unwrap(), "default");
+        let told = namespace(Some("prod"), "prod", Some("dev")).unwrap_err().to_string();
+        let expected = "the namespace from the provided object \"dev\" does not match the namespace \"prod\". \
+                        You must pass '--namespace=dev' to perform this operation.";
+        assert_eq!(told, expected);
     }
 }

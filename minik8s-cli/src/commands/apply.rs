@@ -5,7 +5,7 @@ use crate::api::{Conn, Resource, Resources};
 use crate::args::Apply;
 use crate::manifest::{self, Manifest};
 use crate::output::say;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use minik8s_core::api::schema::{Field, FieldType, Schemas};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(conn: &Conn, options: &Apply) -> Result<()> {
     let known = Resources::load(conn).await?;
     // Everything that can be told beforehand is told before anything changes.
     let planned: Vec<(Manifest, Resource)> =
-        manifests.into_iter().map(|m| resource_of(&known, &m).map(|r| (m, r))).collect::<Result<_>>()?;
+        manifests.into_iter().map(|m| resource_of(conn, &known, &m).map(|r| (m, r))).collect::<Result<_>>()?;
     if !options.dry_run {
         for (manifest, resource) in &planned {
             check(conn, manifest, resource).await?;
@@ -30,12 +30,14 @@ pub(crate) async fn run(conn: &Conn, options: &Apply) -> Result<()> {
     Ok(())
 }
 
-fn resource_of(known: &Resources, manifest: &Manifest) -> Result<Resource> {
+fn resource_of(conn: &Conn, known: &Resources, manifest: &Manifest) -> Result<Resource> {
     let (version, kind) = (manifest.api_version(), manifest.kind());
-    known.find_gvk(version, kind).cloned().ok_or_else(|| {
+    let resource = known.find_gvk(version, kind).cloned().ok_or_else(|| {
         let hint = known.suggest(kind).map(|s| format!("; did you mean {s}?")).unwrap_or_default();
         anyhow!("{}: the cluster has no kind {kind:?} in apiVersion {version:?}{hint}", manifest.place())
-    })
+    })?;
+    conn.namespace_of(&resource, manifest.namespace()).with_context(|| manifest.place())?;
+    Ok(resource)
 }
 
 /// A dry run, so that a mistake in the third object does not leave two applied. Objects whose namespace is made by an
@@ -49,9 +51,6 @@ async fn check(conn: &Conn, manifest: &Manifest, resource: &Resource) -> Result<
 
 async fn apply_one(conn: &Conn, manifest: &Manifest, resource: &Resource, dry_run: bool) -> Result<&'static str> {
     let namespace = manifest.namespace().unwrap_or(&conn.namespace);
-    if resource.namespaced && manifest.namespace().is_some_and(|n| n != namespace) {
-        bail!("{}: metadata.namespace differs from --namespace {namespace}", manifest.place());
-    }
     let query =
         format!("?fieldManager=minik8s-apply&fieldValidation=Strict{}", if dry_run { "&dryRun=All" } else { "" });
     let wanted = annotated(&manifest.object)?;

@@ -5,7 +5,7 @@ use crate::api::{Conn, Resource, Resources, parse_what};
 use crate::args::Delete;
 use crate::manifest;
 use crate::output::say;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::{Value, json};
 
@@ -16,38 +16,56 @@ struct Victim {
     name: String,
 }
 
+/// What fails does not keep the rest: a deletion that was cut short can be repeated.
 pub(crate) async fn run(conn: &Conn, options: &Delete) -> Result<()> {
     let known = Resources::load(conn).await?;
-    let mut victims = from_files(conn, options, &known)?;
+    let mut problems = Vec::new();
+    let mut victims = from_files(conn, options, &known, &mut problems)?;
     if !options.what.is_empty() {
         victims.extend(from_words(conn, options, &known).await?);
     }
     let mut going = Vec::new();
     for victim in victims {
-        if let Some(uid) = begin(conn, options, &victim).await? {
-            say(&format!("{} {:?} deleted", victim.resource.label(), victim.name));
-            going.push((victim, uid));
+        match begin(conn, options, &victim).await {
+            Ok(Some(uid)) => {
+                say(&format!("{} {:?} deleted", victim.resource.label(), victim.name));
+                going.push((victim, uid));
+            }
+            Ok(None) => {}
+            Err(error) => problems.push(error),
         }
     }
-    if !options.no_wait {
-        for (victim, uid) in going {
-            until_gone(conn, &victim, &uid).await?;
+    for (victim, uid) in going.iter().filter(|_| !options.no_wait) {
+        problems.extend(until_gone(conn, victim, uid).await.err());
+    }
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(problems.remove(0)),
+        _ => {
+            let all: Vec<String> = problems.iter().map(|error| format!("{error:#}")).collect();
+            bail!("not everything was deleted:\n  {}", all.join("\n  "))
         }
     }
-    Ok(())
 }
 
-fn from_files(conn: &Conn, options: &Delete, known: &Resources) -> Result<Vec<Victim>> {
+fn from_files(
+    conn: &Conn,
+    options: &Delete,
+    known: &Resources,
+    problems: &mut Vec<anyhow::Error>,
+) -> Result<Vec<Victim>> {
     if options.filename.is_empty() {
         return Ok(Vec::new());
     }
     let mut out = Vec::new();
     // Backwards: a namespace goes after what is in it.
     for m in manifest::read_all(&options.filename, false)?.into_iter().rev() {
-        let resource = known
-            .find_gvk(m.api_version(), m.kind())
-            .ok_or_else(|| anyhow!("{}: the cluster has no kind {:?}", m.place(), m.kind()))?;
-        let namespace = m.namespace().unwrap_or(&conn.namespace).to_owned();
+        // Its definition may be gone already, and the objects with it.
+        let Some(resource) = known.find_gvk(m.api_version(), m.kind()) else {
+            problems.push(anyhow!("{}: the cluster has no kind {:?}", m.place(), m.kind()));
+            continue;
+        };
+        let namespace = conn.namespace_of(resource, m.namespace()).with_context(|| m.place())?.to_owned();
         out.push(Victim { resource: resource.clone(), namespace, name: m.name().to_owned() });
     }
     Ok(out)

@@ -169,3 +169,29 @@ fn not_root_and_no_containerd_are_told() {
     assert!(!output.status.success() && told.contains("containerd is not installed"), "{told}");
     assert!(!std::path::Path::new("/tmp/never").exists());
 }
+
+#[test]
+fn a_namespace_beside_the_one_asked_for_is_told() {
+    let Some(up) = Up::start(Kind::Fake) else { return };
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: kube-system}\n";
+    for command in ["apply", "delete"] {
+        let told = up.minik8s_with(&[command, "-n", "default", "-f", "-"], text).refused();
+        assert!(told.contains("You must pass '--namespace=kube-system'"), "{told}");
+    }
+    assert!(up.minik8s(&["get", "configmap", "x", "-n", "kube-system"]).refused().contains("not found"));
+    up.minik8s_with(&["apply", "-n", "kube-system", "-f", "-"], text).ok();
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_can_be_repeated() {
+    let Some(up) = Up::start(Kind::Fake) else { return };
+    let one = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n---\n");
+    let all = one("a") + &one("b") + &one("c");
+    up.minik8s_with(&["apply", "-f", "-"], &all).ok();
+    up.minik8s(&["delete", "configmap", "c"]).ok();
+    let told = up.minik8s_with(&["delete", "-f", "-"], &all).refused();
+    assert!(told.contains("\"c\" not found"), "{told}");
+    for name in ["a", "b"] {
+        assert!(up.minik8s(&["get", "configmap", name]).refused().contains("not found"), "{name} is still there");
+    }
+}
