@@ -34,6 +34,8 @@ busybox_static() {
   return 1
 }
 busybox_static || missing+=(busybox-static)
+# The compiler's package only recommends the headers of the C library.
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 # Any kubectl will do; where there is none, Debian's.
 have kubectl || missing+=(kubernetes-client)
 

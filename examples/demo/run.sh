@@ -17,7 +17,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 run() { printf '%s\n' "${dim}\$ minik8s $*${off}"; "$bin" "$@"; }
 
 [ -x "$bin" ] || fail "$bin is not built: run \`make demo\`"
-[ "$(id -u)" -eq 0 ] || fail "containers and network links need root. Run: sudo make demo"
+[ "$(id -u)" -eq 0 ] || fail "containers and network links need root. All is built; run: sudo examples/demo/run.sh"
 
 dir=$(mktemp -d /tmp/minik8s-demo.XXXXXX)
 export MINIK8S_DATA_DIR=$dir/data KUBECONFIG=$dir/data/admin.kubeconfig
