@@ -96,7 +96,10 @@ pub(super) fn follow(question: &Message, target: &Name, found: Option<Message>, 
     if let Some(query) = question.queries.first() {
         answer.add_answer(Zone::alias(query.name(), target));
     }
+    answer.metadata.response_code = found.metadata.response_code;
+    answer.metadata.truncation |= found.metadata.truncation;
     answer.add_answers(found.answers);
+    answer.add_authorities(found.authorities);
     encode(answer, question, transport)
 }
 
@@ -145,6 +148,7 @@ fn encode(mut answer: Message, question: &Message, transport: Transport) -> Vec<
         return bytes;
     }
     answer.metadata.truncation = true;
+    answer.authorities.clear();
     let all: Vec<Record> = std::mem::take(&mut answer.answers);
     let mut kept = all.len();
     while kept > 0 {
@@ -251,6 +255,20 @@ mod tests {
             assert_eq!(answer.metadata.response_code, code, "{name}");
             assert_eq!(answer.authorities[0].record_type(), RecordType::SOA);
         }
+    }
+
+    #[test]
+    fn what_another_server_says_of_an_alias_is_passed_on() {
+        let asked = question("alias.d.svc.cluster.local.", RecordType::A, None);
+        let target = Name::from_ascii("example.org.").unwrap();
+        let mut found = Message::new(7, MessageType::Response, OpCode::Query);
+        found.metadata.response_code = ResponseCode::NXDomain;
+        found.metadata.truncation = true;
+        found.add_authority(zone(1).authority());
+        let answer = Message::from_vec(&follow(&asked, &target, Some(found), Transport::Udp)).unwrap();
+        assert_eq!((answer.metadata.response_code, answer.metadata.truncation), (ResponseCode::NXDomain, true));
+        assert_eq!((answer.answers.len(), answer.authorities.len()), (1, 1));
+        assert_eq!(answer.metadata.id, asked.metadata.id);
     }
 
     #[test]
