@@ -6,7 +6,7 @@ use crate::nft::wire::{self, CONNTRACK, FAMILY_IPV4, Messages};
 use crate::nft::{NftError, NftSocket};
 use ipnet::Ipv4Net;
 use minik8s_core::network::Protocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 const GET: u16 = (CONNTRACK << 8) | 1;
@@ -29,7 +29,7 @@ pub(super) fn forget(
     socket: &mut NftSocket,
     cluster: Ipv4Net,
     fronts: &Reach,
-    gone: &[Ipv4Addr],
+    gone: &BTreeSet<Ipv4Addr>,
 ) -> Result<(), NftError> {
     let mut stale = Vec::new();
     socket.dump(

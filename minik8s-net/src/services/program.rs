@@ -162,7 +162,21 @@ impl Program {
     /// The backends that a front's traffic may reach now.
     pub(super) fn reach(&self, front: Front) -> Vec<Backend> {
         let owner = self.claims.get(&front).and_then(|claims| claims.keys().next());
-        owner.and_then(|key| self.known.get(key)).map(|(_, plan)| plan.reach(front)).unwrap_or_default()
+        let service = owner.and_then(|key| self.known.get(key)).map(|(_, plan)| plan.reach(front));
+        let pods = self.pods.values().flat_map(|pod| {
+            let ports = pod.host_ports.iter().filter(move |port| host_front(port) == Some(front));
+            ports.map(|port| (pod.ip, port.container_port))
+        });
+        service.unwrap_or_default().into_iter().chain(pods).collect()
+    }
+
+    /// Fronts of the ports that a pod has on its host.
+    pub(super) fn host_ports(&self, id: &str) -> impl Iterator<Item = Front> {
+        self.pods.get(id).into_iter().flat_map(|pod| pod.host_ports.iter().filter_map(host_front))
+    }
+
+    pub(super) fn all_host_ports(&self) -> impl Iterator<Item = Front> {
+        self.pods.values().flat_map(|pod| pod.host_ports.iter().filter_map(host_front))
     }
 
     /// Forgets what the kernel was told of services.
@@ -260,17 +274,26 @@ fn by_map(elements: impl Iterator<Item = (Front, Value)>) -> BTreeMap<&'static s
     all
 }
 
+/// The front of a port of the host; `None` where its address is of a family that has none.
+fn host_front(port: &HostPort) -> Option<Front> {
+    match port.host_ip {
+        Some(IpAddr::V4(ip)) if !ip.is_unspecified() => Some(Front::Address(ip, port.protocol, port.host_port)),
+        Some(IpAddr::V6(ip)) if !ip.is_unspecified() => None,
+        _ => Some(Front::NodePort(port.protocol, port.host_port)),
+    }
+}
+
 fn pod_elements(pod: &PodRules) -> Vec<(&'static str, Elements)> {
     let mut all = vec![(HAIRPIN, vec![(hairpin_key(pod.ip), Value::None)])];
     for port in &pod.host_ports {
         let value = Value::Bytes(address_port((pod.ip, port.container_port)));
         let key = protocol_port(port.protocol, port.host_port);
-        match port.host_ip {
-            Some(IpAddr::V4(ip)) if !ip.is_unspecified() => {
+        match host_front(port) {
+            Some(Front::Address(ip, ..)) => {
                 all.push((HOST_ADDRESS_PORTS, vec![([ip.octets().to_vec(), key].concat(), value)]));
             }
-            Some(IpAddr::V6(ip)) if !ip.is_unspecified() => {}
-            _ => all.push((HOST_PORTS, vec![(key, value)])),
+            Some(Front::NodePort(..)) => all.push((HOST_PORTS, vec![(key, value)])),
+            None => {}
         }
     }
     all

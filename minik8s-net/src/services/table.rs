@@ -27,6 +27,24 @@ struct Inner {
     services: Arc<ServiceTable>,
     /// Of the rules when they were last known to be as the program says; `None` before the first time.
     generation: Option<u32>,
+    stale: Stale,
+}
+
+/// What remembered flows are about that must be forgotten: kept until that has worked.
+#[derive(Debug, Default)]
+struct Stale {
+    fronts: BTreeSet<Front>,
+    gone: BTreeSet<Ipv4Addr>,
+}
+
+impl Stale {
+    fn settle<E>(&mut self, forget: impl FnOnce(&Self) -> Result<(), E>) -> Result<(), E> {
+        if !self.fronts.is_empty() || !self.gone.is_empty() {
+            forget(self)?;
+            *self = Self::default();
+        }
+        Ok(())
+    }
 }
 
 impl ServiceRules {
@@ -38,6 +56,7 @@ impl ServiceRules {
                 program: Program::new(around),
                 services: Arc::default(),
                 generation: None,
+                stale: Stale::default(),
             })),
         }
     }
@@ -99,27 +118,33 @@ impl Inner {
             return self.rebuild();
         }
         let (changes, touched) = self.program.update(&self.services);
+        self.stale.fronts.extend(touched);
         let mut batch = self.batch();
         changes.write(&mut batch);
         self.commit_or_rebuild(batch)?;
-        self.forget_flows(&touched, &[])
+        self.forget_flows()
     }
 
     fn set_pod(&mut self, id: &str, pod: PodRules) -> Result<(), NftError> {
         let sound = self.check()?;
+        self.stale.fronts.extend(self.program.host_ports(id));
         let [go, come] = self.program.set_pod(id, pod);
+        // A client that asked before there was a pod has a flow to the host itself.
+        self.stale.fronts.extend(self.program.host_ports(id));
         if !sound {
             return self.rebuild();
         }
         let mut batch = self.batch();
         go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
         come.iter().for_each(|(set, elements)| batch.add_elements(set, elements));
-        self.commit_or_rebuild(batch)
+        self.commit_or_rebuild(batch)?;
+        self.forget_flows()
     }
 
     fn remove_pod(&mut self, id: &str, ip: Ipv4Addr) -> Result<(), NftError> {
         let sound = self.check()?;
         let go = self.program.remove_pod(id);
+        self.stale.gone.insert(ip);
         if sound {
             let mut batch = self.batch();
             go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
@@ -127,7 +152,7 @@ impl Inner {
         } else if self.generation.is_some() {
             self.rebuild()?;
         }
-        self.forget_flows(&BTreeSet::new(), &[ip])
+        self.forget_flows()
     }
 
     /// True where the kernel is known to have what the program says. Cheap while nobody else changes any rules.
@@ -170,6 +195,8 @@ impl Inner {
         self.generation = None;
         self.program.forget();
         let (changes, touched) = self.program.update(&self.services);
+        self.stale.fronts.extend(touched);
+        self.stale.fronts.extend(self.program.all_host_ports());
         let mut batch = Batch::new(&self.program.around().table, None);
         self.program.write_all(&changes, &mut batch);
         let socket = open(&mut self.socket)?;
@@ -177,23 +204,23 @@ impl Inner {
         socket.commit(batch)?;
         // Where somebody else came between, the next check notices.
         self.generation = Some(next(before));
-        self.forget_flows(&touched, &[])
+        self.forget_flows()
     }
 
-    fn forget_flows(&mut self, touched: &BTreeSet<Front>, gone: &[Ipv4Addr]) -> Result<(), NftError> {
-        let udp = touched.iter().filter(|front| front.protocol() == Protocol::Udp);
-        let reach: Reach = udp.map(|front| (*front, self.program.reach(*front))).collect();
-        if reach.is_empty() && gone.is_empty() {
-            return Ok(());
-        }
-        let cluster = self.program.around().cluster;
-        flows::forget(open(&mut self.socket)?, cluster, &reach, gone)
+    fn forget_flows(&mut self) -> Result<(), NftError> {
+        let Self { socket, program, stale, .. } = self;
+        stale.fronts.retain(|front| front.protocol() == Protocol::Udp);
+        stale.settle(|stale| {
+            let reach: Reach = stale.fronts.iter().map(|front| (*front, program.reach(*front))).collect();
+            flows::forget(open(socket)?, program.around().cluster, &reach, &stale.gone)
+        })
     }
 
     fn remove(&mut self) -> Result<(), NftError> {
         self.generation = None;
         self.program = Program::new(self.program.around().clone());
         self.services = Arc::default();
+        self.stale = Stale::default();
         let mut batch = Batch::new(&self.program.around().table, None);
         // Adding first makes removing succeed where there is none.
         batch.add_table();
@@ -214,4 +241,24 @@ fn open(socket: &mut Option<NftSocket>) -> Result<&mut NftSocket, NftError> {
 /// The kernel never uses generation 0.
 fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_forgotten_is_tried_again() {
+        let front = Front::NodePort(Protocol::Udp, 53);
+        let mut stale = Stale { fronts: [front].into(), ..Stale::default() };
+        assert_eq!(stale.settle(|_| Err("busy")), Err("busy"));
+        let mut seen = Vec::new();
+        let mut again = |stale: &Stale| {
+            seen.extend(stale.fronts.iter().copied());
+            Ok::<_, &str>(())
+        };
+        stale.settle(&mut again).unwrap();
+        stale.settle(&mut again).unwrap();
+        assert_eq!(seen, [front], "once more, and then never again");
+    }
 }

@@ -3,8 +3,8 @@
 
 use crate::machine::{Machine, NODE, ip, nft, on_machine, output};
 use minik8s_core::network::{
-    Endpoint, NetworkError, NetworkPlugin, NetworkResult, PodAttachment, Protocol, ServiceEntry, ServicePortEntry,
-    ServiceTable,
+    Endpoint, HostPort, NetworkError, NetworkPlugin, NetworkResult, PodAttachment, Protocol, ServiceEntry,
+    ServicePortEntry, ServiceTable,
 };
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_core::testkit::network::{Answer, Bed, Place};
@@ -244,6 +244,27 @@ fn a_namespace_with_a_foreign_eth0_is_refused_and_nothing_is_left() {
         taken(machine.bridge().attach(&request).await.map(drop), "link", "another network");
         assert!(machine.bridge().attachments().await.unwrap().is_empty());
         machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_asked_too_early_reaches_the_port_on_the_host_later() {
+    alone(async |machine| {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let ask = async || machine.ask(&Place::Outside, Protocol::Udp, (NODE, 5353).into(), Some(6000)).await;
+        assert_eq!(ask().await, Answer::Refused);
+        let port = HostPort { host_ip: None, host_port: 5353, container_port: 8080, protocol: Protocol::Udp };
+        let pod = PodAttachment {
+            id: "a".to_owned(),
+            netns: machine.place().await,
+            host_ports: vec![port],
+            ..PodAttachment::default()
+        };
+        network.attach(&pod).await.unwrap();
+        let _server = machine.serve(&Place::Pod(pod.netns), Protocol::Udp, 8080, "a").await;
+        assert_eq!(ask().await.text(), Some("a"), "its flow still leads to the host");
+        network.teardown().await.unwrap();
     });
 }
 
