@@ -6,20 +6,28 @@ use crate::client::{
     Written,
 };
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 
 type OnList = Box<dyn Fn(&ListOptions) -> ApiResult<ObjectList> + Send + Sync>;
+type OnWrite = Box<dyn Fn(&Target, Payload) -> BoxFuture<'static, ApiResult<Written>> + Send + Sync>;
 type OnWatch = Box<dyn Fn(&WatchOptions) -> ApiResult<WatchStream> + Send + Sync>;
 
 /// Nothing is there, nothing can be listed, watched or written, but for what it is told to answer.
 pub struct StubTransport {
     list: OnList,
     watch: OnWatch,
+    write: OnWrite,
 }
 
 impl Default for StubTransport {
     fn default() -> Self {
-        Self { list: Box::new(|_| Err(refused())), watch: Box::new(|_| Err(refused())) }
+        Self {
+            list: Box::new(|_| Err(refused())),
+            watch: Box::new(|_| Err(refused())),
+            write: Box::new(|_, _| async { Err(refused()) }.boxed()),
+        }
     }
 }
 
@@ -34,6 +42,15 @@ impl StubTransport {
     #[must_use]
     pub fn on_watch(self, answer: impl Fn(&WatchOptions) -> ApiResult<WatchStream> + Send + Sync + 'static) -> Self {
         Self { watch: Box::new(answer), ..self }
+    }
+
+    /// Answers creations, updates and patches so.
+    #[must_use]
+    pub fn on_write(
+        self,
+        answer: impl Fn(&Target, Payload) -> BoxFuture<'static, ApiResult<Written>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { write: Box::new(answer), ..self }
     }
 }
 
@@ -55,16 +72,16 @@ impl Transport for StubTransport {
         (self.watch)(options)
     }
 
-    async fn create(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(refused())
+    async fn create(&self, target: &Target, body: Payload, _: &WriteOptions) -> ApiResult<Written> {
+        (self.write)(target, body).await
     }
 
-    async fn update(&self, _: &Target, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(refused())
+    async fn update(&self, target: &Target, body: Payload, _: &WriteOptions) -> ApiResult<Written> {
+        (self.write)(target, body).await
     }
 
-    async fn patch(&self, _: &Target, _: PatchType, _: Payload, _: &WriteOptions) -> ApiResult<Written> {
-        Err(refused())
+    async fn patch(&self, target: &Target, _: PatchType, body: Payload, _: &WriteOptions) -> ApiResult<Written> {
+        (self.write)(target, body).await
     }
 
     async fn delete(&self, _: &Target, _: &DeleteOptions) -> ApiResult<Deleted> {

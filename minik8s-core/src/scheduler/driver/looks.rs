@@ -1,6 +1,7 @@
 //! What objects say that concerns the driver alone.
 
-use crate::scheduler::NodeInfo;
+use crate::client::Informer;
+use crate::scheduler::{NodeInfo, PodInfo};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 pub(super) fn phase(pod: &Pod) -> &str {
@@ -10,6 +11,11 @@ pub(super) fn phase(pod: &Pod) -> &str {
 pub(super) fn wants_node(pod: &Pod) -> bool {
     let gated = pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()));
     pod.metadata.deletion_timestamp.is_none() && !gated
+}
+
+/// True where the informer has this very pod.
+pub(super) fn is_known(pods: &Informer<Pod>, pod: &PodInfo) -> bool {
+    pods.get(&pod.key()).is_some_and(|object| object.metadata.uid.as_deref() == Some(&pod.uid))
 }
 
 pub(super) fn said_already(pod: &Pod, message: &str) -> bool {

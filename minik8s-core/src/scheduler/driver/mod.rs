@@ -3,6 +3,7 @@
 
 mod looks;
 mod refusal;
+mod reports;
 mod writes;
 
 use super::{ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
@@ -12,7 +13,8 @@ use crate::clock::SharedClock;
 use crate::controllers::{Controller, ControllerContext};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use looks::{phase, same_for_scheduling, wants_node};
+use looks::{is_known, phase, same_for_scheduling, wants_node};
+use reports::Reports;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -25,7 +27,7 @@ use writes::bind;
 pub struct SchedulerConfig {
     /// The schedulers, found by their names.
     pub schedulers: Vec<Arc<dyn Scheduler>>,
-    /// How many bindings may be on their way at once.
+    /// How many bindings may be on their way at once, and how many reports of why a pod has no node.
     pub parallel_bindings: usize,
 }
 
@@ -58,6 +60,7 @@ pub struct SchedulerDriver {
     /// Pods placed in the snapshot whose binding is on its way, by uid.
     assumed: HashMap<String, Arc<PodInfo>>,
     permits: Arc<Semaphore>,
+    reports: Reports,
 }
 
 impl Followed {
@@ -83,8 +86,8 @@ impl SchedulerDriver {
         config: SchedulerConfig,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(config.parallel_bindings.max(1)));
-        let (snapshot, queue, assumed) = Default::default();
-        Self { client, clock, follows, events, config, snapshot, queue, assumed, permits }
+        let (snapshot, queue, assumed, reports) = Default::default();
+        Self { client, clock, follows, events, config, snapshot, queue, assumed, permits, reports }
     }
 
     /// Works until `shutdown`.
@@ -98,6 +101,7 @@ impl SchedulerDriver {
             synced = self.follows.synced() => if !synced { return },
         }
         self.resync();
+        let _reporters = self.reports.write(&self.client, &self.follows.pods, self.config.parallel_bindings.max(1));
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
         loop {
             self.schedule_ready(&done);
@@ -118,6 +122,8 @@ impl SchedulerDriver {
     fn resync(&mut self) {
         self.snapshot = Snapshot::default();
         self.queue = SchedulingQueue::default();
+        let pods = &self.follows.pods;
+        self.assumed.retain(|_, pod| is_known(pods, pod));
         for node in self.follows.nodes.list() {
             self.snapshot.put_node(NodeInfo::from_node(&node));
         }
@@ -250,7 +256,9 @@ impl SchedulerDriver {
         match result {
             Ok(()) => {
                 self.queue.remove(&pod.uid);
-                if let Some(object) = object {
+                if !is_known(&self.follows.pods, &pod) {
+                    self.left(&pod.uid);
+                } else if let Some(object) = object {
                     let note = format!("Successfully assigned {} to {node}", pod.key());
                     self.events.event(&reference_of(&*object), EventType::Normal, "Scheduled", note);
                 }
@@ -260,6 +268,10 @@ impl SchedulerDriver {
                 // Still assumed means that no newer truth has come in by the watch.
                 if self.assumed.remove(&pod.uid).is_some() {
                     self.snapshot.remove_pod(&pod.uid);
+                }
+                // The queue may have been made anew while the pod was assumed, and so without it.
+                if let Some(object) = object {
+                    self.observe(&object);
                 }
                 if error.is_not_found() { self.queue.remove(&pod.uid) } else { self.queue.retry(&pod.uid) }
             }

@@ -2,11 +2,11 @@
 
 use super::SchedulerDriver;
 use super::looks::said_already;
-use super::writes::{Said, forget_nomination, remove, report};
+use super::reports::Said;
+use super::writes::{forget_nomination, remove};
 use crate::client::{EventType, reference_of};
 use crate::clock::rfc3339;
 use crate::scheduler::{Diagnosis, NoRoom, PodInfo, Preemption, Scheduler};
-use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -27,7 +27,8 @@ impl SchedulerDriver {
         let nominee = Arc::new(PodInfo { nominated: nominated.clone(), ..(**pod).clone() });
         self.snapshot.nominate(nominee);
         self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
-        self.tell(pod, Said { message, nominated });
+        let since = rfc3339(self.clock.now());
+        self.tell(pod, Said { uid: pod.uid.clone(), message, nominated, since });
     }
 
     /// Says it in an event and in the pod's status, once.
@@ -41,9 +42,7 @@ impl SchedulerDriver {
             let (about, message) = (reference_of(&*object), said.message.clone());
             self.events.event(&about, EventType::Warning, "FailedScheduling", message);
         }
-        let (api, since) = (self.client.api::<Pod>(&pod.namespace), rfc3339(self.clock.now()));
-        let pod = pod.clone();
-        tokio::spawn(async move { report(&api, &pod, &said, &since).await });
+        self.reports.put(pod.key(), said);
     }
 
     /// Sends the victims away, each with its own grace, and takes the room from lesser pods that waited for it.

@@ -1,7 +1,7 @@
 //! What the driver tells the API.
 
 use crate::api::{ApiResult, Gvr, Target};
-use crate::client::{Api, Client, DeleteOptions, DeletePreconditions, PatchType, Payload, WriteOptions};
+use crate::client::{Client, DeleteOptions, DeletePreconditions, PatchType, Payload, WriteOptions};
 use crate::scheduler::PodInfo;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -16,29 +16,6 @@ pub(super) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> ApiResul
     });
     let body = Payload::Json(body.to_string().into());
     client.transport().create(&target, body, &WriteOptions::default()).await.map(|_| ())
-}
-
-/// What a pod that fits nowhere is told.
-pub(super) struct Said {
-    /// Why.
-    pub(super) message: String,
-    /// The node on which room is being made; empty where there is none.
-    pub(super) nominated: String,
-}
-
-/// Writes the reason into the pod's `PodScheduled` condition, and where room is made. Losing it costs nothing: the event
-/// says the same, and the room is found again.
-pub(super) async fn report(api: &Api<Pod>, pod: &PodInfo, said: &Said, since: &str) {
-    let condition = json!({
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": said.message, "lastTransitionTime": since,
-    });
-    let node = (!said.nominated.is_empty()).then_some(&said.nominated);
-    let status = json!({"conditions": [condition], "nominatedNodeName": node});
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
-    if let Err(error) = api.patch_status(&pod.name, PatchType::StrategicMerge, &patch).await {
-        tracing::debug!(pod = pod.key(), %error, "could not record why the pod is pending");
-    }
 }
 
 /// Says that no room is made for the pod any more.

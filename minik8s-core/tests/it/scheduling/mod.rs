@@ -1,6 +1,7 @@
 //! The default scheduler against the real API server, with simulated nodes. Time is paused: back-offs cost nothing.
 
 mod affinity;
+mod missed;
 mod priority;
 mod spread;
 
