@@ -102,7 +102,8 @@ fn listen(
         Some(directory) => Pki::open(directory, &names, now)?,
         None => Pki::in_memory(&names, now)?,
     };
-    let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(GrpcServices::of(server));
+    let grpc = GrpcServices::of(server, rest.authorizer(), shutdown.clone());
+    let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(grpc);
     for listener in listeners {
         tasks.spawn(serve(listener, pki.server_config()?, front.clone(), shutdown.clone()));
     }

@@ -68,12 +68,6 @@ impl ControllerManager {
         Self { client, clock, metrics: ControllerMetrics::default(), controllers }
     }
 
-    /// Adds controllers.
-    pub fn with(mut self, controllers: impl IntoIterator<Item = Arc<dyn Controller>>) -> Self {
-        self.controllers.extend(controllers);
-        self
-    }
-
     /// What is counted.
     pub fn metrics(&self) -> &ControllerMetrics {
         &self.metrics

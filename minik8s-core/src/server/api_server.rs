@@ -4,7 +4,7 @@
 use super::admission::Admission;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
 use super::{Claim, Kind, KindTable, Metrics, Registry, Settings, WriteContext, kinds, verbs};
-use crate::api::{ApiResult, Gvr, Object, ObjectList, Schemas, Target};
+use crate::api::{ApiResult, Gvr, Object, ObjectList, Reason, Schemas, Target};
 use crate::client::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
     Written,
@@ -217,7 +217,17 @@ impl ApiServer {
         self.stop.cancel();
     }
 
+    /// Asks whether what happens in the store arrives here.
+    pub(crate) fn follows_store(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let caches = self.caches.clone();
+        move || caches.follows()
+    }
+
     fn count<T>(&self, verb: &'static str, target: &Target, result: ApiResult<T>, ok: u16) -> ApiResult<T> {
+        // A series for every word that someone makes up would be a way to fill the memory.
+        if result.as_ref().is_err_and(|e| e.reason == Reason::NotFound) && self.registry.get(&target.gvr).is_none() {
+            return result;
+        }
         self.metrics.request(verb, target, result.as_ref().map_or_else(|e| e.reason.http_code(), |_| ok));
         result
     }

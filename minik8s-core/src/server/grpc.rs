@@ -1,6 +1,7 @@
 //! The gRPC front: an adapter onto a [`Transport`](crate::client::Transport), so that gRPC meets the same checks as
 //! every other way in.
 
+use super::auth::{Attributes, SharedAuthorizer, User, unauthorized};
 use super::links::NodeLinks;
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
 use crate::client::SharedTransport;
@@ -13,11 +14,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tower::{Service, ServiceExt};
 
 /// All paths of this service begin with it: what a listener that serves REST as well dispatches on.
-pub const PATH_PREFIX: &str = "/minik8s.v1.";
+pub(super) const PATH_PREFIX: &str = "/minik8s.v1.";
 
 /// What the paths of nodes' connections begin with.
 const LINK_PREFIX: &str = "/minik8s.v1.NodeLink/";
@@ -28,9 +30,13 @@ const PIECE: usize = 1 << 20;
 /// The service, for a tonic router or any HTTP/2 listener: a `tower::Service` over `http::Request`.
 pub type GrpcService = ApiServer<Adapter>;
 
-/// The service over a transport.
+/// The service over a transport, for callers who may do everything: it asks nobody who they are.
 pub fn service(transport: SharedTransport) -> GrpcService {
-    ApiServer::new(Adapter { transport }).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    over(Adapter { transport, authorizer: None, shutdown: CancellationToken::new() })
+}
+
+fn over(adapter: Adapter) -> GrpcService {
+    ApiServer::new(adapter).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
 /// Everything that a server serves over gRPC: the API, and the connections that nodes open.
@@ -41,9 +47,12 @@ pub struct GrpcServices {
 }
 
 impl GrpcServices {
-    /// The services of a server.
-    pub fn of(server: &Arc<super::ApiServer>) -> Self {
-        Self { api: service(server.clone()), links: NodeLinkServer::new(NodeLinks::new(server.nodes().clone())) }
+    /// The services of a server, behind the same checks as its REST front. Watches and nodes' connections end with
+    /// `shutdown`.
+    pub fn of(server: &Arc<super::ApiServer>, authorizer: SharedAuthorizer, shutdown: CancellationToken) -> Self {
+        let links = NodeLinks::new(server.nodes().clone(), shutdown.clone());
+        let api = over(Adapter { transport: server.clone(), authorizer: Some(authorizer), shutdown });
+        Self { api, links: NodeLinkServer::new(links) }
     }
 }
 
@@ -72,6 +81,9 @@ where
 /// Answers gRPC calls from a transport.
 pub struct Adapter {
     transport: SharedTransport,
+    /// Asked about every call; `None` where callers may do everything.
+    authorizer: Option<SharedAuthorizer>,
+    shutdown: CancellationToken,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -112,6 +124,16 @@ fn fill(items: &mut impl Iterator<Item = Arc<Object>>, asked: &Gvr) -> Vec<v1::O
 }
 
 impl Adapter {
+    /// The message of a call that its caller may make.
+    async fn admit<M>(&self, request: Request<M>, verb: &str, target: fn(&M) -> Option<&v1::Target>) -> ApiResult<M> {
+        let Some(authorizer) = &self.authorizer else { return Ok(request.into_inner()) };
+        let user = request.extensions().get::<User>().cloned().ok_or_else(unauthorized)?;
+        let message = request.into_inner();
+        let target: Target = target(&message).cloned().try_into()?;
+        authorizer.authorize(&Attributes { user: &user, verb, target: Some(&target), path: "" }).await?;
+        Ok(message)
+    }
+
     async fn try_get(&self, r: v1::GetRequest) -> ApiResult<v1::Object> {
         let target: Target = r.target.try_into()?;
         let object = self.transport.get(&target).await?;
@@ -131,7 +153,7 @@ impl Adapter {
             Ok(event) => Ok(convert::event(&event, &target.gvr)),
             Err(error) => Err(to_status(&error)),
         };
-        Ok(events.map(send).boxed())
+        Ok(events.map(send).take_until(self.shutdown.clone().cancelled_owned()).boxed())
     }
 
     async fn try_write(&self, r: v1::WriteRequest, create: bool) -> ApiResult<v1::WriteReply> {
@@ -175,39 +197,36 @@ impl Api for Adapter {
     type DeleteCollectionStream = Stream<v1::ListPiece>;
 
     async fn get(&self, r: Request<v1::GetRequest>) -> Reply<v1::Object> {
-        reply(self.try_get(r.into_inner()).await)
+        reply(async { self.try_get(self.admit(r, "get", |m| m.target.as_ref()).await?).await }.await)
     }
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Reply<Self::ListStream> {
-        reply(self.try_list(r.into_inner()).await)
+        reply(async { self.try_list(self.admit(r, "list", |m| m.target.as_ref()).await?).await }.await)
     }
 
     async fn watch(&self, r: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
-        reply(self.try_watch(r.into_inner()).await)
+        reply(async { self.try_watch(self.admit(r, "watch", |m| m.target.as_ref()).await?).await }.await)
     }
 
     async fn create(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
-        reply(self.try_write(r.into_inner(), true).await)
+        reply(async { self.try_write(self.admit(r, "create", |m| m.target.as_ref()).await?, true).await }.await)
     }
 
     async fn update(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
-        reply(self.try_write(r.into_inner(), false).await)
+        reply(async { self.try_write(self.admit(r, "update", |m| m.target.as_ref()).await?, false).await }.await)
     }
 
     async fn patch(&self, r: Request<v1::PatchRequest>) -> Reply<v1::WriteReply> {
-        reply(self.try_patch(r.into_inner()).await)
+        reply(async { self.try_patch(self.admit(r, "patch", |m| m.target.as_ref()).await?).await }.await)
     }
 
     async fn delete(&self, r: Request<v1::DeleteRequest>) -> Reply<v1::DeleteReply> {
-        reply(self.try_delete(r.into_inner()).await)
+        reply(async { self.try_delete(self.admit(r, "delete", |m| m.target.as_ref()).await?).await }.await)
     }
 
     async fn delete_collection(&self, r: Request<v1::DeleteCollectionRequest>) -> Reply<Self::DeleteCollectionStream> {
-        reply(self.try_delete_all(r.into_inner()).await)
+        reply(
+            async { self.try_delete_all(self.admit(r, "deletecollection", |m| m.target.as_ref()).await?).await }.await,
+        )
     }
-}
-
-/// Tells REST from gRPC on a listener that serves both.
-pub fn is_grpc<B>(request: &http::Request<B>) -> bool {
-    request.uri().path().starts_with(PATH_PREFIX)
 }

@@ -9,16 +9,18 @@ use crate::node::{NodeDirectory, RemoteNode};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Takes nodes' connections and registers each under the name in the node's certificate.
 pub(super) struct NodeLinks {
     nodes: NodeDirectory,
+    shutdown: CancellationToken,
 }
 
 impl NodeLinks {
-    pub(super) fn new(nodes: NodeDirectory) -> Self {
-        Self { nodes }
+    pub(super) fn new(nodes: NodeDirectory, shutdown: CancellationToken) -> Self {
+        Self { nodes, shutdown }
     }
 }
 
@@ -35,7 +37,7 @@ impl node_link_server::NodeLink for NodeLinks {
             let _registered = &registered;
             Ok(chunk)
         });
-        Ok(Response::new(outbound.boxed()))
+        Ok(Response::new(outbound.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
     }
 }
 

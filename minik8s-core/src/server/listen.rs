@@ -110,7 +110,7 @@ fn grpc_unauthenticated() -> Response<Body> {
 answers!(Front, |front, request| front.call_identified(request));
 
 /// Serves connections until `shutdown`, then ends them: REST watches and streams are closed, requests in progress
-/// finish, and what has not ended after five seconds is cut. gRPC streams end with the transport behind them.
+/// finish, and what has not ended after five seconds is cut. gRPC's watches end with the token that its services were given.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();

@@ -4,7 +4,7 @@ use super::kubectl::Kubectl;
 use super::wait;
 use crate::client::{GrpcConfig, GrpcTransport};
 use crate::node::{NodeAccess, serve_link};
-use crate::server::auth::{Authenticator, User};
+use crate::server::auth::{Authenticator, SharedAuthorizer, User};
 use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{self, Front};
@@ -50,23 +50,41 @@ impl Served {
         Self::start_with(|builder| builder).await
     }
 
+    /// A server on which this says who may do what.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub async fn start_authorized(authorizer: SharedAuthorizer) -> Self {
+        Self::put_together(|builder| builder, Some(authorizer)).await
+    }
+
     /// A server put together by the caller.
     ///
     /// # Panics
     /// Where it cannot be started.
-    #[allow(clippy::expect_used, reason = "a test cannot go on without its server")]
     pub async fn start_with(configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Self {
+        Self::put_together(configure, None).await
+    }
+
+    #[allow(clippy::expect_used, reason = "a test cannot go on without its server")]
+    async fn put_together(
+        configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder,
+        authorizer: Option<SharedAuthorizer>,
+    ) -> Self {
         let builder = ApiServer::builder(Arc::new(MemoryStore::new()));
         let server = configure(builder).start().await.expect("the API server starts");
         let shutdown = CancellationToken::new();
-        let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
+        let config = RestConfig::of(&server);
+        let authorizer = authorizer.unwrap_or_else(|| config.authorizer.clone());
+        let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), authorizer, ..config });
         let names = ServerNames::default().with(["localhost", "127.0.0.1"]);
         let pki = Pki::in_memory(&names, Timestamp::now()).expect("certificates are made");
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port of the loopback");
         let address = tcp.local_addr().expect("the port's address");
         let tls = pki.server_config().expect("the certificates fit");
         let authenticator = Authenticator::default().with_token(TOKEN, User::new("alice", &[]));
-        let front = Front::new(rest.clone(), authenticator).with_grpc(GrpcServices::of(&server));
+        let grpc = GrpcServices::of(&server, rest.authorizer(), shutdown.clone());
+        let front = Front::new(rest.clone(), authenticator).with_grpc(grpc);
         let listener = tokio::spawn(listen::serve(tcp, tls, front, shutdown.clone()));
         Self { server, rest, address, pki, _ended: shutdown.clone().drop_guard(), shutdown, listener }
     }

@@ -1,12 +1,16 @@
 //! The client against the real API server: the API's suite over gRPC, informers, events.
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
-use minik8s_core::api::Reason;
+use minik8s_core::api::{ApiResult, Gvr, Reason, Target};
 use minik8s_core::client::{Change, Client, EventRecorder, EventType, Informer, InformerOptions, reference_of};
+use minik8s_core::client::{DeleteOptions, PatchType, Payload, Transport, WatchOptions, WriteOptions};
 use minik8s_core::client::{GrpcConfig, GrpcTransport, ListOptions, SharedTransport};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::server::ApiServer;
+use minik8s_core::server::auth::{Attributes, Authorizer, User, forbidden};
 use minik8s_core::store::MemoryStore;
+use minik8s_core::testkit::served::Served;
 use minik8s_core::testkit::{api::run_all, grpc, wait};
 use serde_json::json;
 use std::sync::Arc;
@@ -108,6 +112,58 @@ async fn grpc_and_rest_share_a_port_with_tls() {
     let refused = stranger.api::<ConfigMap>("default").get("over-tls").await.unwrap_err();
     assert!(matches!(refused.reason, Reason::Unauthorized | Reason::Forbidden), "{refused:?}");
     cluster.stop().await;
+}
+
+/// Says no to everything that is about secrets.
+struct NoSecrets;
+
+#[async_trait::async_trait]
+impl Authorizer for NoSecrets {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
+        match attributes.target {
+            Some(target) if target.gvr.resource == "secrets" => Err(forbidden(attributes)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_authorizer_is_asked_about_every_call_over_grpc() {
+    let served = Served::start_authorized(Arc::new(NoSecrets)).await;
+    let transport = GrpcTransport::new(&served.grpc_config(&User::new("alice", &["dev"]))).unwrap();
+    let maps = Target::in_namespace(Gvr::new("", "v1", "configmaps"), "default");
+    transport.list(&maps, &ListOptions::default()).await.unwrap();
+    let secrets = Target::in_namespace(Gvr::new("", "v1", "secrets"), "default");
+    let one = Target::object(secrets.gvr.clone(), "default", "s");
+    let body = || Payload::Json(r#"{"metadata": {"name": "s"}}"#.into());
+    let (write, delete) = (WriteOptions::default(), DeleteOptions::default());
+    let refusals = [
+        transport.get(&one).await.map(drop),
+        transport.list(&secrets, &ListOptions::default()).await.map(drop),
+        transport.watch(&secrets, &WatchOptions::default()).await.map(drop),
+        transport.create(&secrets, body(), &write).await.map(drop),
+        transport.update(&one, body(), &write).await.map(drop),
+        transport.patch(&one, PatchType::Merge, body(), &write).await.map(drop),
+        transport.delete(&one, &delete).await.map(drop),
+        transport.delete_collection(&secrets, &ListOptions::default(), &delete).await.map(drop),
+    ];
+    for refused in refusals {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason, Reason::Forbidden);
+        assert!(refused.message.contains("alice") && refused.message.contains("secrets"), "{refused}");
+    }
+}
+
+/// A watch that nobody ends would hold the server up until it is cut.
+#[tokio::test]
+async fn watches_over_grpc_end_in_peace_with_the_server() {
+    let served = Served::start().await;
+    let transport = GrpcTransport::new(&served.grpc_config(&User::system())).unwrap();
+    let maps = Target::in_namespace(Gvr::new("", "v1", "configmaps"), "default");
+    let watch = transport.watch(&maps, &WatchOptions::default()).await.unwrap();
+    served.stop().await;
+    let rest: Vec<_> = watch.collect().await;
+    assert!(rest.iter().all(Result::is_ok), "{:?}", rest.last());
 }
 
 #[tokio::test]

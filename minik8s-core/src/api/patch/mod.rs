@@ -1,16 +1,16 @@
 //! Patches as pure functions: JSON patch (RFC 6902), merge patch (RFC 7396), strategic merge patch by the schema table.
 //! Server-side apply will stand beside them; until then [`Schemas::patch`] refuses it.
 
+mod json;
 mod lists;
 mod strategic;
+
+pub use json::json;
 
 use super::decode::{self, Checked, Decoded};
 use super::{ApiError, ApiResult, Cause, Details, Reason, Schemas};
 use crate::client::{FieldValidation, PatchType, Payload};
 use serde_json::Value;
-
-/// A JSON patch has no more operations.
-const MAX_OPERATIONS: usize = 10_000;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,14 @@ pub enum PatchError {
     #[error("invalid patch: {0}")]
     Malformed(String),
     /// Too many operations.
-    #[error("the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
+    #[error("the allowed maximum operations in a JSON patch is {max}, got {0}", max = json::MAX_OPERATIONS)]
     TooLong(usize),
+    /// Copies and moves of a JSON patch come to too much.
+    #[error("the JSON patch copies and moves more than {} values", json::MAX_MOVED)]
+    TooLarge,
+    /// A JSON patch puts a value too deep.
+    #[error("the JSON patch nests values deeper than {} levels", json::MAX_DEPTH)]
+    TooDeep,
     /// A JSON patch does not fit the object: a `test` failed, a path is missing.
     #[error("the server rejected our request due to an error in our request")]
     DoesNotFit(#[source] json_patch::PatchError),
@@ -33,25 +39,11 @@ impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         let reason = match &error {
             PatchError::Malformed(_) | PatchError::Directive(_) => Reason::BadRequest,
-            PatchError::TooLong(_) => Reason::RequestEntityTooLarge,
+            PatchError::TooLong(_) | PatchError::TooLarge | PatchError::TooDeep => Reason::RequestEntityTooLarge,
             PatchError::DoesNotFit(_) => Reason::Invalid,
         };
         ApiError::new(reason, error.to_string())
     }
-}
-
-/// Applies an RFC 6902 patch.
-///
-/// # Errors
-/// [`PatchError`] where it is none, or does not fit.
-pub fn json(mut target: Value, patch: Value) -> Result<Value, PatchError> {
-    let operations: json_patch::Patch =
-        serde_json::from_value(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
-    if operations.0.len() > MAX_OPERATIONS {
-        return Err(PatchError::TooLong(operations.0.len()));
-    }
-    json_patch::patch(&mut target, &operations.0).map_err(PatchError::DoesNotFit)?;
-    Ok(target)
 }
 
 /// Applies an RFC 7396 patch.
@@ -97,7 +89,6 @@ impl Schemas {
     ) -> ApiResult<Decoded> {
         check_type(kind)?;
         let (patch, mut problems) = decode::parse_patch(body)?;
-        let shown = patch.to_string();
         let patched = match kind {
             PatchType::Json => {
                 problems.clear();
@@ -106,11 +97,11 @@ impl Schemas {
             PatchType::Merge => merge(current, &patch)?,
             PatchType::StrategicMerge | PatchType::Apply { .. } => strategic(self, type_name, current, patch)?,
         };
-        let checked = self.check(type_name, patched).map_err(|why| refused(&shown, &why))?;
+        let checked = self.check(type_name, patched).map_err(|why| refused(&why))?;
         let Checked { value, problems: unknown } = checked;
         problems.extend(unknown);
         if validation == FieldValidation::Strict && !problems.is_empty() {
-            return Err(refused(&shown, &decode::strict_error(&problems)));
+            return Err(refused(&decode::strict_error(&problems)));
         }
         let warnings = if validation == FieldValidation::Warn { problems } else { Vec::new() };
         Ok(Decoded { value, warnings })
@@ -129,9 +120,9 @@ pub fn check_type(kind: PatchType) -> ApiResult<()> {
     Ok(())
 }
 
-/// The outcome of a patch is no object of its kind.
-fn refused(patch: &str, why: &str) -> ApiError {
-    let message = format!("Invalid value: {patch:?}: {why}");
+/// The outcome of a patch is no object of its kind. The patch itself is not shown: it may hold secrets.
+fn refused(why: &str) -> ApiError {
+    let message = format!("Invalid value: {why}");
     let cause = Cause { reason: "FieldValueInvalid".into(), field: "patch".into(), message: message.clone() };
     let details = Details { causes: vec![cause], ..Details::default() };
     let message = format!(" \"\" is invalid: patch: {message}");

@@ -171,7 +171,7 @@ fn json_patches_apply_or_are_refused_whole() {
     assert_eq!(error.message, "the server rejected our request due to an error in our request");
     let malformed = request(PatchType::Json, current(), json!({"op": "test"}), FieldValidation::Warn).unwrap_err();
     assert_eq!(malformed.reason, Reason::BadRequest);
-    let many = Value::Array(vec![json!({"op": "test", "path": "/data/a", "value": "b"}); MAX_OPERATIONS + 1]);
+    let many = Value::Array(vec![json!({"op": "test", "path": "/data/a", "value": "b"}); json::MAX_OPERATIONS + 1]);
     assert_eq!(
         request(PatchType::Json, current(), many, FieldValidation::Warn).unwrap_err().reason,
         Reason::RequestEntityTooLarge
@@ -216,4 +216,19 @@ proptest::proptest! {
         let count = once["spec"]["containers"].as_array().unwrap().len();
         proptest::prop_assert_eq!(count, list.len() + usize::from(!unique.contains(&add)));
     }
+}
+
+#[test]
+fn a_refused_patch_shows_no_values() {
+    let patch = json!({"data": {"password": "hunter2"}, "spek": {}});
+    let error = request(
+        PatchType::Merge,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}),
+        patch,
+        FieldValidation::Strict,
+    )
+    .unwrap_err();
+    let causes: Vec<_> = error.details.causes.iter().map(|c| c.message.as_str()).collect();
+    assert!(error.message.contains("spek"), "{error}");
+    assert!(!error.message.contains("hunter2") && !causes.concat().contains("hunter2"), "{error} {causes:?}");
 }

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Sizes and times of the watch cache.
@@ -63,6 +64,8 @@ pub(crate) struct Caches {
     pub(crate) progress: Progress,
     prepared: Mutex<HashMap<Key, Prepared>>,
     pub(crate) settings: WatchSettings,
+    /// The store is being followed; false while its watch is broken.
+    following: AtomicBool,
 }
 
 impl Caches {
@@ -73,7 +76,17 @@ impl Caches {
             progress: Progress::default(),
             prepared: Mutex::default(),
             settings,
+            following: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what happens in the store arrives here.
+    pub(crate) fn follows(&self) -> bool {
+        self.following.load(Ordering::Relaxed)
+    }
+
+    fn set_following(&self, following: bool) {
+        self.following.store(following, Ordering::Relaxed);
     }
 
     /// The cache of the keys under `prefix`.

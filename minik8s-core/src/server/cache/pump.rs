@@ -26,6 +26,7 @@ impl Pump {
     pub(crate) async fn start(store: Arc<dyn Store>, caches: Arc<Caches>) -> Result<(Self, WatchStream), StoreError> {
         let mut pump = Self { store, caches, last: None };
         let stream = pump.relist().await?;
+        pump.caches.set_following(true);
         Ok((pump, stream))
     }
 
@@ -40,7 +41,9 @@ impl Pump {
     async fn follow(&mut self, mut stream: WatchStream) {
         let mut pause = FIRST_PAUSE;
         loop {
+            self.caches.set_following(true);
             let error = self.drain(&mut stream).await;
+            self.caches.set_following(false);
             tracing::warn!(%error, "the store's watch ended, resuming");
             stream = loop {
                 match self.resume().await {

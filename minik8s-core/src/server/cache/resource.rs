@@ -206,6 +206,8 @@ impl ResourceCache {
         for key in gone {
             self.change(key, revision, None);
         }
+        // Who watched goes on; who comes with a revision in between must list again.
+        self.state.write().ring.skip_to(revision);
     }
 
     fn load(&self, entries: &[&Entry], revision: Revision) {

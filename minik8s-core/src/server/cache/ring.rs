@@ -34,9 +34,14 @@ impl Ring {
             && let Some(oldest) = self.changes.pop_front()
         {
             self.first += 1;
-            self.floor = oldest.revision;
+            self.floor = self.floor.max(oldest.revision);
         }
         self.changes.push_back(change);
+    }
+
+    /// Nothing is known of what was between the changes so far and `revision`.
+    pub(crate) fn skip_to(&mut self, revision: Revision) {
+        self.floor = self.floor.max(revision);
     }
 
     /// The changes, newest first.

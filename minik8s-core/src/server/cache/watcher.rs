@@ -80,7 +80,7 @@ impl Watcher {
             next: opening.next,
             since: opening.revision,
             bookmarks,
-            deadline: plan.timeout.map(|t| Instant::now() + t),
+            deadline: plan.timeout.and_then(|t| Instant::now().checked_add(t)),
             stop: plan.stop,
             ended: false,
             cut,

@@ -79,7 +79,13 @@ impl RestConfig {
 
     /// A front for this server, with its registry, nodes, clock and metrics.
     pub fn of(server: &Arc<ApiServer>) -> Self {
+        let health = Health::default();
+        let follows = server.follows_store();
+        health.add("store", move || {
+            follows().then_some(()).ok_or_else(|| "the watch of the store is broken, trying again".to_owned())
+        });
         Self {
+            health,
             schemas: server.schemas().clone(),
             nodes: server.nodes().clone(),
             clock: server.clock().clone(),
@@ -118,6 +124,11 @@ struct Shared {
 }
 
 impl RestService {
+    /// Who says what users may do here.
+    pub fn authorizer(&self) -> SharedAuthorizer {
+        self.shared.authorizer.clone()
+    }
+
     /// A front.
     pub fn new(config: RestConfig) -> Self {
         let shared = Shared {
@@ -206,7 +217,12 @@ impl Shared {
         let watch = watch || (target.name.is_none() && query.flag("watch"));
         let verb = verbs::verb(&parts.method, &target, kind.as_ref(), watch)?;
         let path = parts.uri.path();
-        self.authorizer.authorize(&Attributes { user, verb: verb.as_str(), target: Some(&target), path }).await?;
+        let asks = match verb {
+            // A stream is made by either method; one who may only read must not get in by the other.
+            Verb::Connect if parts.method == Method::POST => Verb::Create,
+            verb => verb,
+        };
+        self.authorizer.authorize(&Attributes { user, verb: asks.as_str(), target: Some(&target), path }).await?;
         let ending = parts.extensions.get::<Ending>().map_or_else(|| self.shutdown.clone(), |e| e.0.clone());
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
         let request = verbs::Request { method, verb, target, query, headers: &headers, kind, ending };

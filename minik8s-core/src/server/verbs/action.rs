@@ -36,10 +36,12 @@ impl ApiServer {
         let now = self.clock.now();
         let written = self
             .modify(&modify, |current| {
+                // A binding is for the pod that was looked at, not for its successor of the same name.
+                super::body::check_uid(&plain, &body, &current.object)?;
+                super::body::check_revision(&plain, &body, &current.object)?;
                 Ok(match served.kind.act(action, &body, &current.value, now)? {
                     Effect::Update(new) => new,
                     Effect::Replace(new) => {
-                        super::body::check_revision(&plain, &body, &current.object)?;
                         answer = Answer::Object;
                         new
                     }

@@ -1,8 +1,9 @@
 //! `watch`: the start is fixed before this returns; events come from the cache.
 
 use super::resolve::method_not_allowed;
+use super::store_error;
 use super::view;
-use crate::api::{ApiResult, Target, WatchEvent};
+use crate::api::{ApiError, ApiResult, Revision, Target, WatchEvent};
 use crate::client::{WatchOptions, WatchStream};
 use crate::server::cache::{Filter, WatchPlan, WatchStartAt, Watcher};
 use crate::server::metrics::WatchGuard;
@@ -37,12 +38,27 @@ impl ApiServer {
         match asked {
             None => drop(self.fresh().await?),
             Some(revision) if options.send_initial_events => self.reach_asked(revision).await?,
-            Some(_) => {}
+            Some(revision) => self.refuse_future(revision).await?,
         }
         Ok(match asked {
             Some(revision) if revision > 0 && !options.send_initial_events => WatchStartAt::After(revision),
             _ => WatchStartAt::Initial { mark: options.send_initial_events },
         })
+    }
+
+    /// A revision that the store never had is of another store, or of this one before it was restored: a watch from
+    /// there would be silent until the store comes so far.
+    async fn refuse_future(&self, revision: Revision) -> ApiResult<()> {
+        if revision <= self.caches.reached() {
+            return Ok(());
+        }
+        let newest = self.store.revision().await.map_err(|e| store_error("asking for the revision", &e))?;
+        if revision > newest {
+            return Err(ApiError::expired(format!(
+                "too old resource version: {revision} is not of this store's history ({newest})"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -33,6 +33,21 @@ pub(super) async fn a_pod_is_bound_once(w: &World) {
     assert_eq!(w.get("pods", "q").await.unwrap()["spec"]["nodeName"], "n2");
 }
 
+pub(super) async fn a_binding_for_another_of_the_same_name_is_refused(w: &World) {
+    w.pod("p").await;
+    let target = w.one("pods", "p").sub("binding");
+    for metadata in [json!({"name": "p", "uid": "of-before"}), json!({"name": "p", "resourceVersion": "1"})] {
+        let mut late = binding("p", "n1");
+        late["metadata"] = metadata;
+        assert_eq!(w.create_at(&target, &late).await.unwrap_err().reason, Reason::Conflict, "{late}");
+    }
+    let pod = w.get("pods", "p").await.unwrap();
+    assert_eq!(pod["spec"].get("nodeName"), None);
+    let mut right = binding("p", "n1");
+    right["metadata"] = json!({"name": "p", "uid": pod["metadata"]["uid"]});
+    w.create_at(&target, &right).await.unwrap();
+}
+
 pub(super) async fn a_scheduled_pod_goes_with_grace(w: &World) {
     w.pod("p").await;
     bind(w, "p", "n1").await;

@@ -71,6 +71,7 @@ pub const CASES: &[Case] = suite::cases! {
     watches::objects_enter_and_leave_a_selection;
     watches::deletions_carry_the_last_state_and_a_new_revision;
     watches::a_watch_ends_at_its_timeout;
+    watches::a_watch_from_another_history_is_told_to_list;
     watches::a_watch_of_one_object_sees_only_that;
     watches::a_nodes_watch_sees_its_own_pods_only;
     patches::merge_and_json_patches_change_parts;
@@ -83,6 +84,7 @@ pub const CASES: &[Case] = suite::cases! {
     lifecycle::a_namespace_goes_when_it_is_finalized;
     lifecycle::deletecollection_deletes_what_it_picks;
     actions::a_pod_is_bound_once;
+    actions::a_binding_for_another_of_the_same_name_is_refused;
     actions::a_scheduled_pod_goes_with_grace;
     actions::eviction_deletes;
     actions::scale_reads_and_writes_replicas;

@@ -1,8 +1,9 @@
 //! Watches: where they start, what they show, how they end.
 
 use super::World;
-use crate::api::{WatchEvent, WatchEventType};
+use crate::api::{Reason, WatchEvent, WatchEventType};
 use crate::client::WatchOptions;
+use futures::StreamExt;
 use serde_json::json;
 use std::time::Duration;
 
@@ -89,6 +90,19 @@ pub(super) async fn a_watch_ends_at_its_timeout(w: &World) {
     let mut watch = w.watch("configmaps", bookmarks).await;
     assert_eq!(watch.next().await, "BOOKMARK");
     assert!(watch.raw().await.is_none());
+}
+
+/// Such a revision is of a store that was lost or restored: silence would be taken for peace.
+pub(super) async fn a_watch_from_another_history_is_told_to_list(w: &World) {
+    let future = w.revision("configmaps").await + 1_000_000;
+    let options = WatchOptions { resource_version: Some(future), ..WatchOptions::default() };
+    let error = match w.transport.watch(&w.all("configmaps"), &options).await {
+        Err(error) => error,
+        Ok(mut events) => events.next().await.expect("it is not silent").expect_err("it is refused"),
+    };
+    assert_eq!(error.reason, Reason::Expired, "{error}");
+    let endless = WatchOptions { timeout: Some(Duration::from_secs(u64::MAX)), ..WatchOptions::default() };
+    drop(w.transport.watch(&w.all("configmaps"), &endless).await.expect("no time is too long"));
 }
 
 pub(super) async fn a_watch_of_one_object_sees_only_that(w: &World) {

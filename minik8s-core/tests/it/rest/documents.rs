@@ -2,7 +2,14 @@
 
 use super::Http;
 use http::Method;
+use minik8s_core::server::ApiServer;
+use minik8s_core::server::auth::User;
+use minik8s_core::server::rest::{RestConfig, RestService};
+use minik8s_core::store::{FaultRates, FaultStore, MemoryStore};
+use minik8s_core::testkit::wait;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
 const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
@@ -23,8 +30,9 @@ async fn health_is_told_in_short_and_in_full() {
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(http.get(path).await.text(), "ok", "{path}");
     }
-    assert_eq!(http.get("/readyz?verbose").await.text(), "[+]ping ok\nreadyz check passed\n");
+    assert_eq!(http.get("/readyz?verbose").await.text(), "[+]ping ok\n[+]store ok\nreadyz check passed\n");
     assert_eq!(http.get("/livez/ping").await.code, 200);
+    assert_eq!(http.get("/readyz/store").await.code, 200);
     assert_eq!(http.get("/livez/nothing").await.code, 404);
 }
 
@@ -106,4 +114,28 @@ async fn openapi_is_kept_by_its_hash() {
     let parameters = patch["parameters"].as_array().unwrap();
     assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"), "{patch}");
     assert_eq!(http.get("/openapi/v3/apis/nope/v1").await.code, 404);
+}
+
+/// A server that hears nothing of its store any more does not say that it is ready.
+#[tokio::test]
+async fn readiness_ends_while_the_store_cannot_be_followed() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let server = ApiServer::builder(faults.clone()).start().await.unwrap();
+    let rest = RestService::new(RestConfig::of(&server)).acting_as(User::system());
+    let http = Http { rest, server };
+    assert_eq!(http.get("/readyz").await.code, 200);
+    let broken = FaultRates { refuse: 1.0, ..FaultRates::default() };
+    faults.set_rates(broken);
+    faults.cut_watches();
+    let asked = async |code: u16| {
+        wait::until("readiness is told", Duration::from_secs(30), || async {
+            let answer = http.get("/readyz?verbose").await;
+            (answer.code == code).then(|| answer.text())
+        })
+        .await
+    };
+    let told = asked(500).await;
+    assert!(told.contains("[-]store failed") && told.contains("readyz check failed"), "{told}");
+    faults.heal();
+    asked(200).await;
 }
