@@ -48,7 +48,7 @@ pub enum RuntimeError {
         /// What was asked for.
         operation: &'static str,
     },
-    /// Not something this implementation can do; see [`RuntimeCapabilities`].
+    /// Not something this implementation can do; see [`RuntimeCapabilities`](super::RuntimeCapabilities).
     #[error("not supported by this runtime: {0}")]
     Unsupported(&'static str),
     /// The call's arguments break a rule.

@@ -126,7 +126,7 @@ pub enum Seccomp {
 pub struct ContainerSpec {
     /// Identity.
     pub id: ContainerId,
-    /// Image, as [`Images::image`] knows it.
+    /// Image, as [`Images::image`](super::Images::image) knows it.
     pub image: String,
     /// Replaces the image's entrypoint where it is not empty.
     pub command: Vec<String>,
