@@ -15,6 +15,7 @@ needs=(
   "ip:iproute2"              # only to look at links in tests and in the demo
   "protoc:protobuf-compiler" # a build dependency of the containerd and etcd clients
   "etcd:etcd-server"         # only for tests, which start their own on free ports
+  "kill:procps"              # only for tests, which end what they started
   "cc:gcc"                   # the linker, and the C parts of the TLS library
   "make:make"
 )
@@ -36,7 +37,8 @@ busybox_static() {
 busybox_static || missing+=(busybox-static)
 # The compiler's package only recommends the headers of the C library.
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
-# Any kubectl will do; where there is none, Debian's.
+# For typing along, any kubectl will do; where there is none, Debian's. Tests want 1.32 or newer and say so where they
+# skip for it; Debian 12's is older.
 have kubectl || missing+=(kubernetes-client)
 
 if ! have cargo; then

@@ -13,7 +13,6 @@ use rand::{RngExt, SeedableRng};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::watch;
 
 /// Passes requests on, and fails one in five: before they arrive, after they were carried out (the answer is lost), or,
@@ -22,7 +21,7 @@ pub struct FaultyTransport {
     inner: SharedTransport,
     dice: Arc<Mutex<StdRng>>,
     healthy: Arc<AtomicBool>,
-    severed: AtomicBool,
+    severed: watch::Sender<bool>,
     /// True while watches keep their events back.
     held: watch::Sender<bool>,
     faults: Arc<AtomicU64>,
@@ -43,7 +42,7 @@ impl FaultyTransport {
             inner,
             dice,
             healthy: Arc::default(),
-            severed: AtomicBool::new(false),
+            severed: watch::Sender::new(false),
             held: watch::Sender::new(false),
             faults: Arc::default(),
         })
@@ -57,7 +56,7 @@ impl FaultyTransport {
     /// From now on requests get no answer at all, and never arrive: the other side of a network that is cut. Those that
     /// wait go on once it is mended.
     pub fn sever(&self, cut: bool) {
-        self.severed.store(cut, Ordering::SeqCst);
+        self.severed.send_replace(cut);
     }
 
     /// While held, watches keep what they are told; afterwards they tell it all at once, more than who listens to an
@@ -85,9 +84,8 @@ impl FaultyTransport {
     }
 
     async fn pass<T>(&self, request: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
-        while self.severed.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        // The sender is ours: it does not go while this waits.
+        let _ = self.severed.subscribe().wait_for(|severed| !severed).await;
         let fault = self.roll();
         if fault == Fault::Before {
             return Err(ApiError::new(Reason::ServiceUnavailable, "the request was lost, as the test wants it"));
