@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::up::Tuning;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -147,6 +148,8 @@ pub(crate) struct Up {
     /// Scheduling policy: Default, RoundRobin, Random, LeastPods, LeastCpu, LeastMemory, MostAllocated
     #[arg(long, value_name = "NAME", default_value = "Default")]
     pub(crate) scheduler_policy: String,
+    #[command(flatten)]
+    pub(crate) tuning: Tuning,
     /// Containers that name no seccomp profile get the customary one instead of none
     #[arg(long)]
     pub(crate) seccomp_default: bool,

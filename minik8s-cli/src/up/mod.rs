@@ -6,9 +6,11 @@ mod parts;
 mod preflight;
 mod record;
 mod store;
+mod tuning;
 
 pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
+pub(crate) use tuning::Tuning;
 
 use crate::args::Up;
 use crate::output::say;
@@ -26,8 +28,10 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) async fn up(options: &Up) -> Result<()> {
     let began = Instant::now();
     let policy: Policy = options.scheduler_policy.parse().map_err(anyhow::Error::msg)?;
-    let settings =
-        Settings { service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?, ..Settings::default() };
+    let settings = Settings {
+        service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?,
+        ..options.tuning.settings(Settings::default())
+    };
     preflight::check(options)?;
     let data = &options.data.data_dir;
     data::private_directory(data)?;
@@ -52,6 +56,7 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
     let builder = Cluster::builder()
         .store(store::open(options, data).await?)
         .settings(settings)
+        .node_failures(options.tuning.node_failures())
         .scheduler(FrameworkScheduler::new(policy.profile()))
         .listen(listener)
         .pki(data.join("pki"));

@@ -210,6 +210,12 @@ impl ApiError {
         self.reason == Reason::Conflict
     }
 
+    /// True where the object is not the one that was meant any more: a patch that names an identity is refused as an
+    /// attempt to change it.
+    pub fn is_of_another(&self) -> bool {
+        self.details.causes.iter().any(|cause| cause.field == "metadata.uid")
+    }
+
     /// True for `AlreadyExists`.
     pub fn is_already_exists(&self) -> bool {
         self.reason == Reason::AlreadyExists

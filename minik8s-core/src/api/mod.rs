@@ -19,7 +19,7 @@ pub use decode::{Decoded, Expect};
 pub use error::{ApiError, ApiResult, Cause, Details, Reason};
 pub use field_errors::FieldErrors;
 pub use gvr::{Gvr, Target, api_version};
-pub use names::{NODE_LEASES, NameRule};
+pub use names::{NODE_LEASES, NODE_NOT_READY, NameRule};
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use schema::Schemas;

@@ -3,6 +3,9 @@
 /// The namespace of the nodes' leases.
 pub const NODE_LEASES: &str = "kube-node-lease";
 
+/// Reason of a pod's condition `Ready` after its node was not heard of for too long.
+pub const NODE_NOT_READY: &str = "NodeNotReady";
+
 /// Longest label value, name part of a key, and DNS label.
 const LABEL: usize = 63;
 /// Longest DNS subdomain.

@@ -4,6 +4,7 @@ use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
 use crate::client::ElectionConfig;
 use crate::clock::SharedClock;
+use crate::controllers::NodeFailures;
 use crate::network::SharedNetwork;
 use crate::node::NodeConfig;
 use crate::runtime::SharedRuntime;
@@ -26,6 +27,7 @@ pub struct ClusterBuilder {
     pub(super) pki: Option<PathBuf>,
     pub(super) controllers: bool,
     pub(super) election: Option<ElectionConfig>,
+    pub(super) node_failures: NodeFailures,
 }
 
 impl Default for ClusterBuilder {
@@ -40,6 +42,7 @@ impl Default for ClusterBuilder {
             pki: None,
             controllers: true,
             election: None,
+            node_failures: NodeFailures::default(),
         }
     }
 }
@@ -139,6 +142,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn without_controllers(self) -> Self {
         Self { controllers: false, ..self }
+    }
+
+    /// When nodes that fall silent are lost, and how fast they are given up. Default: as Kubernetes has it. How long
+    /// pods stay there is in the [settings](Self::settings).
+    #[must_use]
+    pub fn node_failures(self, config: NodeFailures) -> Self {
+        Self { node_failures: config, ..self }
     }
 
     /// Runs controllers and schedulers only while this cluster leads those that share its state. Default: so with a

@@ -128,7 +128,8 @@ fn start_loops(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let config = ControllersConfig { ca, ..ControllersConfig::new(Arc::new(server.registry().clone())) };
+    let nodes = builder.node_failures.clone();
+    let config = ControllersConfig { ca, nodes, ..ControllersConfig::new(Arc::new(server.registry().clone())) };
     let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
     let mut all = controllers::all(&config);
     all.push(Arc::new(SchedulerLoop::new(schedulers)));

@@ -18,6 +18,7 @@ pub mod pod_gc;
 mod pods;
 pub mod replicaset;
 mod runner;
+pub mod taint_eviction;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +26,12 @@ pub use expect::{Expectations, UNSEEN};
 pub use kinds::{KindDirectory, KindRef};
 pub use manager::{Controller, ControllerContext, ControllerManager};
 pub use metrics::ControllerMetrics;
+pub use node_lifecycle::EvictionPace;
 pub use owner::{controller_of, controller_reference};
 pub use pods::{is_active, is_available, is_ready, ready_since};
 pub use runner::{Outcome, Reconciler, pump, run_workers};
 
+use node_lifecycle::NodeLifecycleController;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,19 +42,34 @@ pub struct ControllersConfig {
     pub kinds: Arc<dyn KindDirectory>,
     /// Workers of each controller.
     pub workers: usize,
-    /// A node whose lease is older than this is lost.
-    pub node_grace: Duration,
+    /// When silent nodes are lost, and how fast they are given up.
+    pub nodes: NodeFailures,
     /// How many finished pods are kept in the cluster.
     pub finished_pods: usize,
     /// The certificate authority that pods trust, PEM; empty to publish none.
     pub ca: String,
 }
 
+/// What is done about nodes that fall silent. The defaults are those of Kubernetes.
+#[derive(Clone, Debug)]
+pub struct NodeFailures {
+    /// A node that has not been heard of for this long is lost.
+    pub grace: Duration,
+    /// How fast lost nodes are given up.
+    pub pace: EvictionPace,
+}
+
+impl Default for NodeFailures {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(40), pace: EvictionPace::default() }
+    }
+}
+
 impl ControllersConfig {
     /// The defaults of Kubernetes.
     pub fn new(kinds: Arc<dyn KindDirectory>) -> Self {
-        let node_grace = Duration::from_secs(40);
-        Self { kinds, workers: 4, node_grace, finished_pods: 12_500, ca: String::new() }
+        let nodes = NodeFailures::default();
+        Self { kinds, workers: 4, nodes, finished_pods: 12_500, ca: String::new() }
     }
 }
 
@@ -65,7 +83,8 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(namespace::NamespaceController { workers, kinds: config.kinds.clone() }),
         Arc::new(namespace::NamespaceContentController { ca: config.ca.clone() }),
         Arc::new(gc::GarbageCollector { workers, kinds: config.kinds.clone() }),
-        Arc::new(node_lifecycle::NodeLifecycleController { grace: config.node_grace }),
+        Arc::new(NodeLifecycleController { grace: config.nodes.grace, pace: config.nodes.pace.clone() }),
+        Arc::new(taint_eviction::TaintEvictionController { workers }),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ]
 }

@@ -1,9 +1,10 @@
-//! Pods that nobody will ever look after: bound to nodes that do not exist, or finished long ago.
+//! Pods that nobody will ever look after: bound to nodes that do not exist or are declared dead, being deleted without
+//! a node, or finished long ago.
 
-use super::pods::is_finished;
+use super::pods::{delete, is_finished, is_lost, node_of};
 use super::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use crate::api::ApiResult;
-use crate::client::{Change, DeleteOptions, DeletePreconditions, Informer, key_of};
+use crate::client::{Change, Informer, key_of};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
@@ -13,9 +14,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A node must be missing for this long: one that registers anew finds its pods again.
-const QUARANTINE: Duration = Duration::from_secs(20);
+const QUARANTINE: Duration = Duration::from_secs(40);
 
-/// Removes pods of nodes that do not exist, and finished pods beyond a bound.
+/// Somebody who knows says with this taint that a node is dead for good: its containers do not run.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// Removes pods of nodes that do not exist, those that wait for a dead node to let them go, and finished pods beyond a
+/// bound.
 pub struct PodGarbageCollector {
     /// How many finished pods are kept.
     pub finished: usize,
@@ -34,24 +39,32 @@ impl Controller for PodGarbageCollector {
         let (q, n) = (queue.clone(), nodes.clone());
         pump(&ctx, &pods, move |change| {
             if let Change::Applied { new, .. } = change
-                && (is_finished(new) || node_of(new).is_some_and(|node| n.get(node).is_none()))
+                && (is_finished(new) || is_forsaken(new, &n) || node_of(new).is_some_and(|node| n.get(node).is_none()))
             {
                 q.add("pods");
             }
         });
         let q = queue.clone();
-        pump(&ctx, &nodes, move |change| {
-            if let Change::Deleted(_) | Change::Resync = change {
-                q.add("pods");
-            }
+        pump(&ctx, &nodes, move |change| match change {
+            Change::Deleted(_) | Change::Resync => q.add("pods"),
+            Change::Applied { new, .. } if is_out_of_service(new) => q.add("pods"),
+            Change::Applied { .. } => {}
         });
         let sweep = Sweep { ctx: ctx.clone(), pods, nodes, keep: self.finished, missing: Mutex::default() };
         run_workers(&ctx, &queue, 1, Arc::new(sweep)).await;
     }
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
+/// True where the node is silent, and somebody says that it is dead.
+fn is_out_of_service(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    is_lost(node) && taints.any(|t| t.key == OUT_OF_SERVICE)
+}
+
+/// True where a pod is being deleted, and nobody is there to say that it has ended.
+fn is_forsaken(pod: &Pod, nodes: &Informer<Node>) -> bool {
+    let nobody = || node_of(pod).is_none_or(|name| nodes.get(name).is_some_and(|node| is_out_of_service(&node)));
+    pod.metadata.deletion_timestamp.is_some() && nobody()
 }
 
 /// The finished pods that are too many, oldest first. Pure.
@@ -79,7 +92,10 @@ impl Reconciler for Sweep {
     async fn reconcile(&self, _: &&'static str) -> ApiResult<Outcome> {
         let pods = self.pods.list();
         for pod in surplus(&pods, self.keep) {
-            self.delete(&pod, None).await?;
+            delete(&self.ctx.client, &pod, None).await?;
+        }
+        for pod in pods.iter().filter(|pod| is_forsaken(pod, &self.nodes)) {
+            delete(&self.ctx.client, pod, Some(0)).await?;
         }
         let (due, next) = self.overdue(&pods);
         for node in due {
@@ -89,7 +105,7 @@ impl Reconciler for Sweep {
                 continue;
             }
             for pod in pods.iter().filter(|p| node_of(p) == Some(&node)) {
-                self.delete(pod, Some(0)).await?;
+                delete(&self.ctx.client, pod, Some(0)).await?;
             }
         }
         Ok(next.map_or(Outcome::Done, Outcome::After))
@@ -109,17 +125,6 @@ impl Sweep {
         let left = |since: &Instant| QUARANTINE.saturating_sub(since.elapsed());
         let due = missing.iter().filter(|(_, since)| left(since).is_zero()).map(|(node, _)| node.clone()).collect();
         (due, missing.values().map(left).filter(|l| !l.is_zero()).min())
-    }
-
-    async fn delete(&self, pod: &Pod, grace: Option<i64>) -> ApiResult<()> {
-        let meta = &pod.metadata;
-        let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
-        let options = DeleteOptions { grace_period_seconds: grace, preconditions, ..DeleteOptions::default() };
-        let api = self.ctx.client.api::<Pod>(meta.namespace.as_deref().unwrap_or_default());
-        match api.delete(meta.name.as_deref().unwrap_or_default(), &options).await {
-            Err(e) if !e.is_not_found() && !e.is_conflict() => Err(e),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! What controllers ask about pods and the nodes they are on.
 
-use crate::client::Informer;
+use super::ControllerContext;
+use crate::api::{ApiError, ApiResult};
+use crate::client::{Client, DeleteOptions, DeletePreconditions, Informer, PatchType};
+use crate::clock::rfc3339;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use serde_json::json;
 use std::time::Duration;
 
 /// Index of the pod informer: the uid of the managing owner, or `orphan:<namespace>` where there is none.
@@ -19,6 +23,19 @@ pub(super) fn index_by_owner(pods: &Informer<Pod>) {
         let owner = super::controller_of(&pod.metadata).map(|r| r.uid.clone());
         vec![owner.unwrap_or_else(|| orphans(pod.metadata.namespace.as_deref().unwrap_or_default()))]
     });
+}
+
+/// Index of the pod informer: the node a pod is bound to.
+pub(super) const BY_NODE: &str = "node";
+
+/// Adds [`BY_NODE`] to the pod informer.
+pub(super) fn index_by_node(pods: &Informer<Pod>) {
+    pods.add_index(BY_NODE, |pod| node_of(pod).map(str::to_owned).into_iter().collect());
+}
+
+/// The node a pod is bound to.
+pub(super) fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
 }
 
 /// The pod's phase; `Pending` where it has none yet.
@@ -76,8 +93,44 @@ pub(super) fn is_lost(node: &Node) -> bool {
 
 /// True where the pod is bound to a node that is known to be lost.
 pub(super) fn on_lost_node(pod: &Pod, nodes: &Informer<Node>) -> bool {
-    let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
-    node.and_then(|n| nodes.get(n)).is_some_and(|n| is_lost(&n))
+    node_of(pod).and_then(|n| nodes.get(n)).is_some_and(|n| is_lost(&n))
+}
+
+/// Writes one condition of a pod, with its reason and message; the others stay.
+pub(super) async fn mark(
+    ctx: &ControllerContext,
+    pod: &Pod,
+    condition: &str,
+    status: &str,
+    (reason, message): (&str, &str),
+) -> ApiResult<()> {
+    let (meta, at) = (&pod.metadata, rfc3339(ctx.clock.now()));
+    let condition = json!({"type": condition, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": at});
+    let patch = json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}});
+    let api = ctx.client.api::<Pod>(meta.namespace.as_deref().unwrap_or_default());
+    let name = meta.name.as_deref().unwrap_or_default();
+    gone_is_fine(api.patch_status(name, PatchType::StrategicMerge, &patch).await.map(drop))
+}
+
+/// Says in the pod's status that it goes although nothing is wrong with it.
+pub(super) async fn disrupted(ctx: &ControllerContext, pod: &Pod, why: (&str, &str)) -> ApiResult<()> {
+    mark(ctx, pod, "DisruptionTarget", "True", why).await
+}
+
+/// Deletes a pod; none of its name that came after it.
+pub(super) async fn delete(client: &Client, pod: &Pod, grace: Option<i64>) -> ApiResult<()> {
+    let meta = &pod.metadata;
+    let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
+    let options = DeleteOptions { grace_period_seconds: grace, preconditions, ..DeleteOptions::default() };
+    let api = client.api::<Pod>(meta.namespace.as_deref().unwrap_or_default());
+    gone_is_fine(api.delete(meta.name.as_deref().unwrap_or_default(), &options).await.map(drop))
+}
+
+/// The pod that was meant is not there any more.
+fn gone_is_fine(result: ApiResult<()>) -> ApiResult<()> {
+    let gone = |e: &ApiError| e.is_not_found() || e.is_conflict() || e.is_of_another();
+    result.or_else(|e| if gone(&e) { Ok(()) } else { Err(e) })
 }
 
 #[cfg(test)]

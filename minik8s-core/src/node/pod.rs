@@ -1,5 +1,6 @@
 //! Reading pods: the questions every part of the agent asks of a specification.
 
+use crate::api::NODE_NOT_READY;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use std::sync::LazyLock;
@@ -28,6 +29,12 @@ impl RestartPolicy {
             Self::Never => false,
         }
     }
+}
+
+/// True where the cluster has given the pod up, as its node was not heard of: what the record says is not from here.
+pub(crate) fn is_given_up(pod: &Pod) -> bool {
+    let mut conditions = status(pod).conditions.iter().flatten();
+    conditions.any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(NODE_NOT_READY))
 }
 
 /// The role of a container within its pod.

@@ -67,9 +67,7 @@ pub(crate) async fn write(context: Arc<Context>, handle: Arc<PodHandle>, mut wis
 
 /// The record is not this pod's any more.
 fn of_another(error: &ApiError) -> bool {
-    // A patch that names an identity is refused as an attempt to change it.
-    let identity = || error.details.causes.iter().any(|cause| cause.field == "metadata.uid");
-    error.is_not_found() || error.is_conflict() || identity()
+    error.is_not_found() || error.is_conflict() || error.is_of_another()
 }
 
 async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> ApiResult<()> {
@@ -77,7 +75,8 @@ async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> Ap
     let to_json = |status: &PodStatus| serde_json::to_value(status).map_err(|e| ApiError::internal(e.to_string()));
     let new = to_json(&wish.status)?;
     let old = match std::mem::replace(base, Base::Unknown) {
-        Base::Written(old) => old,
+        Base::Written(old) if !pod::is_given_up(pod) => old,
+        Base::Written(_) => to_json(pod::status(pod))?,
         Base::Record => to_json(pod::status(pod))?,
         Base::Unknown => to_json(pod::status(&api.get(pod::name(pod)).await?))?,
     };

@@ -132,6 +132,10 @@ pub struct Settings {
     pub node_ports: (u16, u16),
     /// Domain of the cluster.
     pub cluster_domain: String,
+    /// How long, in seconds, pods that do not say so themselves stay on a node that is not ready.
+    pub not_ready_seconds: i64,
+    /// The same for a node that is not heard of any more.
+    pub unreachable_seconds: i64,
 }
 
 impl Settings {
@@ -144,7 +148,13 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         let service_cidr = ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16));
-        Self { service_cidr, node_ports: (30000, 32767), cluster_domain: "cluster.local".into() }
+        Self {
+            service_cidr,
+            node_ports: (30000, 32767),
+            cluster_domain: "cluster.local".into(),
+            not_ready_seconds: 300,
+            unreachable_seconds: 300,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What stands behind each Service: EndpointSlices, and the older Endpoints, from pods that match and are ready.
 //!
-//! A pod that is ready on a node that is lost gets no traffic: only the node's agent writes a pod's status, so the node
-//! is what is asked.
+//! A pod of a node that is lost gets no traffic: the node is what is asked, for it takes a while until each of its pods
+//! is marked as not ready.
 
 pub mod decide;
 pub mod legacy;
@@ -9,7 +9,7 @@ pub mod slices;
 #[cfg(test)]
 mod tests;
 
-use super::pods::{is_lost, is_ready, on_lost_node};
+use super::pods::{BY_NODE, index_by_node, is_lost, is_ready, on_lost_node};
 use super::{Controller, ControllerContext, Expectations, Outcome, Reconciler, UNSEEN, pump, run_workers};
 use crate::api::ApiResult;
 use crate::client::{
@@ -29,8 +29,6 @@ const BY_PAIR: &str = "selector-pair";
 const BY_SERVICE: &str = "service";
 /// Index of pods by one pair of labels, with the namespace.
 const BY_LABEL: &str = "label-pair";
-/// Index of pods by node.
-const BY_NODE: &str = "node";
 
 /// Keeps EndpointSlices and Endpoints of Services.
 pub struct EndpointsController {
@@ -103,7 +101,7 @@ impl World {
         world.services.add_index(BY_PAIR, |s: &Service| first_pair(s).into_iter().collect());
         world.slices.add_index(BY_SERVICE, |s: &EndpointSlice| service_of(s).into_iter().collect());
         world.pods.add_index(BY_LABEL, |p| pairs(p.metadata.namespace.as_ref(), p.metadata.labels.as_ref()));
-        world.pods.add_index(BY_NODE, |p| p.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect());
+        index_by_node(&world.pods);
         world
     }
 

@@ -1,38 +1,72 @@
-//! What is said of nodes, and when pods leave them. Pure.
+//! What is said of nodes. Pure.
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Taint of a node that says it is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Taint of a node that says nothing any more.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// How long a pod stays on such a node where it does not say so itself.
-const STAY: i64 = 300;
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+const NO_SCHEDULE: &str = "NoSchedule";
+const NO_EXECUTE: &str = "NoExecute";
 
-/// What a node should say of itself and carry. Pure.
-#[derive(Debug, PartialEq)]
-pub struct Judgement {
-    /// Its conditions, where they must change.
-    pub conditions: Option<Vec<NodeCondition>>,
-    /// Its taints, where they must change.
-    pub taints: Option<Vec<Taint>>,
+/// Conditions that keep new pods away while they are true, and their taints.
+const TROUBLES: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+];
+
+/// What becomes of the pods of a node that is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// They have to leave, as soon as they do not tolerate it any longer.
+    Yes,
+    /// As it was decided before.
+    AsBefore,
+    /// They may stay, whatever was decided before.
+    TakeBack,
 }
 
-/// Judges a node. `silent` says that its grace has run out.
-pub fn judge(node: &Node, silent: bool, now: Timestamp) -> Judgement {
+/// The status of the node's condition `Ready`; `None` where it never said anything.
+pub fn readiness(node: &Node) -> Option<&str> {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str())
+}
+
+/// True where the node is not ready and nobody has decided yet that its pods have to leave.
+pub fn is_undecided(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    not_ready_taint(node).is_some() && !taints.any(|t| is_verdict(t))
+}
+
+fn not_ready_taint(node: &Node) -> Option<&'static str> {
+    match readiness(node)? {
+        "True" => None,
+        "False" => Some(NOT_READY),
+        _ => Some(UNREACHABLE),
+    }
+}
+
+/// True for a taint that makes pods leave a node that is not ready.
+fn is_verdict(taint: &Taint) -> bool {
+    taint.effect == NO_EXECUTE && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str())
+}
+
+/// True for a taint that only this controller sets and removes.
+fn is_ours(taint: &Taint) -> bool {
+    let kept_away = [NOT_READY, UNREACHABLE, UNSCHEDULABLE].into_iter().chain(TROUBLES.map(|(_, key)| key));
+    is_verdict(taint) || (taint.effect == NO_SCHEDULE && kept_away.into_iter().any(|key| key == taint.key))
+}
+
+/// The conditions of a node that has been silent for too long: nothing is known. `None` where they say so already.
+pub fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
     let old = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
-    let conditions = if silent { unknown(&old, now) } else { old.clone() };
-    let ready = conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str());
-    let taint = match ready {
-        Some("Unknown") => Some(UNREACHABLE),
-        Some("False") => Some(NOT_READY),
-        _ => None,
-    };
-    let had = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let taints = tainted(&had, taint, now);
-    Judgement { conditions: (conditions != old).then_some(conditions), taints: (taints != had).then_some(taints) }
+    let new = unknown(&old, now);
+    (new != old).then_some(new)
 }
 
 /// What is known of a node that says nothing: nothing.
@@ -62,48 +96,39 @@ fn unknown(old: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     new
 }
 
-/// The taints with `wanted` among them, and none of ours that is not wanted.
-fn tainted(had: &[Taint], wanted: Option<&str>, now: Timestamp) -> Vec<Taint> {
-    let ours = |t: &Taint| t.key == NOT_READY || t.key == UNREACHABLE;
-    let mut taints: Vec<_> = had.iter().filter(|t| !ours(t) || Some(t.key.as_str()) == wanted).cloned().collect();
-    for effect in ["NoSchedule", "NoExecute"] {
-        if let Some(key) = wanted
-            && !taints.iter().any(|t| t.key == key && t.effect == effect)
-        {
+/// The taints that the node should carry; `None` where it does.
+pub fn taints(node: &Node, give_up: GiveUp, now: Timestamp) -> Option<Vec<Taint>> {
+    let had = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    let wanted = wanted(node, &had, give_up);
+    let of = |t: &Taint| (t.key.clone(), t.effect.clone());
+    let mut new: Vec<_> = had.iter().filter(|t| !is_ours(t) || wanted.contains(&of(t))).cloned().collect();
+    for (key, effect) in wanted {
+        if !new.iter().any(|t| t.key == key && t.effect == effect) {
             // The time counts for evictions only.
-            let time_added = (effect == "NoExecute").then_some(Time(now));
-            taints.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added });
+            let time_added = (effect == NO_EXECUTE).then_some(Time(now));
+            new.push(Taint { key, effect, value: None, time_added });
         }
     }
-    taints
+    (new != had).then_some(new)
 }
 
-/// When a pod must leave a node with these taints: `None` for never. Pure.
-pub fn leaves_at(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Timestamp> {
-    let none = Vec::new();
-    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_ref()).unwrap_or(&none);
-    let one = |taint: &Taint| {
-        let since = taint.time_added.as_ref().map_or(now, |t| t.0);
-        let matching: Vec<_> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
-        let seconds = match matching.iter().filter_map(|t| t.toleration_seconds).min() {
-            Some(seconds) => seconds.max(0),
-            None if !matching.is_empty() => return None,
-            // What says nothing about our own taints gets the time that is usual.
-            None if taint.key == NOT_READY || taint.key == UNREACHABLE => STAY,
-            None => 0,
-        };
-        since.saturating_add(SignedDuration::from_secs(seconds)).ok()
+/// Key and effect of the taints of ours that the node should carry.
+fn wanted(node: &Node, had: &[Taint], give_up: GiveUp) -> Vec<(String, String)> {
+    let mut keep_away: Vec<&str> = not_ready_taint(node).into_iter().collect();
+    let conditions = || node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let is_so = |kind: &str| conditions().any(|c| c.type_ == kind && c.status == "True");
+    keep_away.extend(TROUBLES.iter().filter(|(kind, _)| is_so(kind)).map(|(_, key)| *key));
+    if node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true)) {
+        keep_away.push(UNSCHEDULABLE);
+    }
+    let mut all: Vec<_> = keep_away.into_iter().map(|key| (key.to_owned(), NO_SCHEDULE.to_owned())).collect();
+    let decided = match give_up {
+        GiveUp::Yes => true,
+        GiveUp::AsBefore => had.iter().any(is_verdict),
+        GiveUp::TakeBack => false,
     };
-    taints.iter().filter(|t| t.effect == "NoExecute").filter_map(one).min()
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let (key, value, effect) = (text(&toleration.key), text(&toleration.value), text(&toleration.effect));
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    (effect.is_empty() || effect == taint.effect)
-        && (key == taint.key || (key.is_empty() && exists))
-        && (exists || value == text(&taint.value))
+    all.extend(not_ready_taint(node).filter(|_| decided).map(|key| (key.to_owned(), NO_EXECUTE.to_owned())));
+    all
 }
 
 #[cfg(test)]
@@ -132,66 +157,57 @@ mod tests {
     #[test]
     fn a_silent_node_is_unknown_and_unreachable() {
         let theirs = json!([{"key": "gpu", "effect": "NoSchedule"}, {"key": NOT_READY, "effect": "NoExecute"}]);
-        let judged = judge(&node(Some("True"), theirs), true, at(9));
-        let conditions = judged.conditions.unwrap();
+        let mut node = node(Some("True"), theirs);
+        let conditions = silenced(&node, at(9)).unwrap();
         let told: Vec<_> = conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
         assert_eq!(told, [("DiskPressure", "Unknown"), ("Custom", "True"), ("Ready", "Unknown")]);
         assert_eq!(conditions[2].reason.as_deref(), Some("NodeStatusUnknown"));
+        node.status.as_mut().unwrap().conditions = Some(conditions);
+        assert_eq!(silenced(&node, at(10)), None);
         let want = ["gpu:NoSchedule", "unreachable:NoSchedule", "unreachable:NoExecute"].map(str::to_owned);
-        assert_eq!(keys(judged.taints), Some(want.to_vec()));
-        let never = judge(&node(None, json!([])), true, at(9)).conditions.unwrap();
+        assert_eq!(keys(taints(&node, GiveUp::AsBefore, at(9))), Some(want.to_vec()), "the verdict stands");
+        let want = ["gpu:NoSchedule", "unreachable:NoSchedule"].map(str::to_owned);
+        assert_eq!(keys(taints(&node, GiveUp::TakeBack, at(9))), Some(want.to_vec()));
+    }
+
+    #[test]
+    fn a_node_that_never_spoke_is_told_apart() {
+        let never = silenced(&node(None, json!([])), at(9)).unwrap();
         assert_eq!(never.last().unwrap().reason.as_deref(), Some("NodeStatusNeverUpdated"));
     }
 
     #[test]
     fn taints_follow_what_the_node_says() {
-        let ours = json!([{"key": UNREACHABLE, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
-        let table = [
-            (node(Some("True"), json!([])), None),
-            (node(Some("True"), ours.clone()), Some(vec![])),
-            (
-                node(Some("False"), json!([])),
-                Some(vec!["not-ready:NoSchedule".to_owned(), "not-ready:NoExecute".into()]),
-            ),
-            (node(Some("Unknown"), ours), None),
-            (node(None, json!([])), None),
+        use GiveUp::{AsBefore, TakeBack, Yes};
+        let lost = json!([{"key": UNREACHABLE, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
+        // Ready, the taints it has, what becomes of its pods; the taints it should have, where they are others
+        let table: [(Option<&str>, &serde_json::Value, GiveUp, Option<&[&str]>); 9] = [
+            (Some("True"), &json!([]), AsBefore, None),
+            (Some("True"), &lost, Yes, Some(&[])),
+            (Some("False"), &json!([]), Yes, Some(&["not-ready:NoSchedule", "not-ready:NoExecute"])),
+            (Some("False"), &json!([]), AsBefore, Some(&["not-ready:NoSchedule"])),
+            (Some("False"), &lost, AsBefore, Some(&["not-ready:NoSchedule", "not-ready:NoExecute"])),
+            (Some("Unknown"), &lost, AsBefore, None),
+            (Some("Unknown"), &lost, TakeBack, Some(&["unreachable:NoSchedule"])),
+            (Some("True"), &json!([{"key": UNSCHEDULABLE, "effect": "NoSchedule"}]), Yes, Some(&[])),
+            (None, &json!([]), Yes, None),
         ];
-        for (node, want) in table {
-            let judged = judge(&node, false, at(5));
-            assert_eq!((judged.conditions, keys(judged.taints)), (None, want), "{:?}", node.status);
+        for (ready, had, give_up, want) in table {
+            let node = node(ready, had.clone());
+            let want = want.map(|list| list.iter().map(ToString::to_string).collect());
+            assert_eq!(keys(taints(&node, give_up, at(5))), want, "{ready:?} {had} {give_up:?}");
+            assert_eq!(is_undecided(&node), matches!(ready, Some("False" | "Unknown")) && *had != lost);
         }
     }
 
     #[test]
-    fn pods_stay_as_long_as_they_tolerate() {
-        let taint = |key: &str, effect: &str, since: i64| Taint {
-            key: key.into(),
-            effect: effect.into(),
-            value: None,
-            time_added: Some(Time(at(since))),
-        };
-        let lost = [taint(UNREACHABLE, "NoSchedule", 100), taint(UNREACHABLE, "NoExecute", 100)];
-        let pod = |tolerations: serde_json::Value| {
-            let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-                "spec": {"containers": [], "tolerations": tolerations}});
-            serde_json::from_value::<Pod>(value).unwrap()
-        };
-        let table = [
-            (json!([]), Some(400)),
-            (json!([{"operator": "Exists"}]), None),
-            (
-                json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]),
-                Some(130),
-            ),
-            (json!([{"key": UNREACHABLE, "operator": "Exists", "tolerationSeconds": -5}]), Some(100)),
-            (json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoSchedule"}]), Some(400)),
-            (json!([{"key": "other", "operator": "Exists"}]), Some(400)),
-        ];
-        for (tolerations, want) in table {
-            assert_eq!(leaves_at(&pod(tolerations.clone()), &lost, at(150)), want.map(at), "{tolerations}");
-        }
-        let theirs = [taint("maintenance", "NoExecute", 100)];
-        assert_eq!(leaves_at(&pod(json!([])), &theirs, at(150)), Some(at(100)));
-        assert_eq!(leaves_at(&pod(json!([])), &[], at(150)), None);
+    fn troubles_and_cordons_keep_new_pods_away() {
+        let value = json!({"metadata": {"name": "n"}, "spec": {"unschedulable": true}, "status": {"conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"},
+            {"type": "PIDPressure", "status": "Unknown"}, {"type": "NetworkUnavailable", "status": "True"}]}});
+        let node: Node = serde_json::from_value(value).unwrap();
+        let want = ["disk-pressure:NoSchedule", "network-unavailable:NoSchedule", "unschedulable:NoSchedule"];
+        let want = Some(want.map(str::to_owned).to_vec());
+        assert_eq!(keys(taints(&node, GiveUp::AsBefore, at(5))), want);
     }
 }

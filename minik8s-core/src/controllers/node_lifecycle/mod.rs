@@ -1,19 +1,20 @@
-//! Nodes that fall silent: marked by their lease, tainted, and left by their pods.
+//! Nodes that fall silent: marked by their lease, and tainted, which keeps new pods away and makes those that are there
+//! leave (the taint eviction controller sees to that). Their pods are marked as not ready.
 
 mod decide;
+mod zones;
 
-pub use decide::{Judgement, NOT_READY, UNREACHABLE, judge, leaves_at};
+pub use decide::{GiveUp, NOT_READY, UNREACHABLE, is_undecided, readiness, silenced, taints};
+pub use zones::{EvictionPace, Permit, ZoneState, Zones};
 
+use super::pods::{BY_NODE, index_by_node, is_finished, is_lost, is_ready, mark};
 use super::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
-use crate::api::{ApiResult, NODE_LEASES};
-use crate::client::{
-    Change, DeleteOptions, DeletePreconditions, EventType, Informer, InformerOptions, PatchType, WorkQueue,
-    reference_of,
-};
+use crate::api::{ApiResult, NODE_LEASES, NODE_NOT_READY};
+use crate::client::{Change, EventType, Informer, InformerOptions, PatchType, WorkQueue, reference_of};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
@@ -21,12 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const BY_NODE: &str = "node";
-
 /// Watches the heartbeats of nodes.
 pub struct NodeLifecycleController {
     /// A node that has been silent for this long is lost.
     pub grace: Duration,
+    /// How fast nodes are given up.
+    pub pace: EvictionPace,
 }
 
 #[async_trait]
@@ -37,13 +38,20 @@ impl Controller for NodeLifecycleController {
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let (nodes, pods) = (ctx.informers.of::<Node>(), ctx.informers.of::<Pod>());
-        pods.add_index(BY_NODE, |p| p.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect());
+        index_by_node(&pods);
         let leases =
             Informer::start(ctx.client.api::<Lease>(NODE_LEASES), InformerOptions::default(), ctx.stop.clone());
         let (_, _, _) = tokio::join!(nodes.synced(), pods.synced(), leases.synced());
-        let queue = ctx.queue();
-        let watcher =
-            Arc::new(Watcher { ctx: ctx.clone(), nodes, pods, leases, grace: self.grace, heard: Mutex::default() });
+        let mut zones = Zones::new(self.pace.clone());
+        // Before the first decision: one that knew a few nodes only could take the cluster for lost.
+        for node in nodes.list() {
+            if let Some(ready) = readiness(&node) {
+                zones.note(&node, ready == "True");
+            }
+        }
+        let (queue, heard, zones) = (ctx.queue(), Mutex::default(), Mutex::new(zones));
+        let (q, grace) = (queue.clone(), self.grace);
+        let watcher = Arc::new(Watcher { ctx: ctx.clone(), queue: q, nodes, pods, leases, grace, heard, zones });
         watcher.watch(&queue);
         run_workers(&ctx, &queue, 2, watcher).await;
     }
@@ -54,12 +62,14 @@ type Heartbeat = [Option<Timestamp>; 2];
 
 struct Watcher {
     ctx: ControllerContext,
+    queue: WorkQueue<String>,
     nodes: Informer<Node>,
     pods: Informer<Pod>,
     leases: Informer<Lease>,
     grace: Duration,
     /// When each node was heard last, by our own clock, and what it said then: clocks of machines differ.
     heard: Mutex<HashMap<String, (Heartbeat, Instant)>>,
+    zones: Mutex<Zones>,
 }
 
 impl Watcher {
@@ -76,21 +86,17 @@ impl Watcher {
         pump(&self.ctx, &self.leases, move |change| {
             if let Change::Applied { new: lease, .. } = change {
                 let name = lease.metadata.name.clone().unwrap_or_default();
-                if me.nodes.get(&name).is_some_and(|node| !me.hear(&name, &node) || super::pods::is_lost(&node)) {
+                if me.nodes.get(&name).is_some_and(|node| !me.hear(&name, &node) || is_lost(&node)) {
                     q.add(name);
                 }
             }
         });
         let (q, nodes) = (queue.clone(), self.nodes.clone());
         pump(&self.ctx, &self.pods, move |change| {
-            let Change::Applied { new: pod, old } = change else { return };
-            let held = |pod: &Pod| pod.spec.as_ref().map(|s| (s.node_name.clone(), s.tolerations.clone()));
-            if old.as_ref().is_some_and(|old| held(old) == held(pod)) {
-                return;
-            }
-            let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
-            if nodes.get(&node).is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.taints.is_some())) {
-                q.add(node);
+            let Change::Applied { new: pod, .. } = change else { return };
+            let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+            if is_ready(pod) && nodes.get(node).is_some_and(|node| is_lost(&node)) {
+                q.add(node.to_owned());
             }
         });
     }
@@ -122,6 +128,13 @@ impl Watcher {
         let since = self.heard.lock().get(name).map_or_else(Instant::now, |(_, at)| *at);
         self.grace.saturating_sub(since.elapsed())
     }
+
+    /// Brings all nodes back where how the cluster is has changed.
+    fn look_again(&self, changed: bool) {
+        if changed {
+            self.nodes.list().iter().for_each(|n| self.queue.add(n.metadata.name.clone().unwrap_or_default()));
+        }
+    }
 }
 
 #[async_trait]
@@ -131,66 +144,70 @@ impl Reconciler for Watcher {
     async fn reconcile(&self, name: &String) -> ApiResult<Outcome> {
         let Some(node) = self.nodes.get(name) else {
             self.heard.lock().remove(name);
+            let changed = self.zones.lock().forget(name);
+            self.look_again(changed);
             return Ok(Outcome::Done);
         };
         let left = self.left(name, &node);
-        let judgement = judge(&node, left.is_zero(), self.ctx.clock.now());
-        let taints = self.apply(&node, judgement).await?;
-        let leaving = self.evict(name, &taints).await?;
+        let silenced = if left.is_zero() { silenced(&node, self.ctx.clock.now()) } else { None };
+        let node = self.write_conditions(&node, silenced).await?;
+        let noted = readiness(&node).map(|ready| self.zones.lock().note(&node, ready == "True"));
+        self.look_again(noted == Some(true));
+        let (give_up, later) = self.verdict(&node);
+        self.write_taints(&node, give_up).await?;
+        if is_lost(&node) {
+            self.mark_pods(name).await?;
+        }
         let heartbeat = (!left.is_zero()).then_some(left);
-        Ok(heartbeat.into_iter().chain(leaving).min().map_or(Outcome::Done, Outcome::After))
+        Ok(heartbeat.into_iter().chain(later).min().map_or(Outcome::Done, Outcome::After))
     }
 }
 
 impl Watcher {
-    /// Writes what must change; answers the taints the node has then.
-    async fn apply(&self, node: &Node, judgement: Judgement) -> ApiResult<Vec<Taint>> {
-        let api = self.ctx.client.all::<Node>();
+    /// Answers the node as it is then.
+    async fn write_conditions(&self, node: &Node, conditions: Option<Vec<NodeCondition>>) -> ApiResult<Node> {
         let mut now = node.clone();
-        if let Some(conditions) = judgement.conditions {
-            now.status.get_or_insert_default().conditions = Some(conditions);
-            now = api.update_status(&now).await?;
-            let note = "Node has not been heard of for too long: its status is unknown";
-            self.ctx.events.event(&reference_of(node), EventType::Warning, "NodeNotReady", note);
+        if conditions.is_none() {
+            return Ok(now);
         }
-        if let Some(taints) = judgement.taints {
-            let version = &now.metadata.resource_version;
-            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-            let name = node.metadata.name.as_deref().unwrap_or_default();
-            now = api.patch(name, PatchType::Merge, &patch).await?;
-        }
-        Ok(now.spec.and_then(|s| s.taints).unwrap_or_default())
+        now.status.get_or_insert_default().conditions = conditions;
+        let now = self.ctx.client.all::<Node>().update_status(&now).await?;
+        let note = "Node has not been heard of for too long: its status is unknown";
+        self.ctx.events.event(&reference_of(node), EventType::Warning, NODE_NOT_READY, note);
+        Ok(now)
     }
 
-    /// Deletes the pods that must leave; answers how long until the next one must.
-    async fn evict(&self, node: &str, taints: &[Taint]) -> ApiResult<Option<Duration>> {
-        if taints.iter().all(|t| t.effect != "NoExecute") {
-            return Ok(None);
+    /// What becomes of the node's pods, and when to ask again.
+    fn verdict(&self, node: &Node) -> (GiveUp, Option<Duration>) {
+        let mut zones = self.zones.lock();
+        if !is_undecided(node) {
+            let back = zones.nobody_answers();
+            return (if back { GiveUp::TakeBack } else { GiveUp::AsBefore }, None);
         }
-        let now = self.ctx.clock.now();
-        let mut next: Option<Duration> = None;
+        match zones.permit(node, Instant::now()) {
+            Permit::Now => (GiveUp::Yes, None),
+            Permit::After(wait) => (GiveUp::AsBefore, Some(wait)),
+            Permit::NotNow => (GiveUp::AsBefore, None),
+            Permit::TakeBack => (GiveUp::TakeBack, None),
+        }
+    }
+
+    async fn write_taints(&self, node: &Node, give_up: GiveUp) -> ApiResult<()> {
+        let Some(taints) = taints(node, give_up, self.ctx.clock.now()) else { return Ok(()) };
+        let version = &node.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        self.ctx.client.all::<Node>().patch(name, PatchType::Merge, &patch).await.map(drop)
+    }
+
+    /// What the pods of a silent node last said of themselves does not count any more.
+    async fn mark_pods(&self, node: &str) -> ApiResult<()> {
         for pod in self.pods.list_by(BY_NODE, node) {
-            let Some(at) = leaves_at(&pod, taints, now).filter(|_| super::is_active(&pod)) else { continue };
-            let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-            if left.is_zero() {
-                self.delete(&pod).await?;
-            } else {
-                next = Some(next.map_or(left, |n| n.min(left)));
+            if is_ready(&pod) && !is_finished(&pod) {
+                self.ctx.events.event(&reference_of(&*pod), EventType::Warning, NODE_NOT_READY, "Node is not ready");
+                mark(&self.ctx, &pod, "Ready", "False", (NODE_NOT_READY, "Node is not ready")).await?;
             }
         }
-        Ok(next)
-    }
-
-    async fn delete(&self, pod: &Pod) -> ApiResult<()> {
-        let meta = &pod.metadata;
-        let note = format!("Marking for deletion Pod {}", crate::client::key_of(pod));
-        self.ctx.events.event(&reference_of(pod), EventType::Normal, "TaintManagerEviction", note);
-        let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
-        let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-        let api = self.ctx.client.api::<Pod>(meta.namespace.as_deref().unwrap_or_default());
-        match api.delete(meta.name.as_deref().unwrap_or_default(), &options).await {
-            Err(e) if !e.is_not_found() && !e.is_conflict() => Err(e),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -261,7 +261,7 @@ impl Worker {
         let delete = self.memory.torn_down && pod::deletion(&slot.pod).is_some();
         let wish = Some(Wish { status: status(&view, &context), delete });
         self.wish.send_if_modified(|current| {
-            let new = !slot.gone && *current != wish;
+            let new = !slot.gone && (*current != wish || pod::is_given_up(&slot.pod));
             if new {
                 *current = wish;
             }

@@ -2,8 +2,10 @@
 
 use super::cells::{AGE, NAME, NONE, column, wide};
 use super::util::{items, names, text};
-use crate::api::Gvr;
-use crate::server::{Column, FieldErrors, Kind, KindNames, SelectableField};
+use crate::api::{ApiResult, Gvr};
+use crate::clock::rfc3339;
+use crate::server::{Column, FieldErrors, Kind, KindNames, SelectableField, WriteContext};
+use async_trait::async_trait;
 use serde_json::Value;
 
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
@@ -33,6 +35,7 @@ static COLUMNS: [Column; 10] = [
 static FIELDS: [SelectableField; 1] =
     [SelectableField { path: "spec.unschedulable", value: |o| unschedulable(o).to_string() }];
 
+#[async_trait]
 impl Kind for NodeKind {
     fn names(&self) -> &KindNames {
         &self.0
@@ -62,6 +65,11 @@ impl Kind for NodeKind {
         &FIELDS
     }
 
+    async fn admit(&self, new: &mut Value, old: Option<&Value>, ctx: &dyn WriteContext) -> ApiResult<()> {
+        stamp_taints(new, old, &rfc3339(ctx.now()));
+        Ok(())
+    }
+
     fn validate(&self, new: &Value, _: Option<&Value>, errors: &mut FieldErrors) {
         for (index, taint) in items(new, "/spec/taints").enumerate() {
             let at = format!("spec.taints[{index}]");
@@ -77,6 +85,18 @@ impl Kind for NodeKind {
                 errors.duplicate(at, taint);
             }
         }
+    }
+}
+
+/// When a taint came that makes pods leave decides when those leave that tolerate it for a while: whoever sets one
+/// without its time gets it from here, and one that stays keeps it.
+fn stamp_taints(new: &mut Value, old: Option<&Value>, now: &str) {
+    let taints = new.pointer_mut("/spec/taints").and_then(Value::as_array_mut).into_iter().flatten();
+    for taint in taints.filter(|t| text(t, "/effect") == "NoExecute" && text(t, "/timeAdded").is_empty()) {
+        let same = |t: &&Value| ["/key", "/value", "/effect"].iter().all(|at| text(t, at) == text(taint, at));
+        let before = old.and_then(|old| items(old, "/spec/taints").find(same)).map(|t| text(t, "/timeAdded"));
+        let at = before.filter(|at| !at.is_empty()).unwrap_or(now);
+        super::util::set(taint, "timeAdded", at.into());
     }
 }
 
@@ -122,6 +142,19 @@ fn or_unknown(node: &Value, pointer: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn taints_that_make_pods_leave_get_their_time_once() {
+        let taint = |key: &str, effect: &str| json!({"key": key, "effect": effect});
+        let mut new = json!({"spec": {"taints": [taint("a", "NoExecute"), taint("b", "NoSchedule")]}});
+        stamp_taints(&mut new, None, "first");
+        let want = json!([{"key": "a", "effect": "NoExecute", "timeAdded": "first"}, taint("b", "NoSchedule")]);
+        assert_eq!(new["spec"]["taints"], want);
+        let mut again = json!({"spec": {"taints": [taint("c", "NoExecute"), taint("a", "NoExecute")]}});
+        stamp_taints(&mut again, Some(&new), "later");
+        let times: Vec<_> = items(&again, "/spec/taints").map(|t| text(t, "/timeAdded")).collect();
+        assert_eq!(times, ["later", "first"]);
+    }
 
     #[test]
     fn status_and_roles() {

@@ -1,7 +1,7 @@
 //! Nodes that fall silent, and pods whose node is gone.
 
 use super::*;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, PodCondition, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use minik8s_core::api::Target;
 use minik8s_core::client::{DeleteOptions, Payload, WriteOptions};
@@ -26,12 +26,25 @@ impl World {
         .await;
     }
 
+    /// Waits for as long as pods bear anything by default, and more.
+    async fn a_long_time(&self) {
+        tokio::time::sleep(Duration::from_secs(900)).await;
+    }
+
     async fn ready_endpoints(&self) -> usize {
         let slices = self.list::<EndpointSlice>("default", "kubernetes.io/service-name=web").await;
         let ready =
             |e: &k8s_openapi::api::discovery::v1::Endpoint| e.conditions.as_ref().and_then(|c| c.ready) == Some(true);
         slices.iter().flat_map(|s| s.endpoints.iter()).filter(|e| ready(e)).count()
     }
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+fn ready_reason(pod: &Pod) -> Option<String> {
+    condition(pod, "Ready")?.reason.clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,6 +63,11 @@ async fn a_lost_node_gets_no_traffic_loses_its_pods_and_recovers() {
     world.tainted("node-1", true).await;
     world.tainted("node-12", false).await;
     wait::until("no traffic goes there", BOUND, || async { (world.ready_endpoints().await == 0).then_some(()) }).await;
+    wait::until("they say so", BOUND, || async {
+        let pods = world.list::<Pod>("default", "app=web").await;
+        pods.iter().all(|p| ready_reason(p).as_deref() == Some("NodeNotReady")).then_some(())
+    })
+    .await;
     wait::until("the set counts them as not ready", BOUND, || async {
         let set = world.client.api::<Set>("default").get("web").await.unwrap();
         (set.status?.ready_replicas.unwrap_or(0) == 0).then_some(())
@@ -68,6 +86,9 @@ async fn a_lost_node_gets_no_traffic_loses_its_pods_and_recovers() {
     })
     .await;
 
+    let still = world.list::<Pod>("default", "app=web").await;
+    let disrupted = |p: &Pod| condition(p, "DisruptionTarget").is_some_and(|c| c.status == "True");
+    assert_eq!(still.iter().filter(|p| disrupted(p)).count(), 2, "nobody confirms that they have ended");
     world.node = Some(world.node("node-1", "10.1.1", false).await);
     world.node_is("node-1", "True").await;
     world.tainted("node-1", false).await;
@@ -97,6 +118,7 @@ async fn pods_of_a_node_that_does_not_exist_are_removed() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_bound_to_a_node_that_is_lost_already_leaves_when_its_toleration_ends() {
     let mut world = World::new().await;
+    let _other = world.node("node-2", "10.1.2", false).await;
     world.node = None;
     world.tainted("node-1", true).await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late", "namespace": "default"},
@@ -113,4 +135,58 @@ async fn a_pod_bound_to_a_node_that_is_lost_already_leaves_when_its_toleration_e
         pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some()).then_some(())
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_evicted_while_nobody_answers_and_who_is_dead_then_loses_its_pods() {
+    let mut world = World::new().await;
+    world.create::<Set>(replica_set("default", "web", 2, json!({"app": "web"}))).await;
+    world.ready_pods("default", "app=web", 2).await;
+    let other = world.node("node-2", "10.1.2", false).await;
+
+    drop(other);
+    world.node_is("node-2", "Unknown").await;
+    world.tainted("node-2", true).await;
+    world.node = None;
+    world.node_is("node-1", "Unknown").await;
+    let verdicts = async || {
+        let nodes = world.client.all::<Node>().list(&ListOptions::default()).await.unwrap().items;
+        let taints = nodes.iter().flat_map(|n| n.spec.iter().flat_map(|s| s.taints.iter().flatten()));
+        taints.filter(|t| t.effect == "NoExecute").count()
+    };
+    wait::until("what was decided is taken back", BOUND, || async { (verdicts().await == 0).then_some(()) }).await;
+    world.a_long_time().await;
+    let pods = world.list::<Pod>("default", "app=web").await;
+    assert!(pods.len() == 2 && pods.iter().all(|p| p.metadata.deletion_timestamp.is_none()), "they stay");
+    assert_eq!(verdicts().await, 0);
+
+    let _back = world.node("node-2", "10.1.2", true).await;
+    world.tainted("node-1", true).await;
+    world.tainted("node-2", false).await;
+    wait::until("they live elsewhere", Duration::from_secs(900), || async {
+        let pods = world.list::<Pod>("default", "app=web").await;
+        let there = |p: &&Pod| p.spec.as_ref().unwrap().node_name.as_deref() == Some("node-2") && is_ready(p);
+        (pods.iter().filter(there).count() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_declared_dead_go_without_its_word() {
+    let mut world = World::new().await;
+    let _other = world.node("node-2", "10.1.2", false).await;
+    world.create::<Set>(replica_set("default", "web", 1, json!({"app": "web"}))).await;
+    let pod = world.ready_pods("default", "app=web", 1).await.remove(0);
+    let name = pod.metadata.name.unwrap();
+    world.node = None;
+    world.node_is("node-1", "Unknown").await;
+    world.client.api::<Pod>("default").delete(&name, &DeleteOptions::default()).await.unwrap();
+    world.a_long_time().await;
+    let there = world.client.api::<Pod>("default").get(&name).await.unwrap();
+    assert!(there.metadata.deletion_timestamp.is_some(), "its containers may still run");
+    let mut node = world.client.all::<Node>().get("node-1").await.unwrap();
+    let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "dead", "effect": "NoExecute"});
+    node.spec.get_or_insert_default().taints.get_or_insert_default().push(serde_json::from_value(taint).unwrap());
+    world.client.all::<Node>().update(&node).await.unwrap();
+    world.gone::<Pod>("default", &name).await;
 }

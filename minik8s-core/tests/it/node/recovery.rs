@@ -2,8 +2,9 @@
 
 use super::world::{BOUND, World, condition, first, one, uid};
 use k8s_openapi::api::core::v1::Pod;
-use minik8s_core::client::{DeleteOptions, DeletePreconditions};
+use minik8s_core::client::{DeleteOptions, DeletePreconditions, PatchType};
 use minik8s_core::testkit::{FakeOp, wait};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_new_agent_adopts_what_runs_and_keeps_the_counts() {
@@ -98,4 +99,47 @@ async fn lost_events_cost_nothing_but_time() {
     world.runtime.reboot();
     let again = |pod: &Pod| first(pod).restart_count == 1 && condition(pod, "Ready") == Some(true);
     world.until("p", "runs again", again).await;
+}
+
+/// The agent lives, but its machine is cut off; meanwhile the cluster gives it up. Nothing that is no longer its own
+/// may be left, what still is goes on undisturbed, and says so again.
+#[tokio::test]
+async fn a_node_that_was_cut_off_ends_what_is_no_longer_its_own() {
+    let world = World::new().await;
+    let mut pods = std::collections::BTreeMap::new();
+    for name in ["kept", "forced", "renewed", "leaving"] {
+        world.create(name, one("web:1", &[])).await;
+        pods.insert(name, world.running(name).await);
+    }
+    let starts = world.runtime.count(FakeOp::Start, "");
+    world.line.sever(true);
+    world.line.hold(true);
+    for name in ["kept", "forced", "renewed", "leaving"] {
+        let given_up =
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeNotReady"}]}});
+        let api = world.client.api::<Pod>("default");
+        api.patch_status(name, PatchType::StrategicMerge, &given_up).await.unwrap();
+    }
+    world.delete("forced", Some(0)).await;
+    world.delete("renewed", Some(0)).await;
+    world.create("renewed", one("web:2", &[])).await;
+    world.delete("leaving", None).await;
+    assert_eq!(world.runtime.sandbox_ids().len(), 4, "it cannot know");
+
+    world.line.sever(false);
+    world.line.hold(false);
+    world.gone("leaving").await;
+    let kept = world.running("kept").await;
+    assert_eq!(first(&kept).restart_count, 0);
+    let renewed = world.running("renewed").await;
+    assert_ne!(uid(&renewed), uid(&pods["renewed"]));
+    let mut ours = vec![uid(&kept), uid(&renewed)];
+    ours.sort();
+    wait::until("only what is its own is left", BOUND, || async {
+        let mut left = world.runtime.sandbox_ids();
+        left.sort();
+        (left == ours).then_some(())
+    })
+    .await;
+    assert_eq!(world.runtime.count(FakeOp::Start, ""), starts + 1, "what it kept went on");
 }

@@ -8,6 +8,7 @@ use minik8s_core::network::{NetworkPlugin, NoopNetwork};
 use minik8s_core::node::{ContainerRef, LogOptions, NodeAgent, NodeConfig};
 use minik8s_core::server::ApiServer;
 use minik8s_core::store::MemoryStore;
+use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::{FakeRuntime, wait};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) config: NodeConfig,
     _dir: tempfile::TempDir,
     agent: Option<JoinHandle<()>>,
+    /// The agent's way to the API, which can be cut.
+    pub(crate) line: Arc<FaultyTransport>,
     _server: Arc<ApiServer>,
 }
 
@@ -40,7 +43,10 @@ impl World {
         config.backoff_base = Duration::from_millis(50);
         config.backoff_max = Duration::from_millis(200);
         config.addresses = vec!["192.168.7.1".parse().unwrap()];
+        let line = FaultyTransport::new(server.clone(), 1);
+        line.heal();
         Self {
+            line,
             client: Client::new(server.clone()),
             runtime: FakeRuntime::new(),
             network: Arc::new(NoopNetwork::new("10.200.0.0/24".parse().unwrap())),
@@ -58,7 +64,8 @@ impl World {
     }
 
     fn agent(&self) -> NodeAgent {
-        NodeAgent::builder(self.config.clone(), self.client.clone(), self.runtime.clone(), self.network.clone()).build()
+        let client = Client::new(self.line.clone());
+        NodeAgent::builder(self.config.clone(), client, self.runtime.clone(), self.network.clone()).build()
     }
 
     /// Starts an agent over the same machine.

@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 /// Taints that mean a node is gone; a pod bears them for a while.
 const NODE_GONE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
-const NODE_GONE_SECONDS: i64 = 300;
 const DEFAULT_GRACE: i64 = 30;
 
 pub(crate) struct PodKind(KindNames);
@@ -105,7 +104,7 @@ impl Kind for PodKind {
         if let Some(spec) = child(new, "spec") {
             super::util::default_text(spec, "serviceAccountName", "default");
             super::util::default_text(spec, "serviceAccount", "default");
-            bear_lost_nodes(spec);
+            bear_lost_nodes(spec, [ctx.settings().not_ready_seconds, ctx.settings().unreachable_seconds]);
         }
         Ok(())
     }
@@ -140,17 +139,17 @@ fn grace(object: &Value) -> i64 {
 }
 
 /// A pod bears the loss of its node for a while, where it does not say otherwise.
-fn bear_lost_nodes(spec: &mut Value) {
+fn bear_lost_nodes(spec: &mut Value, seconds: [i64; 2]) {
     set_default(spec, "tolerations", json!([]));
     let Some(tolerations) = spec.get_mut("tolerations").and_then(Value::as_array_mut) else { return };
-    for key in NODE_GONE {
+    for (key, seconds) in NODE_GONE.into_iter().zip(seconds) {
         let borne = tolerations.iter().any(|t| {
             let (of, effect) = (text(t, "/key"), text(t, "/effect"));
             (of == key || of.is_empty()) && (effect == "NoExecute" || effect.is_empty())
         });
         if !borne {
             tolerations.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": NODE_GONE_SECONDS}));
+                "tolerationSeconds": seconds}));
         }
     }
 }
@@ -229,12 +228,13 @@ mod tests {
     #[test]
     fn own_tolerations_of_a_lost_node_are_kept() {
         let mut spec = json!({"tolerations": [{"key": NODE_GONE[0], "operator": "Exists", "tolerationSeconds": 5}]});
-        bear_lost_nodes(&mut spec);
+        bear_lost_nodes(&mut spec, [300, 60]);
         let keys: Vec<_> = items(&spec, "/tolerations").map(|t| text(t, "/key")).collect();
         assert_eq!(keys, NODE_GONE);
-        assert_eq!(spec["tolerations"][0]["tolerationSeconds"], 5);
+        let seconds: Vec<_> = items(&spec, "/tolerations").map(|t| t["tolerationSeconds"].clone()).collect();
+        assert_eq!(seconds, [5, 60]);
         let mut all = json!({"tolerations": [{"operator": "Exists"}]});
-        bear_lost_nodes(&mut all);
+        bear_lost_nodes(&mut all, [300, 300]);
         assert_eq!(items(&all, "/tolerations").count(), 1);
     }
 }
