@@ -12,7 +12,8 @@ needs=(
   "containerd:containerd"    # runs the containers (the project starts its own private instance)
   "runc:runc"                # what containerd starts them with
   "nft:nftables"             # only to look at rules in tests; the network speaks netlink itself
-  "ip:iproute2"              # only to look at links in tests and in the demo
+  "ip:iproute2"              # only to look at links in tests and in the demo, and to make hosts for tests
+  "nsenter:util-linux"       # only for tests, with unshare and setpriv: several hosts on one machine
   "protoc:protobuf-compiler" # a build dependency of the containerd and etcd clients
   "etcd:etcd-server"         # only for tests, which start their own on free ports
   "kill:procps"              # only for tests, which end what they started

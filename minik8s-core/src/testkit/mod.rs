@@ -7,6 +7,8 @@ pub mod etcd;
 mod fake_runtime;
 pub mod faults;
 pub mod grpc;
+pub mod hosts;
+pub mod inside;
 pub mod kubectl;
 pub mod need;
 pub mod network;

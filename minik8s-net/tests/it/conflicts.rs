@@ -213,7 +213,7 @@ fn a_kill_at_any_point_of_an_attach_is_recovered_from() {
         let link = machine.config().link_name("a");
         let namespace = machine.namespace(&Place::Pod(pod.netns.clone()));
         // As far as each step of an attach gets, backwards.
-        let inside = async |command: &'static str| crate::machine::run_inside(&namespace, move || ip(command)).await;
+        let inside = async |command: &'static str| namespace.run(move || ip(command)).await;
         for step in 0..4 {
             match step {
                 0 => inside("route del default").await,
@@ -239,7 +239,7 @@ fn a_namespace_with_a_foreign_eth0_is_refused_and_nothing_is_left() {
         machine.bridge().setup().await.unwrap();
         let netns = machine.place().await;
         let namespace = machine.namespace(&Place::Pod(netns.clone()));
-        crate::machine::run_inside(&namespace, || ip("link add eth0 type bridge")).await;
+        namespace.run(|| ip("link add eth0 type bridge")).await;
         let request = PodAttachment { id: "a".into(), netns, ..Default::default() };
         taken(machine.bridge().attach(&request).await.map(drop), "link", "another network");
         assert!(machine.bridge().attachments().await.unwrap().is_empty());
@@ -276,14 +276,15 @@ fn pods_never_reach_the_loopback_of_the_host() {
         let _server = machine.serve(&Place::Host, Protocol::Tcp, 8080, "host").await;
         let namespace = machine.namespace(&Place::Pod(pod.netns.clone()));
         // A pod that is root in its own namespace can send there.
-        crate::machine::run_inside(&namespace, || {
-            std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
-            ip("addr flush dev lo");
-            ip("route flush table local");
-            ip("route add local 10.77.0.2 dev eth0 table local");
-            ip("route add 127.0.0.0/8 via 10.77.0.1 dev eth0 src 10.77.0.2");
-        })
-        .await;
+        namespace
+            .run(|| {
+                std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
+                ip("addr flush dev lo");
+                ip("route flush table local");
+                ip("route add local 10.77.0.2 dev eth0 table local");
+                ip("route add 127.0.0.0/8 via 10.77.0.1 dev eth0 src 10.77.0.2");
+            })
+            .await;
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         assert_eq!(machine.ask(&Place::Pod(pod.netns.clone()), Protocol::Tcp, to, None).await, Answer::Silence);
         let node = machine.ask(&Place::Pod(pod.netns), Protocol::Tcp, (NODE, 8080).into(), None).await;

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use hickory_proto::rr::RecordType;
 use minik8s_core::network::{NetworkPlugin, Protocol, SharedNetwork};
+use minik8s_core::testkit::inside::{NetNamespace, on_thread};
 use minik8s_core::testkit::network::{Answer, Bed, Place, Server};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -37,30 +37,31 @@ where
 }
 
 pub(crate) struct Machine {
-    host: File,
-    outside: File,
+    host: NetNamespace,
+    outside: NetNamespace,
     dir: tempfile::TempDir,
-    places: Mutex<HashMap<PathBuf, File>>,
+    places: Mutex<HashMap<PathBuf, NetNamespace>>,
     network: Mutex<Option<Arc<BridgeNetwork>>>,
     before: Mutex<BTreeSet<String>>,
 }
 
 impl Machine {
     async fn new() -> Self {
-        let host = this_namespace();
+        let host = NetNamespace::current();
         let outside = fresh_namespace().await;
         ip("link set lo up");
-        let neighbour = format!("/proc/{}/fd/{}", std::process::id(), outside.as_raw_fd());
+        let neighbour = format!("/proc/{}/fd/{}", std::process::id(), outside.file().as_raw_fd());
         ip(&format!("link add eth0 type veth peer name eth0 netns {neighbour}"));
         ip(&format!("addr add {NODE}/24 dev eth0"));
         ip("link set eth0 up");
-        run_inside(&outside, || {
-            ip("link set lo up");
-            ip(&format!("addr add {NEIGHBOUR}/24 dev eth0"));
-            ip("link set eth0 up");
-            ip(&format!("route add 203.0.113.0/24 via {NODE}"));
-        })
-        .await;
+        outside
+            .run(|| {
+                ip("link set lo up");
+                ip(&format!("addr add {NEIGHBOUR}/24 dev eth0"));
+                ip("link set eth0 up");
+                ip(&format!("route add 203.0.113.0/24 via {NODE}"));
+            })
+            .await;
         ip(&format!("route add default via {NEIGHBOUR}"));
         let dir = tempfile::tempdir().unwrap();
         let machine =
@@ -93,11 +94,11 @@ impl Machine {
         self.network.lock().clone().unwrap()
     }
 
-    pub(crate) fn namespace(&self, place: &Place) -> File {
+    pub(crate) fn namespace(&self, place: &Place) -> NetNamespace {
         match place {
-            Place::Host => self.host.try_clone().unwrap(),
-            Place::Outside => self.outside.try_clone().unwrap(),
-            Place::Pod(path) => File::open(path).unwrap(),
+            Place::Host => self.host.again(),
+            Place::Outside => self.outside.again(),
+            Place::Pod(path) => NetNamespace::open(path),
         }
     }
 
@@ -152,8 +153,8 @@ impl Bed for Machine {
 
     async fn place(&self) -> PathBuf {
         let namespace = fresh_namespace().await;
-        let path = self.dir.path().join(format!("pod-{}", namespace.as_raw_fd()));
-        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", namespace.as_raw_fd()), &path).unwrap();
+        let path = self.dir.path().join(format!("pod-{}", namespace.file().as_raw_fd()));
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", namespace.file().as_raw_fd()), &path).unwrap();
         self.places.lock().insert(path.clone(), namespace);
         path
     }
@@ -219,37 +220,13 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
     entries.flatten().map(|e| e.path()).flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
 }
 
-pub(crate) fn this_namespace() -> File {
-    File::open("/proc/thread-self/ns/net").unwrap()
-}
-
 /// A namespace that lives as long as the file.
-pub(crate) async fn fresh_namespace() -> File {
+pub(crate) async fn fresh_namespace() -> NetNamespace {
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        this_namespace()
+        NetNamespace::current()
     })
     .await
-}
-
-/// Runs something on a thread that entered a namespace; sockets made there belong to it.
-pub(crate) async fn run_inside<T: Send + 'static>(namespace: &File, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = namespace.try_clone().unwrap();
-    on_thread(move || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
-        work()
-    })
-    .await
-}
-
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let runtime = tokio::runtime::Handle::current();
-    let (done, result) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _entered = runtime.enter();
-        let _ = done.send(work());
-    });
-    result.await.unwrap()
 }
 
 pub(crate) fn ip(arguments: &str) {

@@ -1,15 +1,16 @@
 //! The name server on real sockets: both transports, other servers, what is broken.
 
-use crate::machine::{Machine, NEIGHBOUR, on_machine, run_inside};
+use crate::machine::{Machine, NEIGHBOUR, on_machine};
 use crate::traffic::udp;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use minik8s_core::network::{NetworkPlugin, ServiceEntry, ServiceTable};
+use minik8s_core::testkit::inside::NetNamespace;
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_core::testkit::network::{Bed, Place};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
-use std::fs::File;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,8 +28,8 @@ fn question(name: &str, kind: RecordType) -> Message {
     message
 }
 
-pub(crate) async fn ask_udp(from: File, server: SocketAddr, name: &str, kind: RecordType) -> Message {
-    let socket = run_inside(&from, || udp((Ipv4Addr::UNSPECIFIED, 0).into())).await.unwrap();
+pub(crate) async fn ask_udp(from: NetNamespace, server: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let socket = from.run(|| udp((Ipv4Addr::UNSPECIFIED, 0).into())).await.unwrap();
     let question = question(name, kind);
     socket.send_to(&question.to_vec().unwrap(), server).await.unwrap();
     let mut buffer = vec![0; 65_535];
@@ -39,8 +40,8 @@ pub(crate) async fn ask_udp(from: File, server: SocketAddr, name: &str, kind: Re
     answer
 }
 
-async fn ask_tcp(from: File, server: SocketAddr, name: &str, kind: RecordType) -> Message {
-    let socket = run_inside(&from, TcpSocket::new_v4).await.unwrap();
+async fn ask_tcp(from: NetNamespace, server: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let socket = from.run(TcpSocket::new_v4).await.unwrap();
     let mut stream = timeout(BOUND, socket.connect(server)).await.unwrap().unwrap();
     let bytes = question(name, kind).to_vec().unwrap();
     stream.write_u16(bytes.len() as u16).await.unwrap();
@@ -70,13 +71,14 @@ async fn neighbour(machine: &Machine) -> Arc<AtomicUsize> {
     let asked = Arc::new(AtomicUsize::new(0));
     let outside = machine.namespace(&Place::Outside);
     let address = SocketAddr::from((NEIGHBOUR, 53));
-    let socket: UdpSocket = run_inside(&outside, move || udp(address)).await.unwrap();
-    let listener: TcpListener = run_inside(&outside, move || {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(address).unwrap();
-        socket.listen(8).unwrap()
-    })
-    .await;
+    let socket: UdpSocket = outside.run(move || udp(address)).await.unwrap();
+    let listener: TcpListener = outside
+        .run(move || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(address).unwrap();
+            socket.listen(8).unwrap()
+        })
+        .await;
     let counter = asked.clone();
     tokio::spawn(async move {
         let mut buffer = vec![0; 2000];
@@ -172,7 +174,7 @@ fn broken_questions_do_not_stop_the_server() {
         let mut stream = TcpSocket::new_v4().unwrap().connect(server).await.unwrap();
         stream.write_all(&[0, 3, 1, 2, 3]).await.unwrap();
         let kind = RecordType::CNAME;
-        let answer = ask_udp(host.try_clone().unwrap(), server, "far.d.svc.cluster.local.", kind).await;
+        let answer = ask_udp(host.again(), server, "far.d.svc.cluster.local.", kind).await;
         assert_eq!(addresses(&answer), ["long.example.org."]);
         let answer = ask_tcp(host, server, "far.d.svc.cluster.local.", kind).await;
         assert_eq!(addresses(&answer), ["long.example.org."]);

@@ -1,9 +1,9 @@
 //! Small servers and clients inside of namespaces.
 
-use crate::machine::run_inside;
 use minik8s_core::network::Protocol;
+use minik8s_core::testkit::inside::NetNamespace;
 use minik8s_core::testkit::network::{Answer, Server};
-use std::fs::File;
+
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -23,16 +23,16 @@ impl Drop for Stop {
 }
 
 /// Answers with `words` and with the address that the question seems to come from.
-pub(crate) async fn serve(at: File, protocol: Protocol, port: u16, words: &str) -> Server {
+pub(crate) async fn serve(at: NetNamespace, protocol: Protocol, port: u16, words: &str) -> Server {
     let words = words.to_owned();
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let task = match protocol {
         Protocol::Udp => {
-            let socket = run_inside(&at, move || udp(address)).await.unwrap();
+            let socket = at.run(move || udp(address)).await.unwrap();
             tokio::spawn(serve_udp(socket, words))
         }
         _ => {
-            let listener = run_inside(&at, move || {
+            let listener = at.run(move || {
                 let socket = TcpSocket::new_v4()?;
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
@@ -57,7 +57,7 @@ async fn serve_udp(socket: UdpSocket, words: String) {
     }
 }
 
-pub(crate) async fn ask(from: File, protocol: Protocol, to: SocketAddr, port: Option<u16>) -> Answer {
+pub(crate) async fn ask(from: NetNamespace, protocol: Protocol, to: SocketAddr, port: Option<u16>) -> Answer {
     let exchange = async {
         match protocol {
             Protocol::Udp => ask_udp(&from, to, port.unwrap_or(0)).await,
@@ -78,8 +78,8 @@ pub(crate) async fn ask(from: File, protocol: Protocol, to: SocketAddr, port: Op
     }
 }
 
-async fn ask_tcp(from: &File, to: SocketAddr, port: u16) -> io::Result<String> {
-    let socket = run_inside(from, move || {
+async fn ask_tcp(from: &NetNamespace, to: SocketAddr, port: u16) -> io::Result<String> {
+    let socket = from.run(move || {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
@@ -91,8 +91,8 @@ async fn ask_tcp(from: &File, to: SocketAddr, port: u16) -> io::Result<String> {
     Ok(text)
 }
 
-async fn ask_udp(from: &File, to: SocketAddr, port: u16) -> io::Result<String> {
-    let socket = run_inside(from, move || udp((Ipv4Addr::UNSPECIFIED, port).into())).await?;
+async fn ask_udp(from: &NetNamespace, to: SocketAddr, port: u16) -> io::Result<String> {
+    let socket = from.run(move || udp((Ipv4Addr::UNSPECIFIED, port).into())).await?;
     socket.connect(to).await?;
     socket.send(b"?").await?;
     let mut buffer = [0; 512];
