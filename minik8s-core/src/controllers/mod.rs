@@ -5,6 +5,7 @@
 //! extensions add theirs to it.
 
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 mod expect;
 pub mod gc;
@@ -85,6 +86,7 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(gc::GarbageCollector { workers, kinds: config.kinds.clone() }),
         Arc::new(NodeLifecycleController { grace: config.nodes.grace, pace: config.nodes.pace.clone() }),
         Arc::new(taint_eviction::TaintEvictionController { workers }),
+        Arc::new(disruption::DisruptionController { workers, kinds: config.kinds.clone() }),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ]
 }

@@ -252,6 +252,12 @@ impl WriteContext for ApiServer {
         list.items.iter().map(|object| object.value()).collect()
     }
 
+    async fn all_in(&self, gvr: &Gvr, namespace: &str) -> ApiResult<Vec<Value>> {
+        let target = Target { namespace: Some(namespace.to_owned()), ..Target::all(gvr.clone()) };
+        let list = self.list_objects(&target, &ListOptions::default()).await?;
+        list.items.iter().map(|object| object.value()).collect()
+    }
+
     fn random(&self, end: u64) -> u64 {
         self.dice.below(end)
     }

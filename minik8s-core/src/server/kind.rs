@@ -103,8 +103,17 @@ pub enum Effect {
     Update(Value),
     /// The object becomes this, and the answer is the object.
     Replace(Value),
-    /// The object is deleted, and the answer is a `Status`.
-    Delete(DeleteOptions),
+    /// The object becomes this and is deleted, and the answer is a `Status`.
+    Delete(DeleteOptions, Value),
+}
+
+/// Another object that changes in the same commit, such as the budget that pays for an eviction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beside {
+    /// Its resource.
+    pub gvr: Gvr,
+    /// What it becomes; `metadata.resourceVersion` is the version it was read at, which must still be the present one.
+    pub object: Value,
 }
 
 /// What a kind may ask of the server while a write is prepared.
@@ -117,6 +126,8 @@ pub trait WriteContext: Send + Sync {
     /// Every object of a kind that has few, such as classes; `fresh` ones include every write that was acknowledged
     /// before, at the price of waiting for it.
     async fn all(&self, gvr: &Gvr, fresh: bool) -> ApiResult<Vec<Value>>;
+    /// Every object of a kind in one namespace, every write included that was acknowledged before.
+    async fn all_in(&self, gvr: &Gvr, namespace: &str) -> ApiResult<Vec<Value>>;
     /// A number below `end`, from the server's one source of randomness; 0 where `end` is 0.
     fn random(&self, end: u64) -> u64;
     /// Cluster-wide settings that kinds default from.
@@ -246,6 +257,14 @@ pub trait Kind: Send + Sync + 'static {
     fn act(&self, action: &str, _body: &Value, _object: &Value, _now: Timestamp) -> ApiResult<Effect> {
         let why = format!("the action {action} is not served on {}", self.names().gvr.qualified());
         Err(ApiError::new(Reason::MethodNotAllowed, why))
+    }
+
+    /// What an action changes beside the object; asked again where that has changed meanwhile.
+    ///
+    /// # Errors
+    /// Whatever should refuse the action.
+    async fn beside(&self, _action: &str, _object: &Value, _ctx: &dyn WriteContext) -> ApiResult<Option<Beside>> {
+        Ok(None)
     }
 
     /// Lifetime after the last write (events).

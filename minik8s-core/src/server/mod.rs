@@ -27,7 +27,7 @@ pub use api_server::{ApiServer, ApiServerBuilder};
 pub use cache::WatchSettings;
 pub use health::Health;
 pub use kind::{
-    ActionNames, Claim, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule, ScalePaths,
+    ActionNames, Beside, Claim, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule, ScalePaths,
     SelectableField, Settings, WriteContext,
 };
 pub use metrics::Metrics;

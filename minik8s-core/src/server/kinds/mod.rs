@@ -10,6 +10,7 @@ mod lease;
 mod namespace;
 mod node;
 mod pod;
+mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
 mod replica_set;
@@ -37,6 +38,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(namespace::NamespaceKind::new()),
         Arc::new(node::NodeKind::new()),
         Arc::new(pod::PodKind::new()),
+        Arc::new(pod_disruption_budget::PodDisruptionBudgetKind::new()),
         Arc::new(priority_class::PriorityClassKind::new()),
         Arc::new(replica_set::ReplicaSetKind::new()),
         Arc::new(secret::SecretKind::new()),

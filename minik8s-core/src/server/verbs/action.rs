@@ -1,8 +1,11 @@
 //! Sub-resources that are actions of a kind: the kind says what becomes of the object, the server does it.
 
-use super::modify::Modify;
+use super::create::ATTEMPTS;
+use super::delete::Ending;
+use super::modify::{Current, Modify};
 use super::prepare::Part;
 use super::resolve::{method_not_allowed, unknown_resource};
+use super::{Served, view};
 use crate::api::{ApiError, ApiResult, Gvr, Object, Schemas, Target};
 use crate::client::{DeleteOptions, Payload, WriteOptions, Written};
 use crate::server::{ApiServer, Effect};
@@ -14,9 +17,14 @@ const BINDINGS: &str = "bindings";
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const STATUSES: Gvr = Gvr::new("", "v1", "statuses");
 
-enum Answer {
-    Status,
-    Object,
+/// An action on its way.
+struct Acting<'a> {
+    served: Served,
+    /// The object, without the sub-resource.
+    target: Target,
+    action: &'a str,
+    body: Value,
+    dry_run: bool,
 }
 
 impl ApiServer {
@@ -29,37 +37,46 @@ impl ApiServer {
         }
         let body = self.schemas.parse(body)?;
         super::body::check_place(target, &body)?;
-        let plain = Target { subresource: None, ..target.clone() };
-        let modify = Modify { served: &served, target: &plain, part: Part::Action, dry_run: options.dry_run };
-        let mut answer = Answer::Status;
-        let mut deletion = None;
-        let now = self.clock.now();
-        let written = self
-            .modify(&modify, |current| {
-                // A binding is for the pod that was looked at, not for its successor of the same name.
-                super::body::check_uid(&plain, &body, &current.object)?;
-                super::body::check_revision(&plain, &body, &current.object)?;
-                Ok(match served.kind.act(action, &body, &current.value, now)? {
-                    Effect::Update(new) => new,
-                    Effect::Replace(new) => {
-                        answer = Answer::Object;
-                        new
-                    }
-                    Effect::Delete(options) => {
-                        deletion = Some(options);
-                        current.value.clone()
-                    }
-                })
-            })
-            .await?;
-        if let Some(deletion) = deletion {
-            let deletion = DeleteOptions { dry_run: options.dry_run || deletion.dry_run, ..deletion };
-            Box::pin(self.delete_object(&plain, &deletion)).await?;
+        let target = Target { subresource: None, ..target.clone() };
+        let acting = Acting { served, target, action, body, dry_run: options.dry_run };
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.try_to_act(&acting).await? {
+                Ok(written) => return Ok(written),
+                Err(why) => last = Some(why),
+            }
         }
-        match answer {
-            Answer::Object => Ok(written),
-            Answer::Status => success(),
-        }
+        Err(last.unwrap_or_else(|| super::body::modified(&acting.target)))
+    }
+
+    /// The inner error says that somebody came between.
+    async fn try_to_act(&self, acting: &Acting<'_>) -> ApiResult<Result<Written, ApiError>> {
+        let Acting { served, target, action, body, dry_run } = acting;
+        let (key, object) = self.current(served, target).await?;
+        let current = Current { key, value: view::value(served, &object)?, object };
+        // A binding is for the pod that was looked at, not for its successor of the same name.
+        super::body::check_uid(target, body, &current.object)?;
+        super::body::check_revision(target, body, &current.object)?;
+        let modify = Modify { served, target, part: Part::Action, dry_run: *dry_run };
+        Ok(match served.kind.act(action, body, &current.value, self.clock.now())? {
+            Effect::Update(new) => match self.settle_change(&modify, &current, new).await? {
+                Ok(_) => Ok(success()?),
+                Err(why) => Err(why),
+            },
+            Effect::Replace(new) => {
+                let changed = self.settle_change(&modify, &current, new).await?;
+                changed.map(|object| Written { object, warnings: Vec::new(), created: false })
+            }
+            Effect::Delete(options, last) => {
+                let options = DeleteOptions { dry_run: *dry_run || options.dry_run, ..options };
+                let beside = served.kind.beside(action, &current.value, self).await?;
+                let ending = Ending { last: &last, beside };
+                match self.try_delete(served, target, &current, ending, &options).await? {
+                    Ok(_) => Ok(success()?),
+                    Err(why) => Err(why),
+                }
+            }
+        })
     }
 }
 

@@ -1,10 +1,11 @@
 //! The one way to the store: an object's change together with the claims it takes and frees, all or nothing; then the
 //! wait until the cache shows it.
 
+use super::body::meta;
 use super::{Served, view};
-use crate::api::{ApiError, ApiResult, Object, Reason, Revision};
-use crate::server::cache::Prepared;
-use crate::server::{ApiServer, Claim, encode, keys};
+use crate::api::{ApiError, ApiResult, Object, Reason, Revision, Target};
+use crate::server::cache::{Prepared, PreparedGuard};
+use crate::server::{ApiServer, Beside, Claim, encode, keys};
 use crate::store::{Commit, Key, Op, Precondition, StoreError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub(crate) struct Change<'a> {
     pub(crate) old: Option<&'a Value>,
     /// The object as it shall be; `None` deletes it.
     pub(crate) new: Option<&'a Value>,
+    /// What changes with it.
+    pub(crate) beside: Option<&'a Beside>,
 }
 
 /// How a commit went.
@@ -50,6 +53,10 @@ impl ApiServer {
                 stored = Some((prepared.stored.clone(), self.caches.prepare(change.key.clone(), prepared)));
             }
         }
+        let _beside = match change.beside {
+            Some(beside) => Some(self.add_beside(beside, &mut when, &mut ops)?),
+            None => None,
+        };
         let since = self.caches.reached();
         match self.store.commit(Commit { when, ops }).await {
             Ok(revision) => {
@@ -71,6 +78,25 @@ impl ApiServer {
             }
             Err(error) => Err(store_error("writing", &error)),
         }
+    }
+
+    fn add_beside(
+        &self,
+        beside: &Beside,
+        when: &mut Vec<Precondition>,
+        ops: &mut Vec<Op>,
+    ) -> ApiResult<PreparedGuard<'_>> {
+        let served = self.resolve(&Target::all(beside.gvr.clone()))?;
+        let mut object = beside.object.clone();
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let read_at = metadata.and_then(|m| m.remove("resourceVersion"));
+        let read_at = read_at.as_ref().and_then(Value::as_str).and_then(|v| v.parse().ok());
+        let read_at = read_at.ok_or_else(|| ApiError::internal("an object beside the one written has no version"))?;
+        let key = served.key(meta(&object, "namespace"), meta(&object, "name"));
+        let prepared = prepare(&served, &object)?;
+        when.push(Precondition::At(key.clone(), read_at));
+        ops.push(Op::Put { key: key.clone(), value: prepared.stored.clone(), ttl: served.kind.ttl() });
+        Ok(self.caches.prepare(key, prepared))
     }
 
     /// The answer of a commit got lost. At most one commit follows on the version it was based on: the history shows

@@ -70,7 +70,7 @@ impl ApiServer {
             return self.dry_create(served, target, &key, &new).map(Tried::Done);
         }
         let when = Precondition::Absent(key.clone());
-        let change = Change { served, key: key.clone(), when, also, old: None, new: Some(&new) };
+        let change = Change { served, key: key.clone(), when, also, old: None, new: Some(&new), beside: None };
         Ok(match self.commit(change).await? {
             Outcome::Done(_, Some(object)) => Tried::Done(Written { object, warnings: Vec::new(), created: true }),
             Outcome::Done(_, None) => return Err(ApiError::internal("the store took an object and shows none")),

@@ -9,7 +9,7 @@ use super::{Served, view};
 use crate::api::{ApiError, ApiResult, Object, Target};
 use crate::client::{DeleteOptions, Deleted, Propagation};
 use crate::clock::rfc3339;
-use crate::server::{AdmissionRequest, ApiServer, Kind, encode};
+use crate::server::{AdmissionRequest, ApiServer, Beside, Kind, encode};
 use crate::store::Precondition;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -29,6 +29,14 @@ enum Plan {
     Keep,
 }
 
+/// How an object ends.
+pub(crate) struct Ending<'a> {
+    /// What it becomes before it goes.
+    pub(crate) last: &'a Value,
+    /// What changes with it.
+    pub(crate) beside: Option<Beside>,
+}
+
 impl ApiServer {
     pub(crate) async fn delete_object(&self, target: &Target, options: &DeleteOptions) -> ApiResult<Deleted> {
         if target.name.is_none() || target.subresource.is_some() {
@@ -40,7 +48,8 @@ impl ApiServer {
             let (key, object) = self.current(&served, target).await?;
             let value = view::value(&served, &object)?;
             let current = Current { key, object, value };
-            match self.try_delete(&served, target, &current, options).await? {
+            let ending = Ending { last: &current.value, beside: None };
+            match self.try_delete(&served, target, &current, ending, options).await? {
                 Ok(deleted) => return Ok(deleted),
                 Err(why) => last = Some(why),
             }
@@ -48,11 +57,13 @@ impl ApiServer {
         Err(last.unwrap_or_else(|| super::body::modified(target)))
     }
 
-    async fn try_delete(
+    /// The inner error says that somebody came between.
+    pub(crate) async fn try_delete(
         &self,
         served: &Served,
         target: &Target,
         current: &Current,
+        ending: Ending<'_>,
         options: &DeleteOptions,
     ) -> ApiResult<Result<Deleted, ApiError>> {
         let kind = served.kind.as_ref();
@@ -61,7 +72,7 @@ impl ApiServer {
         for rule in &self.admission {
             rule.admit_delete(&request, self).await?;
         }
-        let (gone, new) = match plan(kind, &current.value, options, self.clock.now()) {
+        let (gone, new) = match plan(kind, ending.last, options, self.clock.now()) {
             Plan::Keep => return view::show(served, current.object.clone()).map(|o| Ok(Deleted::Marked(o))),
             Plan::Remove(last) => (true, last),
             Plan::Mark(marked) => (false, marked),
@@ -77,6 +88,7 @@ impl ApiServer {
             also: None,
             old: Some(&current.value),
             new: (!gone).then_some(&new),
+            beside: ending.beside.as_ref(),
         };
         Ok(match self.commit(change).await? {
             Outcome::Done(_, Some(object)) => Ok(Deleted::Marked(object)),

@@ -50,7 +50,7 @@ impl ApiServer {
     }
 
     /// Commits a proposal. The inner error says that somebody came between.
-    async fn settle_change(
+    pub(crate) async fn settle_change(
         &self,
         modify: &Modify<'_>,
         current: &Current,
@@ -73,6 +73,7 @@ impl ApiServer {
             also: None,
             old: Some(&current.value),
             new: (!vanishes).then_some(&new),
+            beside: None,
         };
         match self.commit(change).await? {
             Outcome::Done(_, Some(object)) => Ok(Ok(object)),

@@ -1,6 +1,7 @@
 //! All controllers against the real API server, with simulated nodes. Time is paused: waits cost nothing, and graces of
 //! minutes pass in an instant.
 
+mod budgets;
 mod election;
 mod endpoints;
 mod faults;

@@ -1,6 +1,7 @@
 //! The real kubectl against the server, over TLS. Needs kubectl 1.32 or newer; touches nothing but the loopback.
 
 mod describes;
+mod drains;
 mod reads;
 mod streams;
 mod waits;

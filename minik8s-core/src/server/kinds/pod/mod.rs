@@ -1,16 +1,16 @@
 //! `Pod`: containers that live and die together on one node.
 
 mod columns;
+mod eviction;
 mod status_cell;
 mod update;
 
 use super::pod_template::{Use, default_spec, qos_class, validate_spec};
 use super::util::{child, items, names, set, set_default, text, unset};
 use crate::api::{ApiError, ApiResult, Gvr};
-use crate::client::DeleteOptions;
 use crate::clock::rfc3339;
 use crate::server::{
-    ActionNames, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, SelectableField, WriteContext,
+    ActionNames, Beside, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, SelectableField, WriteContext,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -123,9 +123,19 @@ impl Kind for PodKind {
     fn act(&self, action: &str, body: &Value, object: &Value, now: Timestamp) -> ApiResult<Effect> {
         match action {
             "binding" => bind(&self.0.gvr, body, object, now).map(Effect::Update),
-            "eviction" => eviction(body).map(Effect::Delete),
+            "eviction" => Ok(Effect::Delete(eviction::options(body)?, eviction::leaving(object, now))),
             other => Err(ApiError::bad_request(format!("{other} is a stream: ask for it with GET"))),
         }
+    }
+
+    async fn beside(&self, action: &str, object: &Value, ctx: &dyn WriteContext) -> ApiResult<Option<Beside>> {
+        if action != "eviction" {
+            return Ok(None);
+        }
+        let gvr = super::pod_disruption_budget::gvr();
+        let budgets = ctx.all_in(&gvr, text(object, "/metadata/namespace")).await?;
+        let paid = eviction::pay(object, budgets, ctx.now())?;
+        Ok(paid.map(|object| Beside { gvr, object }))
     }
 }
 
@@ -198,19 +208,6 @@ fn scheduled(status: &mut Value, now: Timestamp) {
     conditions.retain(|c| text(c, "/type") != "PodScheduled");
     conditions.push(condition);
     unset(status, "nominatedNodeName");
-}
-
-fn eviction(body: &Value) -> ApiResult<DeleteOptions> {
-    let options = body.get("deleteOptions").unwrap_or(&Value::Null);
-    let asked = |field: &str| options.pointer(&format!("/preconditions/{field}")).and_then(Value::as_str);
-    let dry = options.get("dryRun").and_then(Value::as_array).is_some_and(|d| !d.is_empty());
-    let grace = options.get("gracePeriodSeconds").filter(|g| !g.is_null());
-    let seconds = grace.map(|g| g.as_i64().ok_or_else(|| ApiError::bad_request("gracePeriodSeconds must be a number")));
-    let mut delete = DeleteOptions { dry_run: dry, ..DeleteOptions::default() };
-    delete.grace_period_seconds = seconds.transpose()?;
-    delete.preconditions.uid = asked("uid").map(str::to_owned);
-    delete.preconditions.resource_version = asked("resourceVersion").map(str::to_owned);
-    Ok(delete)
 }
 
 #[cfg(test)]
