@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cluster;
 pub mod controllers;
 pub mod grpc;
+pub mod join;
 pub mod network;
 pub mod node;
 pub mod random;

@@ -10,6 +10,14 @@ pub fn fraction() -> f64 {
     rand::random()
 }
 
+/// A secret of this many small letters and digits, from a generator fit for keys.
+pub fn word(length: usize) -> String {
+    let mut rng = rand::rng();
+    (0..length).map(|_| LETTERS[rng.random_range(0..LETTERS.len())] as char).collect()
+}
+
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
 /// Letters that make neither words nor look-alikes.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 

@@ -180,7 +180,7 @@ impl<K: ApiResource> Api<K> {
 
     fn write(&self) -> WriteOptions {
         let field_manager = self.client.manager.to_string();
-        WriteOptions { dry_run: false, field_manager, field_validation: FieldValidation::Ignore }
+        WriteOptions { field_manager, field_validation: FieldValidation::Ignore, ..WriteOptions::default() }
     }
 
     /// One object.

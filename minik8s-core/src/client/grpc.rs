@@ -1,5 +1,6 @@
 //! The API over gRPC: a [`Transport`] for components that run in another process or on another machine.
 
+use super::tls::{self, ClientIdentity};
 use super::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
     Written,
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// A peer that does not answer pings for this long is taken for dead, and watches over it end.
 const ALIVE: Duration = Duration::from_secs(10);
 
-/// Where the API server is, and how it and we prove who we are. Certificates and keys are PEM.
+/// Where the API server is, and how it and we prove who we are. The authority is PEM.
 #[derive(Clone, Default)]
 pub struct GrpcConfig {
     /// `https://10.0.0.1:6443`, or `http://…` without TLS.
@@ -33,7 +34,7 @@ pub struct GrpcConfig {
     /// The authority that signed the server's certificate.
     pub ca: Vec<u8>,
     /// Our certificate and key, where we have one.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    pub identity: Option<ClientIdentity>,
     /// Our bearer token; empty for none.
     pub token: String,
     /// The name to expect in the server's certificate, where it is not the URL's host.
@@ -70,12 +71,24 @@ impl GrpcTransport {
         let unusable = |e: &dyn std::fmt::Display| {
             ApiError::bad_request(format!("cannot use the API server address {:?}: {e}", config.url))
         };
-        let mut endpoint = Endpoint::from_shared(config.url.clone()).map_err(|e| unusable(&e))?;
-        if config.url.starts_with("https:") {
-            endpoint = endpoint.tls_config(tls(config)).map_err(|e| unusable(&e))?;
-        }
+        let url: http::Uri = config.url.parse().map_err(|e| unusable(&e))?;
         let bearer = bearer(&config.token)?;
-        Ok(Self::over(tuned(endpoint).connect_lazy(), bearer))
+        if url.scheme_str() != Some("https") {
+            let endpoint = Endpoint::from_shared(config.url.clone()).map_err(|e| unusable(&e))?;
+            return Ok(Self::over(tuned(endpoint).connect_lazy(), bearer));
+        }
+        let host = url.host().ok_or_else(|| unusable(&"it names no host"))?.to_owned();
+        let name = tls::server_name(config.server_name.as_deref().unwrap_or(&host))?;
+        let port = url.port_u16().unwrap_or(443);
+        let tls = Arc::new(tls::config(&config.ca, config.identity.clone())?);
+        let connect = move |_: http::Uri| {
+            let (host, name, tls) = (host.clone(), name.clone(), tls.clone());
+            async move { tls::connect(&host, port, name, tls).await }
+        };
+        // TLS is the connector's business: it shows whatever certificate is ours at that time.
+        let plain = config.url.replacen("https:", "http:", 1);
+        let endpoint = Endpoint::from_shared(plain).map_err(|e| unusable(&e))?.origin(url);
+        Ok(Self::over(tuned(endpoint).connect_with_connector_lazy(tower::service_fn(connect)), bearer))
     }
 
     /// A transport over a channel that someone else has set up, such as one in memory.
@@ -97,17 +110,6 @@ impl GrpcTransport {
     ) -> ApiResult<tonic::Streaming<v1::Chunk>> {
         let mut client = NodeLinkClient::with_interceptor(self.channel.clone(), self.bearer.clone());
         client.open(outbound).await.map(Response::into_inner).map_err(failed)
-    }
-}
-
-fn tls(config: &GrpcConfig) -> ClientTlsConfig {
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&config.ca));
-    if let Some((certificate, key)) = &config.identity {
-        tls = tls.identity(Identity::from_pem(certificate, key));
-    }
-    match &config.server_name {
-        Some(name) => tls.domain_name(name),
-        None => tls,
     }
 }
 

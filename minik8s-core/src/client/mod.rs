@@ -12,6 +12,7 @@ mod grpc;
 mod informer;
 mod informers;
 mod queue;
+pub(crate) mod tls;
 mod transport;
 
 pub use api::{Api, ApiResource, Client, List, TypedEvent, TypedWatch, key_of, object_key, reference_of};
@@ -22,6 +23,7 @@ pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};
 pub use informers::Informers;
 pub use queue::{QueueCounts, WorkQueue};
+pub use tls::ClientIdentity;
 pub use transport::{
     DeleteOptions, DeletePreconditions, Deleted, FieldValidation, ListOptions, PatchType, Payload, Propagation,
     SharedTransport, Transport, VersionMatch, WatchOptions, WatchStream, WriteOptions, Written,

@@ -3,6 +3,7 @@
 //! it, so that every way in meets the same checks.
 
 use crate::api::{ApiResult, Object, ObjectList, Revision, Target, WatchEvent};
+use crate::server::auth::User;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -30,6 +31,8 @@ pub struct WriteOptions {
     pub field_manager: String,
     /// What to do about unknown and duplicate fields.
     pub field_validation: FieldValidation,
+    /// Who asked, as the front that took the request knows it; it never travels. `None` is the cluster itself.
+    pub user: Option<User>,
 }
 
 /// How a patch's body is to be read.

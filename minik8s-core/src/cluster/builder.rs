@@ -11,6 +11,7 @@ use crate::runtime::SharedRuntime;
 use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
 use crate::server::{Admission, ApiServer, ApiServerBuilder, Settings};
 use crate::store::{MemoryStore, Store};
+use jiff::SignedDuration;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -25,6 +26,7 @@ pub struct ClusterBuilder {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) names: Vec<String>,
     pub(super) pki: Option<PathBuf>,
+    pub(super) certificate_life: SignedDuration,
     pub(super) controllers: bool,
     pub(super) election: Option<ElectionConfig>,
     pub(super) node_failures: NodeFailures,
@@ -40,6 +42,7 @@ impl Default for ClusterBuilder {
             listeners: Vec::new(),
             names: Vec::new(),
             pki: None,
+            certificate_life: SignedDuration::from_hours(365 * 24),
             controllers: true,
             election: None,
             node_failures: NodeFailures::default(),
@@ -136,6 +139,12 @@ impl ClusterBuilder {
     #[must_use]
     pub fn pki(self, directory: impl Into<PathBuf>) -> Self {
         Self { pki: Some(directory.into()), ..self }
+    }
+
+    /// How long certificates of nodes are good at most; they renew them when a third of that is left. Default: a year.
+    #[must_use]
+    pub fn certificate_life(self, life: SignedDuration) -> Self {
+        Self { certificate_life: life, ..self }
     }
 
     /// Runs neither controllers nor schedulers: an API server alone, as tests of clients and operators want it.

@@ -27,12 +27,17 @@ mod parts;
 pub use builder::ClusterBuilder;
 pub use extension::Extension;
 
+use crate::api::{ApiError, ApiResult};
 use crate::client::{Client, SharedTransport};
-use crate::server::auth::User;
+use crate::join::JoinToken;
+use crate::server::auth::{TOKEN_NAMESPACE, User};
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::rest::RestService;
+use crate::server::tls::Authority;
 use crate::server::tls::TlsError;
 use crate::server::{ApiServer, Metrics};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +71,7 @@ pub struct Cluster {
     metrics: Metrics,
     address: Option<SocketAddr>,
     kubeconfig: Option<Kubeconfig>,
+    authority: Option<Authority>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     _on_drop: tokio_util::sync::DropGuard,
@@ -106,6 +112,21 @@ impl Cluster {
     /// What clients outside the process need, if it listens. Holds the administrator's key.
     pub fn kubeconfig(&self) -> Option<&Kubeconfig> {
         self.kubeconfig.as_ref()
+    }
+
+    /// A token with which machines may join for so long; see [`join`](crate::join). The cluster must listen.
+    ///
+    /// # Errors
+    /// `BadRequest` for a cluster that does not listen; what the API says otherwise.
+    pub async fn join_token(&self, life: SignedDuration) -> ApiResult<JoinToken> {
+        let authority = self.authority.as_ref();
+        let authority =
+            authority.ok_or_else(|| ApiError::bad_request("nobody can join a cluster that does not listen"))?;
+        let pin = authority.pin().map_err(|e| ApiError::internal(e.to_string()))?;
+        let token = JoinToken::generate(&pin);
+        let end = self.server.clock().now().saturating_add(life).ok();
+        self.client().api::<Secret>(TOKEN_NAMESPACE).create(&token.secret(end, "")).await?;
+        Ok(token)
     }
 
     /// Metrics of all components, as `/metrics` shows them.

@@ -4,17 +4,18 @@ use super::{Cluster, ClusterBuilder, ClusterError, Extension};
 use crate::api::schema::Schemas;
 use crate::client::{Client, Election, ElectionConfig};
 use crate::clock::SharedClock;
+use crate::controllers::certificates::Signer;
 use crate::controllers::{self, ControllerManager, ControllersConfig};
 use crate::network::SharedNetwork;
 use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
-use crate::server::auth::Authenticator;
+use crate::server::auth::{Authenticator, BootstrapTokens};
 use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
-use crate::server::tls::{Pki, ServerNames};
+use crate::server::tls::{Authority, Pki, ServerNames};
 use crate::server::{ApiServer, ApiServerBuilder};
 #[cfg(feature = "testkit")]
 use ipnet::Ipv4Net;
@@ -42,16 +43,17 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
     let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
-    let kubeconfig = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
+    let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
+    let kubeconfig = pki.as_ref().zip(addresses.first()).map(|(pki, address)| kubeconfig(pki, *address));
+    let authority = pki.map(|pki| pki.authority().clone());
     if builder.controllers {
-        let ca = kubeconfig.as_ref().map(|k| k.ca_certificate.clone()).unwrap_or_default();
-        start_loops(&builder, &server, ca, &shutdown, &tasks);
+        start_loops(&builder, &server, authority.clone(), &shutdown, &tasks);
     }
     for parts in std::mem::take(&mut builder.nodes) {
         start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
     }
     let address = addresses.first().copied();
-    Ok(Cluster { server, rest, metrics, address, kubeconfig, shutdown, tasks, _on_drop: on_drop })
+    Ok(Cluster { server, rest, metrics, address, kubeconfig, authority, shutdown, tasks, _on_drop: on_drop })
 }
 
 async fn start_server(
@@ -90,10 +92,12 @@ fn listen(
     rest: &RestService,
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
-) -> Result<Option<Kubeconfig>, ClusterError> {
+) -> Result<Option<Pki>, ClusterError> {
     let listeners = std::mem::take(&mut builder.listeners);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-    let Some(first) = addresses.first() else { return Ok(None) };
+    if addresses.is_empty() {
+        return Ok(None);
+    }
     let now = builder.server.clock.now();
     let names = ServerNames::standard(&builder.server.settings.cluster_domain, builder.server.settings.api_address())
         .with(std::mem::take(&mut builder.names))
@@ -103,16 +107,22 @@ fn listen(
         None => Pki::in_memory(&names, now)?,
     };
     let grpc = GrpcServices::of(server, rest.authorizer(), shutdown.clone());
-    let front = Front::new(rest.clone(), Authenticator::default()).with_grpc(grpc);
+    let authenticator = Authenticator::default().with_source(BootstrapTokens::of(server));
+    let front = Front::new(rest.clone(), authenticator).with_grpc(grpc);
     for listener in listeners {
         tasks.spawn(serve(listener, pki.server_config()?, front.clone(), shutdown.clone()));
     }
-    Ok(Some(Kubeconfig {
+    Ok(Some(pki))
+}
+
+/// What the administrator needs, where the server is at this address.
+fn kubeconfig(pki: &Pki, address: SocketAddr) -> Kubeconfig {
+    Kubeconfig {
         name: "minik8s".to_owned(),
-        server: format!("https://{}", reachable(*first)),
+        server: format!("https://{}", reachable(address)),
         ca_certificate: pki.ca_certificate().to_owned(),
         user: pki.admin().clone(),
-    }))
+    }
 }
 
 /// An address one can connect to: "all addresses" is reached on loopback.
@@ -124,12 +134,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn start_loops(
     builder: &ClusterBuilder,
     server: &Arc<ApiServer>,
-    ca: String,
+    authority: Option<Authority>,
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    let ca = authority.as_ref().map(|a| a.certificate().to_owned()).unwrap_or_default();
+    let signer = authority.map(|authority| Signer { life: builder.certificate_life, ..Signer::new(authority) });
     let nodes = builder.node_failures.clone();
-    let config = ControllersConfig { ca, nodes, ..ControllersConfig::new(Arc::new(server.registry().clone())) };
+    let config = ControllersConfig { ca, signer, nodes, ..ControllersConfig::new(Arc::new(server.registry().clone())) };
     let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
     let mut all = controllers::all(&config);
     all.push(Arc::new(SchedulerLoop::new(schedulers)));

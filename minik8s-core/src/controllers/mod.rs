@@ -4,6 +4,8 @@
 //! A [`ControllerManager`] runs a list of [`Controller`]s; [`all`] is the list of those that every cluster has, and
 //! extensions add theirs to it.
 
+pub mod bootstrap_tokens;
+pub mod certificates;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
@@ -49,6 +51,8 @@ pub struct ControllersConfig {
     pub finished_pods: usize,
     /// The certificate authority that pods trust, PEM; empty to publish none.
     pub ca: String,
+    /// Signs certificates of nodes; without one, none can join.
+    pub signer: Option<certificates::Signer>,
 }
 
 /// What is done about nodes that fall silent. The defaults are those of Kubernetes.
@@ -70,7 +74,7 @@ impl ControllersConfig {
     /// The defaults of Kubernetes.
     pub fn new(kinds: Arc<dyn KindDirectory>) -> Self {
         let nodes = NodeFailures::default();
-        Self { kinds, workers: 4, nodes, finished_pods: 12_500, ca: String::new() }
+        Self { kinds, workers: 4, nodes, finished_pods: 12_500, ca: String::new(), signer: None }
     }
 }
 
@@ -87,6 +91,8 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(NodeLifecycleController { grace: config.nodes.grace, pace: config.nodes.pace.clone() }),
         Arc::new(taint_eviction::TaintEvictionController { workers }),
         Arc::new(disruption::DisruptionController { workers, kinds: config.kinds.clone() }),
+        Arc::new(certificates::CertificateController { signer: config.signer.clone() }),
+        Arc::new(bootstrap_tokens::BootstrapTokenController),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ]
 }

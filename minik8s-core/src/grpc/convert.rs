@@ -199,7 +199,7 @@ impl From<v1::WriteOptions> for WriteOptions {
             v1::FieldValidation::Warn => FieldValidation::Warn,
             v1::FieldValidation::Strict => FieldValidation::Strict,
         };
-        Self { dry_run: o.dry_run, field_manager: o.field_manager, field_validation }
+        Self { dry_run: o.dry_run, field_manager: o.field_manager, field_validation, user: None }
     }
 }
 

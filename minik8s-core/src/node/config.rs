@@ -55,6 +55,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Labels beside those every node has (host name, operating system, architecture).
     pub labels: BTreeMap<String, String>,
+    /// Annotations of its record.
+    pub annotations: BTreeMap<String, String>,
     /// Taints the node registers with.
     pub taints: Vec<Taint>,
     /// Host name of the machine.
@@ -104,6 +106,7 @@ impl NodeConfig {
         Self {
             name: name.into(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             taints: Vec::new(),
             hostname: hostname(),
             addresses: vec![main_address()],

@@ -35,5 +35,6 @@ pub use access::{ContainerRef, LogOptions, NodeAccess, NodeDirectory};
 pub use agent::{NodeAgent, NodeAgentBuilder};
 pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
+pub(crate) use refs::Names as RefNames;
 pub(crate) use remote::RemoteNode;
 pub use service::serve_link;

@@ -24,7 +24,8 @@ fn record(config: &NodeConfig) -> Node {
     if !config.taints.is_empty() {
         spec["taints"] = json!(config.taints);
     }
-    let value = json!({"metadata": {"name": config.name, "labels": all}, "spec": spec});
+    let value =
+        json!({"metadata": {"name": config.name, "labels": all, "annotations": config.annotations}, "spec": spec});
     serde_json::from_value(value).unwrap_or_default()
 }
 
@@ -34,7 +35,8 @@ pub(crate) async fn register(context: &Context) -> ApiResult<Node> {
     let wanted = record(&context.config);
     match nodes.create(&wanted).await {
         Err(e) if e.is_already_exists() => {
-            let mut patch = json!({"metadata": {"labels": wanted.metadata.labels}});
+            let mut patch =
+                json!({"metadata": {"labels": wanted.metadata.labels, "annotations": wanted.metadata.annotations}});
             if let Some(cidr) = context.config.pod_cidr {
                 patch["spec"] = json!({"podCIDR": cidr.to_string(), "podCIDRs": [cidr.to_string()]});
             }

@@ -2,8 +2,9 @@
 //! is no business of this module; it is a [`Transport`] like any other.
 
 use super::admission::Admission;
+use super::auth::NodeRestriction;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
-use super::{Claim, Kind, KindTable, Metrics, Registry, Settings, WriteContext, kinds, verbs};
+use super::{Kind, KindTable, Metrics, Registry, Settings, kinds, verbs};
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Reason, Schemas, Target};
 use crate::client::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
@@ -14,8 +15,6 @@ use crate::node::NodeDirectory;
 use crate::random::Dice;
 use crate::store::{Store, StoreError};
 use async_trait::async_trait;
-use jiff::Timestamp;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -174,7 +173,7 @@ impl ApiServer {
             schemas: Schemas::builtin(),
             watch: WatchSettings::default(),
             kinds: Vec::new(),
-            admission: Vec::new(),
+            admission: vec![Arc::new(NodeRestriction)],
             nodes: NodeDirectory::default(),
             seed: None,
             bootstrap: true,
@@ -230,40 +229,6 @@ impl ApiServer {
         }
         self.metrics.request(verb, target, result.as_ref().map_or_else(|e| e.reason.http_code(), |_| ok));
         result
-    }
-}
-
-/// What kinds and admission rules may ask while a write is prepared.
-#[async_trait]
-impl WriteContext for ApiServer {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    async fn is_free(&self, claim: &Claim) -> ApiResult<bool> {
-        let key = super::keys::claim(claim);
-        let entry = self.store.get(&key).await;
-        Ok(entry.map_err(|e| verbs::store_error("looking up a claim", &e))?.is_none())
-    }
-
-    async fn all(&self, gvr: &Gvr, fresh: bool) -> ApiResult<Vec<Value>> {
-        let options = ListOptions { resource_version: (!fresh).then_some(0), ..ListOptions::default() };
-        let list = self.list_objects(&Target::all(gvr.clone()), &options).await?;
-        list.items.iter().map(|object| object.value()).collect()
-    }
-
-    async fn all_in(&self, gvr: &Gvr, namespace: &str) -> ApiResult<Vec<Value>> {
-        let target = Target { namespace: Some(namespace.to_owned()), ..Target::all(gvr.clone()) };
-        let list = self.list_objects(&target, &ListOptions::default()).await?;
-        list.items.iter().map(|object| object.value()).collect()
-    }
-
-    fn random(&self, end: u64) -> u64 {
-        self.dice.below(end)
-    }
-
-    fn settings(&self) -> &Settings {
-        &self.settings
     }
 }
 

@@ -4,7 +4,7 @@
 use super::auth::{Attributes, SharedAuthorizer, User, unauthorized};
 use super::links::NodeLinks;
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Target};
-use crate::client::SharedTransport;
+use crate::client::{SharedTransport, WriteOptions};
 use crate::grpc::error::to_status;
 use crate::grpc::v1::api_server::{Api, ApiServer};
 use crate::grpc::v1::node_link_server::NodeLinkServer;
@@ -125,13 +125,14 @@ fn fill(items: &mut impl Iterator<Item = Arc<Object>>, asked: &Gvr) -> Vec<v1::O
 
 impl Adapter {
     /// The message of a call that its caller may make.
-    async fn admit<M>(&self, request: Request<M>, verb: &str, target: fn(&M) -> Option<&v1::Target>) -> ApiResult<M> {
-        let Some(authorizer) = &self.authorizer else { return Ok(request.into_inner()) };
+    async fn admit<M: Asks>(&self, request: Request<M>, verb: &str) -> ApiResult<(M, Option<User>)> {
+        let Some(authorizer) = &self.authorizer else { return Ok((request.into_inner(), None)) };
         let user = request.extensions().get::<User>().cloned().ok_or_else(unauthorized)?;
         let message = request.into_inner();
-        let target: Target = target(&message).cloned().try_into()?;
-        authorizer.authorize(&Attributes { user: &user, verb, target: Some(&target), path: "" }).await?;
-        Ok(message)
+        let target: Target = message.target().cloned().try_into()?;
+        let fields = message.fields();
+        authorizer.authorize(&Attributes { user: &user, verb, target: Some(&target), fields, path: "" }).await?;
+        Ok((message, Some(user)))
     }
 
     async fn try_get(&self, r: v1::GetRequest) -> ApiResult<v1::Object> {
@@ -156,10 +157,10 @@ impl Adapter {
         Ok(events.map(send).take_until(self.shutdown.clone().cancelled_owned()).boxed())
     }
 
-    async fn try_write(&self, r: v1::WriteRequest, create: bool) -> ApiResult<v1::WriteReply> {
+    async fn try_write(&self, r: v1::WriteRequest, user: Option<User>, create: bool) -> ApiResult<v1::WriteReply> {
         let target: Target = r.target.try_into()?;
         let body = convert::need(r.body, "body")?.into();
-        let options = r.options.unwrap_or_default().into();
+        let options = WriteOptions { user, ..r.options.unwrap_or_default().into() };
         let written = if create {
             self.transport.create(&target, body, &options).await?
         } else {
@@ -168,11 +169,12 @@ impl Adapter {
         Ok(convert::written(written, &target.gvr))
     }
 
-    async fn try_patch(&self, r: v1::PatchRequest) -> ApiResult<v1::WriteReply> {
+    async fn try_patch(&self, r: v1::PatchRequest, user: Option<User>) -> ApiResult<v1::WriteReply> {
         let kind = convert::arrived_patch_type(&r)?;
         let target: Target = r.target.try_into()?;
         let body = convert::need(r.body, "body")?.into();
-        let written = self.transport.patch(&target, kind, body, &r.options.unwrap_or_default().into()).await?;
+        let options = WriteOptions { user, ..r.options.unwrap_or_default().into() };
+        let written = self.transport.patch(&target, kind, body, &options).await?;
         Ok(convert::written(written, &target.gvr))
     }
 
@@ -197,36 +199,78 @@ impl Api for Adapter {
     type DeleteCollectionStream = Stream<v1::ListPiece>;
 
     async fn get(&self, r: Request<v1::GetRequest>) -> Reply<v1::Object> {
-        reply(async { self.try_get(self.admit(r, "get", |m| m.target.as_ref()).await?).await }.await)
+        reply(async { self.try_get(self.admit(r, "get").await?.0).await }.await)
     }
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Reply<Self::ListStream> {
-        reply(async { self.try_list(self.admit(r, "list", |m| m.target.as_ref()).await?).await }.await)
+        reply(async { self.try_list(self.admit(r, "list").await?.0).await }.await)
     }
 
     async fn watch(&self, r: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
-        reply(async { self.try_watch(self.admit(r, "watch", |m| m.target.as_ref()).await?).await }.await)
+        reply(async { self.try_watch(self.admit(r, "watch").await?.0).await }.await)
     }
 
     async fn create(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
-        reply(async { self.try_write(self.admit(r, "create", |m| m.target.as_ref()).await?, true).await }.await)
+        let work = async {
+            let (message, user) = self.admit(r, "create").await?;
+            self.try_write(message, user, true).await
+        };
+        reply(work.await)
     }
 
     async fn update(&self, r: Request<v1::WriteRequest>) -> Reply<v1::WriteReply> {
-        reply(async { self.try_write(self.admit(r, "update", |m| m.target.as_ref()).await?, false).await }.await)
+        let work = async {
+            let (message, user) = self.admit(r, "update").await?;
+            self.try_write(message, user, false).await
+        };
+        reply(work.await)
     }
 
     async fn patch(&self, r: Request<v1::PatchRequest>) -> Reply<v1::WriteReply> {
-        reply(async { self.try_patch(self.admit(r, "patch", |m| m.target.as_ref()).await?).await }.await)
+        let work = async {
+            let (message, user) = self.admit(r, "patch").await?;
+            self.try_patch(message, user).await
+        };
+        reply(work.await)
     }
 
     async fn delete(&self, r: Request<v1::DeleteRequest>) -> Reply<v1::DeleteReply> {
-        reply(async { self.try_delete(self.admit(r, "delete", |m| m.target.as_ref()).await?).await }.await)
+        reply(async { self.try_delete(self.admit(r, "delete").await?.0).await }.await)
     }
 
     async fn delete_collection(&self, r: Request<v1::DeleteCollectionRequest>) -> Reply<Self::DeleteCollectionStream> {
-        reply(
-            async { self.try_delete_all(self.admit(r, "deletecollection", |m| m.target.as_ref()).await?).await }.await,
-        )
+        reply(async { self.try_delete_all(self.admit(r, "deletecollection").await?.0).await }.await)
     }
+}
+
+/// What an authorizer must know of a message.
+trait Asks {
+    fn target(&self) -> Option<&v1::Target>;
+    /// The field selector; empty for none.
+    fn fields(&self) -> &str;
+}
+
+macro_rules! asks {
+    ($($message:ident: |$m:ident| $fields:expr),*) => {$(
+        impl Asks for v1::$message {
+            fn target(&self) -> Option<&v1::Target> {
+                self.target.as_ref()
+            }
+
+            fn fields(&self) -> &str {
+                let $m = self;
+                $fields
+            }
+        }
+    )*};
+}
+
+asks! {
+    GetRequest: |_m| "",
+    ListRequest: |m| m.options.as_ref().map_or("", |o| &o.field_selector),
+    WatchRequest: |m| &m.field_selector,
+    WriteRequest: |_m| "",
+    PatchRequest: |_m| "",
+    DeleteRequest: |_m| "",
+    DeleteCollectionRequest: |m| m.list.as_ref().map_or("", |o| &o.field_selector)
 }

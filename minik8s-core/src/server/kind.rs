@@ -1,6 +1,7 @@
 //! What makes a kind: everything the generic server must know about one, in one place. A kind is one file that
 //! implements [`Kind`] and one line in the registry's table; nothing else in the server names it.
 
+use super::auth::User;
 use crate::api::{ApiError, ApiResult, Gvr, Reason};
 pub use crate::api::{FieldErrors, NameRule};
 use crate::client::DeleteOptions;
@@ -121,6 +122,8 @@ pub struct Beside {
 pub trait WriteContext: Send + Sync {
     /// The present time.
     fn now(&self) -> Timestamp;
+    /// Who asks for the write; `None` is the cluster itself.
+    fn user(&self) -> Option<&User>;
     /// True where the claim is held by nobody, as far as is known now.
     async fn is_free(&self, claim: &Claim) -> ApiResult<bool>;
     /// Every object of a kind that has few, such as classes; `fresh` ones include every write that was acknowledged

@@ -1,14 +1,15 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, REST and gRPC, on one port that the caller opened.
 
-use super::auth::{Authenticator, User};
+use super::auth::{Authenticator, User, unauthorized};
 use super::grpc::PATH_PREFIX;
 use super::rest::{Body, BoxError, Ending, RestService, answers, error_response};
 use super::tls::user_of;
-use bytes::Bytes;
+use crate::api::ApiError;
+use crate::grpc::error::to_status;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -66,24 +67,32 @@ impl Front {
         self
     }
 
-    fn call_identified(&self, mut request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+    async fn call_identified(self, mut request: Request<Body>) -> Response<Body> {
         let peer = request.extensions_mut().remove::<Peer>().and_then(|p| p.0);
-        let grpc = self.grpc.clone().filter(|_| is_grpc(&request));
-        let user = match self.authenticator.identify(request.headers(), peer.as_ref()) {
+        let grpc = self.grpc.filter(|_| is_grpc(&request));
+        let user = match self.authenticator.identify(request.headers(), peer.as_ref()).await {
             Ok(user) => user,
-            Err(_) if grpc.is_some() => return futures::future::ready(grpc_unauthenticated()).boxed(),
-            Err(e) => return futures::future::ready(error_response(&e)).boxed(),
+            Err(e) if grpc.is_some() => return grpc_refused(&e),
+            Err(e) => return error_response(&e),
         };
         if grpc.is_some() && user.is_none() {
-            return futures::future::ready(grpc_unauthenticated()).boxed();
+            return grpc_refused(&unauthorized());
         }
         if let Some(user) = user {
             request.extensions_mut().insert(user);
         }
-        match grpc {
-            Some(grpc) => grpc.oneshot(request).map(|r| r.unwrap_or_else(|never| match never {})).boxed(),
-            None => self.rest.clone().oneshot(request).map(|r| r.unwrap_or_else(|never| match never {})).boxed(),
-        }
+        hand_over(grpc, self.rest, request).await
+    }
+}
+
+fn hand_over(
+    grpc: Option<GrpcService>,
+    rest: RestService,
+    request: Request<Body>,
+) -> BoxFuture<'static, Response<Body>> {
+    match grpc {
+        Some(grpc) => grpc.oneshot(request).map(|r| r.unwrap_or_else(|never| match never {})).boxed(),
+        None => rest.oneshot(request).map(|r| r.unwrap_or_else(|never| match never {})).boxed(),
     }
 }
 
@@ -96,18 +105,13 @@ fn is_grpc(request: &Request<Body>) -> bool {
     request.uri().path().starts_with(PATH_PREFIX) || content_type.starts_with(b"application/grpc")
 }
 
-/// gRPC tells failures in trailers, here sent as headers because nothing else follows. 16 is `UNAUTHENTICATED`.
-fn grpc_unauthenticated() -> Response<Body> {
-    let mut response = Response::new(Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync());
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static("16"));
-    headers.insert("grpc-message", HeaderValue::from_static("Unauthorized"));
-    *response.headers_mut() = headers;
-    response
+/// gRPC tells failures in trailers, here sent as headers because nothing else follows.
+fn grpc_refused(error: &ApiError) -> Response<Body> {
+    let response = to_status(error).into_http::<tonic::body::Body>();
+    response.map(|body| body.map_err(BoxError::from).boxed_unsync())
 }
 
-answers!(Front, |front, request| front.call_identified(request));
+answers!(Front, |front, request| front.clone().call_identified(request));
 
 /// Serves connections until `shutdown`, then ends them: REST watches and streams are closed, requests in progress
 /// finish, and what has not ended after five seconds is cut. gRPC's watches end with the token that its services were given.

@@ -3,6 +3,7 @@
 
 mod files;
 mod identity;
+mod request;
 
 use super::auth::{MASTERS, User};
 use files::{Files, Pair};
@@ -18,8 +19,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use files::Credentials;
 pub(crate) use files::write_private;
 pub(crate) use identity::user_of;
+pub(crate) use request::key_digest_of;
+pub use request::{CertificateRequest, new_key};
 
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,18 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+impl Identity {
+    /// The user that the certificate names; `None` where it is none.
+    pub fn user(&self) -> Option<User> {
+        certificate(self).ok().and_then(|der| user_of(&der))
+    }
+
+    /// When the certificate begins and ends to be good; `None` where it is none.
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        request::validity(self)
+    }
+}
+
 /// The names and addresses the server is called by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerNames(BTreeSet<String>);
@@ -107,10 +123,66 @@ impl ServerNames {
     }
 }
 
+/// The cluster's CA: what its clients trust, and the key that signs for it. `Debug` hides the key.
+#[derive(Clone, Debug)]
+pub struct Authority(Identity);
+
+impl Authority {
+    /// A CA that lives as long as the process.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`].
+    pub fn in_memory(now: Timestamp) -> Result<Self, TlsError> {
+        identity::make_ca(now).map(Self)
+    }
+
+    /// The CA in `directory`, made where there is none.
+    ///
+    /// # Errors
+    /// [`TlsError::HalfMissing`] where key or certificate is gone, [`TlsError::File`].
+    pub fn open(directory: &Path, now: Timestamp) -> Result<Self, TlsError> {
+        let files = Files::new(directory)?;
+        match files.read("ca")? {
+            Pair::Both(ca) => Ok(Self(ca)),
+            Pair::Neither => files.write("ca", identity::make_ca(now)?).map(Self),
+            Pair::Missing(path) => Err(TlsError::HalfMissing { path }),
+        }
+    }
+
+    /// Its certificate, PEM.
+    pub fn certificate(&self) -> &str {
+        &self.0.certificate
+    }
+
+    /// What joining machines know it by: `sha256:` and the digest of its public key.
+    ///
+    /// # Errors
+    /// [`TlsError::Unreadable`].
+    pub fn pin(&self) -> Result<String, TlsError> {
+        pin_of(&self.0.certificate)
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, TlsError> {
+        let unreadable = |e: rcgen::Error| TlsError::Unreadable { what: "CA", cause: e.to_string() };
+        let key = KeyPair::from_pem(&self.0.key).map_err(unreadable)?;
+        Issuer::from_ca_cert_pem(&self.0.certificate, key).map_err(unreadable)
+    }
+}
+
+/// What joining machines know the CA by whose certificate, PEM, this is: `sha256:` and the digest of its public key.
+///
+/// # Errors
+/// [`TlsError::Unreadable`].
+pub fn pin_of(certificate: &str) -> Result<String, TlsError> {
+    let unreadable = |cause: String| TlsError::Unreadable { what: "CA certificate", cause };
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|e| unreadable(e.to_string()))?;
+    key_digest_of(&der).ok_or_else(|| unreadable("it is no certificate".to_owned()))
+}
+
 /// The cluster's CA and the certificates it signed.
 #[derive(Clone, Debug)]
 pub struct Pki {
-    ca: Identity,
+    ca: Authority,
     server: Identity,
     admin: Identity,
 }
@@ -121,7 +193,7 @@ impl Pki {
     /// # Errors
     /// [`TlsError::Make`] for names no certificate can hold.
     pub fn in_memory(names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
-        let ca = identity::make_ca(now)?;
+        let ca = Authority::in_memory(now)?;
         let server = identity::issue(&ca, &server_purpose(names), now)?;
         let admin = identity::issue(&ca, &admin_purpose(), now)?;
         Ok(Self { ca, server, admin })
@@ -133,11 +205,7 @@ impl Pki {
     /// [`TlsError::File`] and [`TlsError::Unreadable`] where the directory does not hold what it should.
     pub fn open(directory: &Path, names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
         let files = Files::new(directory)?;
-        let ca = match files.read("ca")? {
-            Pair::Both(ca) => ca,
-            Pair::Neither => files.write("ca", identity::make_ca(now)?)?,
-            Pair::Missing(path) => return Err(TlsError::HalfMissing { path }),
-        };
+        let ca = Authority::open(directory, now)?;
         let kept = |name: &str, purpose: &Purpose| -> Result<Identity, TlsError> {
             match files.read(name)? {
                 Pair::Both(pair) if identity::still_good(&pair, &ca, purpose, now) => Ok(pair),
@@ -151,7 +219,12 @@ impl Pki {
 
     /// The CA's certificate, as PEM: what clients trust.
     pub fn ca_certificate(&self) -> &str {
-        &self.ca.certificate
+        self.ca.certificate()
+    }
+
+    /// The CA, to sign with.
+    pub fn authority(&self) -> &Authority {
+        &self.ca
     }
 
     /// The administrator's certificate.
@@ -175,7 +248,7 @@ impl Pki {
         let config = |e: &dyn std::fmt::Display| TlsError::Config(e.to_string());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.ca)?).map_err(|e| config(&e))?;
+        roots.add(certificate(&self.ca.0)?).map_err(|e| config(&e))?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
             .build()
@@ -185,7 +258,7 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(|e| config(&e))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate(&self.server)?], key)
+            .with_single_cert(vec![certificate(&self.server)?, certificate(&self.ca.0)?], key)
             .map_err(|e| config(&e))?;
         served.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(served))
@@ -203,12 +276,6 @@ fn admin_purpose() -> Purpose {
 fn certificate(identity: &Identity) -> Result<CertificateDer<'static>, TlsError> {
     CertificateDer::from_pem_slice(identity.certificate.as_bytes())
         .map_err(|e| TlsError::Unreadable { what: "certificate", cause: e.to_string() })
-}
-
-fn issuer(ca: &Identity) -> Result<Issuer<'static, KeyPair>, TlsError> {
-    let unreadable = |e: rcgen::Error| TlsError::Unreadable { what: "CA", cause: e.to_string() };
-    let key = KeyPair::from_pem(&ca.key).map_err(unreadable)?;
-    Issuer::from_ca_cert_pem(&ca.certificate, key).map_err(unreadable)
 }
 
 fn facts(identity: &Identity) -> Option<Facts> {
@@ -241,7 +308,7 @@ mod tests {
         assert_eq!(more.admin.certificate, first.admin.certificate);
         let late = Pki::open(directory.path(), &names(), at("2026-12-20T00:00:00Z")).unwrap();
         assert_ne!(late.admin.certificate, first.admin.certificate);
-        assert_eq!(late.ca.certificate, first.ca.certificate);
+        assert_eq!(late.ca_certificate(), first.ca_certificate());
     }
 
     #[test]

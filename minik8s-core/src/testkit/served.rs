@@ -2,7 +2,7 @@
 
 use super::kubectl::Kubectl;
 use super::wait;
-use crate::client::{GrpcConfig, GrpcTransport};
+use crate::client::{ClientIdentity, GrpcConfig, GrpcTransport};
 use crate::node::{NodeAccess, serve_link};
 use crate::server::auth::{Authenticator, SharedAuthorizer, User};
 use crate::server::grpc::GrpcServices;
@@ -109,7 +109,7 @@ impl Served {
         GrpcConfig {
             url: format!("https://{}", self.address),
             ca: self.pki.ca_certificate().into(),
-            identity: Some((identity.certificate.into(), identity.key.into())),
+            identity: Some(ClientIdentity::new(&identity.certificate, &identity.key).expect("an identity")),
             ..GrpcConfig::default()
         }
     }

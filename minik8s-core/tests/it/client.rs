@@ -3,7 +3,9 @@
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use minik8s_core::api::{ApiResult, Gvr, Reason, Target};
-use minik8s_core::client::{Change, Client, EventRecorder, EventType, Informer, InformerOptions, reference_of};
+use minik8s_core::client::{
+    Change, Client, ClientIdentity, EventRecorder, EventType, Informer, InformerOptions, reference_of,
+};
 use minik8s_core::client::{DeleteOptions, PatchType, Payload, Transport, WatchOptions, WriteOptions};
 use minik8s_core::client::{GrpcConfig, GrpcTransport, ListOptions, SharedTransport};
 use minik8s_core::cluster::Cluster;
@@ -101,7 +103,7 @@ async fn grpc_and_rest_share_a_port_with_tls() {
     let config = GrpcConfig {
         url: access.server.clone(),
         ca: access.ca_certificate.clone().into_bytes(),
-        identity: Some((access.user.certificate.clone().into_bytes(), access.user.key.clone().into_bytes())),
+        identity: Some(ClientIdentity::new(&access.user.certificate, &access.user.key).unwrap()),
         ..GrpcConfig::default()
     };
     let client = Client::new(Arc::new(GrpcTransport::new(&config).unwrap()));

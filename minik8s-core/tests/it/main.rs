@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod controllers;
 mod fake_runtime;
+mod join;
 mod kubectl;
 mod node;
 mod noop_network;

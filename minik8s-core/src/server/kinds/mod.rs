@@ -1,6 +1,7 @@
 //! The built-in kinds: one file each, and one line in [`builtin`]. Nothing else in the server names them.
 
 mod cells;
+mod certificate_signing_request;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 /// Every built-in kind.
 pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
     vec![
+        Arc::new(certificate_signing_request::CertificateSigningRequestKind::new()),
         Arc::new(config_map::ConfigMapKind::new()),
         Arc::new(deployment::DeploymentKind::new()),
         Arc::new(endpoint_slice::EndpointSliceKind::new()),

@@ -22,7 +22,7 @@ pub(crate) use body::answers;
 pub use body::{Body, BoxError};
 pub(crate) use status::error_response;
 
-use super::auth::{AllowAuthenticated, Attributes, SharedAuthorizer, User, unauthorized};
+use super::auth::{AllowAuthenticated, Attributes, ClusterAuthorizer, SharedAuthorizer, User, unauthorized};
 use super::{ApiServer, Health, Metrics, Registry};
 use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
@@ -89,6 +89,7 @@ impl RestConfig {
             schemas: server.schemas().clone(),
             nodes: server.nodes().clone(),
             clock: server.clock().clone(),
+            authorizer: Arc::new(ClusterAuthorizer::of(server)),
             metrics: server.metrics().clone(),
             ..Self::new(server.clone(), server.registry().clone())
         }
@@ -189,7 +190,7 @@ impl Shared {
             return self.objects(parts, body, &user, target, watch).await;
         }
         let verb = parts.method.as_str().to_ascii_lowercase();
-        let attributes = Attributes { user: &user, verb: &verb, target: None, path: parts.uri.path() };
+        let attributes = Attributes { user: &user, verb: &verb, target: None, fields: "", path: parts.uri.path() };
         self.authorizer.authorize(&attributes).await?;
         if !reading && route != Route::Nowhere {
             return Err(no_such_method());
@@ -222,10 +223,12 @@ impl Shared {
             Verb::Connect if parts.method == Method::POST => Verb::Create,
             verb => verb,
         };
-        self.authorizer.authorize(&Attributes { user, verb: asks.as_str(), target: Some(&target), path }).await?;
+        let fields = query.get("fieldSelector").unwrap_or_default();
+        let attributes = Attributes { user, verb: asks.as_str(), target: Some(&target), fields, path };
+        self.authorizer.authorize(&attributes).await?;
         let ending = parts.extensions.get::<Ending>().map_or_else(|| self.shutdown.clone(), |e| e.0.clone());
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
-        let request = verbs::Request { method, verb, target, query, headers: &headers, kind, ending };
+        let request = verbs::Request { method, verb, target, query, headers: &headers, user, kind, ending };
         match verb {
             Verb::Connect => pods::connect(self, request, parts).await,
             _ => verbs::serve(self, request, body).await,

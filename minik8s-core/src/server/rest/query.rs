@@ -119,7 +119,7 @@ impl Query {
         };
         let agent = agent.and_then(|a| a.split('/').next()).unwrap_or_default();
         let field_manager = self.get("fieldManager").unwrap_or(agent).to_owned();
-        Ok(WriteOptions { dry_run: self.dry_run("CreateOptions")?, field_manager, field_validation })
+        Ok(WriteOptions { dry_run: self.dry_run("CreateOptions")?, field_manager, field_validation, user: None })
     }
 
     fn dry_run(&self, options: &str) -> ApiResult<bool> {

@@ -7,7 +7,8 @@ use super::status::{no_such_method, no_such_resource};
 use super::watch::{EventWriter, respond_expired, respond_with};
 use super::{Shared, body, body::Body, delete};
 use crate::api::{ApiError, ApiResult, Reason, Target};
-use crate::client::Written;
+use crate::client::{WriteOptions, Written};
+use crate::server::auth::User;
 use crate::server::kind::Kind;
 use crate::server::printing::Include;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
@@ -103,12 +104,18 @@ pub(crate) struct Request<'a> {
     pub(crate) target: Target,
     pub(crate) query: Query,
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) user: &'a User,
     pub(crate) kind: Arc<dyn Kind>,
     /// Ends streams when the server or the connection is shut down.
     pub(crate) ending: CancellationToken,
 }
 
 impl Request<'_> {
+    /// Options of a write by whoever asks.
+    fn options(&self, agent: Option<&str>) -> ApiResult<WriteOptions> {
+        Ok(WriteOptions { user: Some(self.user.clone()), ..self.query.write(agent)? })
+    }
+
     fn header(&self, name: header::HeaderName) -> &str {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
     }
@@ -167,11 +174,11 @@ async fn write(shared: &Shared, request: Request<'_>, encoder: Encoder, body: Bo
         }
         Verb::Update => {
             let payload = media::payload(content_type, body::read(body).await?)?;
-            transport.update(target, payload, &request.query.write(agent)?).await?
+            transport.update(target, payload, &request.options(agent)?).await?
         }
         _ => {
             let payload = media::payload(content_type, body::read(body).await?)?;
-            transport.create(target, payload, &request.query.write(agent)?).await?
+            transport.create(target, payload, &request.options(agent)?).await?
         }
     };
     respond_written(&encoder, &written)

@@ -71,3 +71,66 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), TlsError>
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write"))?;
     fs::rename(&fresh, path).map_err(failed("replace"))
 }
+
+/// Key and certificates of a machine that joins: `node.key`, `node.crt`, `ca.crt`. The key comes first, and stays.
+pub struct Credentials(Files);
+
+impl Credentials {
+    /// Those in this directory, which is made where it is missing.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn new(directory: &Path) -> Result<Self, TlsError> {
+        Files::new(directory).map(Self)
+    }
+
+    /// The private key, PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn key(&self) -> Result<Option<String>, TlsError> {
+        read_file(&self.0.path("node", "key"))
+    }
+
+    /// The certificate, PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn certificate(&self) -> Result<Option<String>, TlsError> {
+        read_file(&self.0.path("node", "crt"))
+    }
+
+    /// The authority, PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn ca(&self) -> Result<Option<String>, TlsError> {
+        read_file(&self.0.path("ca", "crt"))
+    }
+
+    /// Keeps a new key.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn keep_key(&self, key: String) -> Result<String, TlsError> {
+        write_private(&self.0.path("node", "key"), key.as_bytes())?;
+        Ok(key)
+    }
+
+    /// Keeps a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn keep_certificate(&self, certificate: &str) -> Result<(), TlsError> {
+        write_private(&self.0.path("node", "crt"), certificate.as_bytes())
+    }
+
+    /// Keeps the authority and the certificate that it signed, which goes last: without it the others count nothing.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn keep(&self, ca: &str, certificate: &str) -> Result<(), TlsError> {
+        write_private(&self.0.path("ca", "crt"), ca.as_bytes())?;
+        self.keep_certificate(certificate)
+    }
+}

@@ -1,6 +1,6 @@
 //! Making certificates, and reading what one says.
 
-use super::{Identity, TlsError, User, facts, issuer};
+use super::{Authority, Identity, TlsError, User, facts};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub(super) fn make_ca(now: Timestamp) -> Result<Identity, TlsError> {
 }
 
 /// A new certificate, signed by the CA.
-pub(super) fn issue(ca: &Identity, purpose: &Purpose, now: Timestamp) -> Result<Identity, TlsError> {
+pub(super) fn issue(ca: &Authority, purpose: &Purpose, now: Timestamp) -> Result<Identity, TlsError> {
     let failed = |source| TlsError::Make { what: purpose.what(), source };
     let (usage, names) = match purpose {
         Purpose::Server(names) => (ExtendedKeyUsagePurpose::ServerAuth, names.iter().cloned().collect()),
@@ -64,24 +64,29 @@ pub(super) fn issue(ca: &Identity, purpose: &Purpose, now: Timestamp) -> Result<
     let mut params = CertificateParams::new(names).map_err(failed)?;
     lifetime(&mut params, now, LEAF_LIFE);
     let (name, groups) = purpose.subject();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    // A certificate made here holds one organisation.
-    if groups.len() > 1 {
-        return Err(TlsError::Groups { user: purpose.subject().0, groups: groups.len() });
-    }
-    if let Some(group) = groups.into_iter().next() {
-        params.distinguished_name.push(DnType::OrganizationName, group);
-    }
+    named(&mut params, &User { name, groups: groups.into_iter().collect() })?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().map_err(failed)?;
-    let certificate = params.signed_by(&key, &issuer(ca)?).map_err(failed)?;
+    let certificate = params.signed_by(&key, &ca.issuer()?).map_err(failed)?;
     Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn lifetime(params: &mut CertificateParams, now: Timestamp, life: SignedDuration) {
+/// Names a user in a certificate, which holds one organisation.
+pub(super) fn named(params: &mut CertificateParams, user: &User) -> Result<(), TlsError> {
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, user.name.clone());
+    if user.groups.len() > 1 {
+        return Err(TlsError::Groups { user: user.name.clone(), groups: user.groups.len() });
+    }
+    if let Some(group) = user.groups.first() {
+        params.distinguished_name.push(DnType::OrganizationName, group.clone());
+    }
+    Ok(())
+}
+
+pub(super) fn lifetime(params: &mut CertificateParams, now: Timestamp, life: SignedDuration) {
     params.not_before = SystemTime::from(now.saturating_add(-SKEW).unwrap_or(now)).into();
     params.not_after = SystemTime::from(now.saturating_add(life).unwrap_or(Timestamp::MAX)).into();
 }
@@ -144,8 +149,8 @@ fn alternative(name: &GeneralName<'_>) -> Option<String> {
 }
 
 /// True where a certificate is of this CA, for this purpose, and lasts a while yet.
-pub(super) fn still_good(pair: &Identity, ca: &Identity, purpose: &Purpose, now: Timestamp) -> bool {
-    let (Some(facts), Some(ca)) = (facts(pair), facts(ca)) else { return false };
+pub(super) fn still_good(pair: &Identity, ca: &Authority, purpose: &Purpose, now: Timestamp) -> bool {
+    let (Some(facts), Some(ca)) = (facts(pair), facts(&ca.0)) else { return false };
     let lasting = facts.ends > now.saturating_add(RENEWAL).unwrap_or(now).as_second();
     let ours = facts.signed_by.is_some() && facts.signed_by == ca.own_key;
     let subject = purpose.subject() == (facts.name, facts.groups);

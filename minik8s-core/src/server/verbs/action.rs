@@ -1,5 +1,6 @@
 //! Sub-resources that are actions of a kind: the kind says what becomes of the object, the server does it.
 
+use super::asking::Asking;
 use super::create::ATTEMPTS;
 use super::delete::Ending;
 use super::modify::{Current, Modify};
@@ -24,7 +25,7 @@ struct Acting<'a> {
     target: Target,
     action: &'a str,
     body: Value,
-    dry_run: bool,
+    options: &'a WriteOptions,
 }
 
 impl ApiServer {
@@ -38,7 +39,7 @@ impl ApiServer {
         let body = self.schemas.parse(body)?;
         super::body::check_place(target, &body)?;
         let target = Target { subresource: None, ..target.clone() };
-        let acting = Acting { served, target, action, body, dry_run: options.dry_run };
+        let acting = Acting { served, target, action, body, options };
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.try_to_act(&acting).await? {
@@ -51,13 +52,13 @@ impl ApiServer {
 
     /// The inner error says that somebody came between.
     async fn try_to_act(&self, acting: &Acting<'_>) -> ApiResult<Result<Written, ApiError>> {
-        let Acting { served, target, action, body, dry_run } = acting;
+        let Acting { served, target, action, body, options } = acting;
         let (key, object) = self.current(served, target).await?;
         let current = Current { key, value: view::value(served, &object)?, object };
         // A binding is for the pod that was looked at, not for its successor of the same name.
         super::body::check_uid(target, body, &current.object)?;
         super::body::check_revision(target, body, &current.object)?;
-        let modify = Modify { served, target, part: Part::Action, dry_run: *dry_run };
+        let modify = Modify { served, target, part: Part::Action, options };
         Ok(match served.kind.act(action, body, &current.value, self.clock.now())? {
             Effect::Update(new) => match self.settle_change(&modify, &current, new).await? {
                 Ok(_) => Ok(success()?),
@@ -67,11 +68,12 @@ impl ApiServer {
                 let changed = self.settle_change(&modify, &current, new).await?;
                 changed.map(|object| Written { object, warnings: Vec::new(), created: false })
             }
-            Effect::Delete(options, last) => {
-                let options = DeleteOptions { dry_run: *dry_run || options.dry_run, ..options };
-                let beside = served.kind.beside(action, &current.value, self).await?;
+            Effect::Delete(deletion, last) => {
+                let deletion = DeleteOptions { dry_run: options.dry_run || deletion.dry_run, ..deletion };
+                let asking = Asking { server: self, user: options.user.as_ref() };
+                let beside = served.kind.beside(action, &current.value, &asking).await?;
                 let ending = Ending { last: &last, beside };
-                match self.try_delete(served, target, &current, ending, &options).await? {
+                match self.try_delete(served, target, &current, ending, &deletion).await? {
                     Ok(_) => Ok(success()?),
                     Err(why) => Err(why),
                 }

@@ -64,7 +64,7 @@ impl ApiServer {
         let mut new = sent.clone();
         self.identify(served.kind.as_ref(), target, &mut new);
         let named = Target { name: Some(meta(&new, "name").to_owned()), ..target.clone() };
-        self.prepare_new(served, &named, &mut new, options.dry_run).await?;
+        self.prepare_new(served, &named, &mut new, options).await?;
         let key = served.key(target.namespace.as_deref().unwrap_or_default(), meta(&new, "name"));
         if options.dry_run {
             return self.dry_create(served, target, &key, &new).map(Tried::Done);

@@ -1,5 +1,6 @@
 //! `delete`: at once, or by a mark that finalizers, grace or the kind itself hold up.
 
+use super::asking::Asking;
 use super::commit::{Change, Outcome};
 use super::create::{ATTEMPTS, unsaved};
 use super::modify::{Current, may_vanish};
@@ -68,9 +69,10 @@ impl ApiServer {
     ) -> ApiResult<Result<Deleted, ApiError>> {
         let kind = served.kind.as_ref();
         check_preconditions(kind, &current.object, options)?;
+        let asking = Asking { server: self, user: None };
         let request = AdmissionRequest { target, kind, old: Some(&current.value), dry_run: options.dry_run };
         for rule in &self.admission {
-            rule.admit_delete(&request, self).await?;
+            rule.admit_delete(&request, &asking).await?;
         }
         let (gone, new) = match plan(kind, ending.last, options, self.clock.now()) {
             Plan::Keep => return view::show(served, current.object.clone()).map(|o| Ok(Deleted::Marked(o))),

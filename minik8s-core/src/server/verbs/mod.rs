@@ -2,6 +2,7 @@
 //! `impl ApiServer`.
 
 mod action;
+mod asking;
 mod body;
 mod collection;
 mod commit;

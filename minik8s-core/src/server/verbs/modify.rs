@@ -7,7 +7,7 @@ use super::create::{ATTEMPTS, taken_claim, unsaved};
 use super::prepare::Part;
 use super::{Served, view};
 use crate::api::{ApiError, ApiResult, Object, Target};
-use crate::client::Written;
+use crate::client::{WriteOptions, Written};
 use crate::server::{ApiServer, Kind, encode};
 use crate::store::{Key, Precondition};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(crate) struct Modify<'a> {
     pub(crate) served: &'a Served,
     pub(crate) target: &'a Target,
     pub(crate) part: Part,
-    pub(crate) dry_run: bool,
+    pub(crate) options: &'a WriteOptions,
 }
 
 /// The object a change begins from.
@@ -58,12 +58,12 @@ impl ApiServer {
     ) -> ApiResult<Result<Arc<Object>, ApiError>> {
         let (served, target) = (modify.served, modify.target);
         let values = (&current.value, proposed);
-        let new = self.prepare_change(served, target, values, modify.part, modify.dry_run).await?;
+        let new = self.prepare_change(served, target, values, modify.part, modify.options).await?;
         let vanishes = may_vanish(served.kind.as_ref(), &new);
         if new == current.value && !vanishes {
             return view::show(served, current.object.clone()).map(Ok);
         }
-        if modify.dry_run {
+        if modify.options.dry_run {
             return unsaved(served, &new).map(Ok);
         }
         let change = Change {

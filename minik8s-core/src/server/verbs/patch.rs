@@ -32,7 +32,7 @@ impl ApiServer {
             }
             Some(_) => return Err(unknown_resource()),
         };
-        let modify = Modify { served: &served, target, part, dry_run: options.dry_run };
+        let modify = Modify { served: &served, target, part, options };
         let mut warnings = Vec::new();
         let written = self
             .modify(&modify, |current| {

@@ -2,7 +2,9 @@
 //! defaulting, the kind's own door, admission rules, validation.
 
 use super::Served;
+use super::asking::Asking;
 use crate::api::{ApiResult, Target, metadata};
+use crate::client::WriteOptions;
 use crate::clock::rfc3339;
 use crate::server::{AdmissionRequest, ApiServer, FieldErrors, Kind};
 use serde_json::{Map, Value};
@@ -40,7 +42,7 @@ impl ApiServer {
         served: &Served,
         target: &Target,
         new: &mut Value,
-        dry: bool,
+        options: &WriteOptions,
     ) -> ApiResult<()> {
         if served.kind.has_status()
             && !served.kind.keeps_status()
@@ -48,7 +50,7 @@ impl ApiServer {
         {
             object.remove("status");
         }
-        self.through_the_doors(served, target, new, None, dry).await
+        self.through_the_doors(served, target, new, None, options).await
     }
 
     /// The object that a proposed change leads to.
@@ -58,11 +60,11 @@ impl ApiServer {
         target: &Target,
         (old, proposed): (&Value, Value),
         part: Part,
-        dry: bool,
+        options: &WriteOptions,
     ) -> ApiResult<Value> {
         let mut new = carry_over(served.kind.as_ref(), old, proposed, part);
         if part == Part::Main {
-            self.through_the_doors(served, target, &mut new, Some(old), dry).await?;
+            self.through_the_doors(served, target, &mut new, Some(old), options).await?;
             bump_generation(served.kind.as_ref(), old, &mut new);
         }
         Ok(new)
@@ -74,14 +76,15 @@ impl ApiServer {
         target: &Target,
         new: &mut Value,
         old: Option<&Value>,
-        dry_run: bool,
+        options: &WriteOptions,
     ) -> ApiResult<()> {
         let kind = served.kind.as_ref();
+        let asking = Asking { server: self, user: options.user.as_ref() };
         kind.default(new);
-        kind.admit(new, old, self).await?;
-        let request = AdmissionRequest { target, kind, old, dry_run };
+        kind.admit(new, old, &asking).await?;
+        let request = AdmissionRequest { target, kind, old, dry_run: options.dry_run };
         for rule in &self.admission {
-            rule.admit(&request, new, self).await?;
+            rule.admit(&request, new, &asking).await?;
         }
         let mut errors = FieldErrors::default();
         metadata::validate(new, kind.name_rule(), kind.names().namespaced, &mut errors);

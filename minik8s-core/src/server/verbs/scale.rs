@@ -48,7 +48,7 @@ impl ApiServer {
     where
         F: FnMut(Value) -> ApiResult<Value> + Send,
     {
-        let modify = Modify { served, target, part: Part::Main, dry_run: options.dry_run };
+        let modify = Modify { served, target, part: Part::Main, options };
         let kind = served.kind.as_ref();
         let written = self
             .modify(&modify, |current| {

@@ -33,7 +33,7 @@ impl ApiServer {
         };
         let sent = self.read_body(&served, &body, options)?;
         check_place(target, &sent.object)?;
-        let modify = Modify { served: &served, target, part, dry_run: options.dry_run };
+        let modify = Modify { served: &served, target, part, options };
         let written = self.modify(&modify, |current| propose(target, current, &sent.object)).await?;
         Ok(Written { warnings: sent.warnings, ..written })
     }

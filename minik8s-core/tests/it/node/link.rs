@@ -221,9 +221,9 @@ async fn only_nodes_may_connect() {
     let served = Served::start().await;
     for user in [User::system(), User::new("alice", &["system:nodes"]), User::new("system:node:n1", &["dev"])] {
         let config = served.grpc_config(&user);
-        let (certificate, key) = config.identity.unwrap();
+        let shown = served.pki.issue_client(&user, jiff::Timestamp::now()).unwrap();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(config.ca));
-        let tls = tls.identity(Identity::from_pem(certificate, key));
+        let tls = tls.identity(Identity::from_pem(shown.certificate, shown.key));
         let channel = Endpoint::from_shared(config.url).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
         let refused = NodeLinkClient::new(channel).open(futures::stream::pending()).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{user:?}");

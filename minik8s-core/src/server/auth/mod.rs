@@ -1,4 +1,15 @@
-//! Who asks, and whether they may. Requests are identified by a client certificate or a bearer token.
+//! Who asks, and whether they may. Requests are identified by a client certificate or a bearer token; what users may do
+//! is said by an [`Authorizer`], usually the [`ClusterAuthorizer`].
+
+mod bootstrap;
+mod cluster;
+mod node;
+mod restriction;
+mod rules;
+
+pub use bootstrap::{BOOTSTRAPPERS, BootstrapTokens, TOKEN_NAMESPACE, TOKEN_PREFIX, TOKEN_TYPE, expiration, is_token};
+pub use cluster::ClusterAuthorizer;
+pub use restriction::NodeRestriction;
 
 use crate::api::{ApiError, ApiResult, Reason, Target};
 use async_trait::async_trait;
@@ -15,6 +26,12 @@ pub const NODES: &str = "system:nodes";
 
 /// What the names of nodes begin with.
 const NODE: &str = "system:node:";
+
+/// Who the scheduler is, where it runs by itself.
+pub const SCHEDULER: &str = "system:kube-scheduler";
+
+/// Who the controllers are, where they run by themselves.
+pub const CONTROLLERS: &str = "system:kube-controller-manager";
 
 /// Someone who was identified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,10 +65,21 @@ impl User {
     }
 }
 
+/// Where tokens are looked up that come and go while the server runs.
+#[async_trait]
+pub trait TokenSource: Send + Sync + 'static {
+    /// Whose token this is; `None` where it is not of the source's kind.
+    ///
+    /// # Errors
+    /// `Unauthorized`, with the reason, for a token of its kind that is not good; other errors where it cannot tell.
+    async fn owner(&self, token: &str) -> ApiResult<Option<User>>;
+}
+
 /// Identifies requests. Tokens are kept as digests only, and shown nowhere.
 #[derive(Clone, Default)]
 pub struct Authenticator {
     tokens: HashMap<[u8; 32], User>,
+    sources: Vec<Arc<dyn TokenSource>>,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -68,19 +96,34 @@ impl Authenticator {
         self
     }
 
+    /// Looks tokens up here too.
+    #[must_use]
+    pub fn with_source(mut self, source: impl TokenSource) -> Self {
+        self.sources.push(Arc::new(source));
+        self
+    }
+
     /// Who sent a request with these headers over a connection of this `peer` (the owner of its client certificate).
     ///
     /// # Errors
     /// `Unauthorized` where a token is given that is not known; a wrong credential is never taken for none.
-    pub fn identify(&self, headers: &HeaderMap, peer: Option<&User>) -> ApiResult<Option<User>> {
+    pub async fn identify(&self, headers: &HeaderMap, peer: Option<&User>) -> ApiResult<Option<User>> {
         if let Some(peer) = peer {
             return Ok(Some(peer.clone()));
         }
         let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
         let token =
             header.to_str().ok().and_then(|h| h.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
-        let known = token.and_then(|(_, token)| self.tokens.get(&digest(token.trim())));
-        known.cloned().map(Some).ok_or_else(unauthorized)
+        let token = token.map(|(_, token)| token.trim()).ok_or_else(unauthorized)?;
+        if let Some(user) = self.tokens.get(&digest(token)) {
+            return Ok(Some(user.clone()));
+        }
+        for source in &self.sources {
+            if let Some(user) = source.owner(token).await? {
+                return Ok(Some(user));
+            }
+        }
+        Err(unauthorized())
     }
 }
 
@@ -103,6 +146,8 @@ pub struct Attributes<'a> {
     pub verb: &'a str,
     /// With what; `None` for paths that are no objects.
     pub target: Option<&'a Target>,
+    /// The field selector of a list or watch; empty for none.
+    pub fields: &'a str,
     /// The path.
     pub path: &'a str,
 }
@@ -171,15 +216,15 @@ mod tests {
         headers
     }
 
-    #[test]
-    fn requests_are_identified_by_certificate_or_token() {
+    #[tokio::test]
+    async fn requests_are_identified_by_certificate_or_token() {
         let alice = User::new("alice", &["dev"]);
         let auth = Authenticator::default().with_token("s3cret", alice.clone());
-        assert_eq!(auth.identify(&HeaderMap::new(), None).unwrap(), None);
-        assert_eq!(auth.identify(&bearer("s3cret"), None).unwrap(), Some(alice));
-        assert_eq!(auth.identify(&bearer("wrong"), None).unwrap_err().reason, Reason::Unauthorized);
+        assert_eq!(auth.identify(&HeaderMap::new(), None).await.unwrap(), None);
+        assert_eq!(auth.identify(&bearer("s3cret"), None).await.unwrap(), Some(alice));
+        assert_eq!(auth.identify(&bearer("wrong"), None).await.unwrap_err().reason, Reason::Unauthorized);
         let peer = User::system();
-        assert_eq!(auth.identify(&HeaderMap::new(), Some(&peer)).unwrap(), Some(peer));
+        assert_eq!(auth.identify(&HeaderMap::new(), Some(&peer)).await.unwrap(), Some(peer));
         assert!(!format!("{auth:?}").contains("s3cret"));
     }
 
@@ -187,7 +232,7 @@ mod tests {
     fn refusals_read_as_kubernetes_writes_them() {
         let user = User::new("alice", &[]);
         let target = Target::in_namespace(Gvr::new("", "v1", "pods"), "default");
-        let attributes = Attributes { user: &user, verb: "list", target: Some(&target), path: "/" };
+        let attributes = Attributes { user: &user, verb: "list", target: Some(&target), fields: "", path: "/" };
         assert_eq!(
             forbidden(&attributes).message,
             "pods is forbidden: User \"alice\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""

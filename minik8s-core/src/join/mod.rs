@@ -1,0 +1,272 @@
+//! How a machine becomes a node: it checks that the server is of the cluster its token names, makes a key of its own,
+//! asks for a certificate with the token, and from then on is known by that certificate, which it renews in time.
+
+mod probe;
+mod renew;
+mod request;
+mod token;
+mod version;
+
+pub use token::{JoinToken, TokenError};
+
+use crate::api::{ApiError, git_version};
+use crate::client::{ClientIdentity, GrpcConfig, GrpcTransport};
+use crate::clock::SharedClock;
+use crate::node::{NodeAgent, serve_link};
+use crate::server::auth::User;
+use crate::server::tls::{Credentials, Identity, TlsError, new_key, pin_of};
+use jiff::Timestamp;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Why a machine did not join. Each says the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Nobody answers there.
+    #[error("cannot reach the API server at {url}: {cause}; does `minik8s server` run there, and is the port open?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server is of another cluster, or an impostor.
+    #[error(
+        "the server at {url} is not of the cluster that the token is for: the token pins the authority {pin}, the server \
+         shows {found}. Get a token of this cluster with `minik8s token create`; if this one is, somebody may stand between"
+    )]
+    WrongPin {
+        /// Where.
+        url: String,
+        /// What was expected.
+        pin: String,
+        /// What was shown.
+        found: String,
+    },
+    /// This program is newer than the server.
+    #[error(
+        "this agent is of version {agent}, the server of {server}: upgrade the server first, a node is never newer"
+    )]
+    NewerThanServer {
+        /// Ours.
+        agent: String,
+        /// The server's.
+        server: String,
+    },
+    /// There is neither a certificate nor a token.
+    #[error("this machine has not joined yet: add --token, made on the server with `minik8s token create`")]
+    NoToken,
+    /// The certificate ended while nobody could renew it.
+    #[error(
+        "the certificate of node {node} expired at {at}: join again with --token, made on the server with `minik8s token create`"
+    )]
+    Expired {
+        /// Whose.
+        node: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The data directory is another node's.
+    #[error("this machine joined as node {known:?}, not {asked:?}: use --node-name {known}, or another --data-dir")]
+    OtherName {
+        /// Whose certificate is there.
+        known: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The server refuses the token.
+    #[error("the server refuses the token: {0}")]
+    Token(String),
+    /// The request for a certificate was denied.
+    #[error("the cluster does not admit this machine ({reason}): {message}")]
+    Denied {
+        /// `NameTaken`, …
+        reason: String,
+        /// Why, and the way out.
+        message: String,
+    },
+    /// Nobody answered the request for a certificate.
+    #[error(
+        "the request {request} for a certificate was not answered within {waited:?}: do the controllers run? `minik8s get csr` shows it"
+    )]
+    Unanswered {
+        /// Name of the CertificateSigningRequest.
+        request: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The API failed otherwise.
+    #[error("cannot ask for a certificate: {0}")]
+    Api(ApiError),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// How a machine joins.
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// `https://10.0.0.1:6443`
+    pub server: String,
+    /// The token, where there is one; not needed once the machine has joined.
+    pub token: Option<JoinToken>,
+    /// The node's name.
+    pub node: String,
+    /// Where key and certificates are kept.
+    pub directory: PathBuf,
+    /// Our version, which must not be newer than the server's.
+    pub version: String,
+    /// How long to wait for the certificate.
+    pub patience: Duration,
+}
+
+impl JoinConfig {
+    /// The usual: this program's version, a minute of patience.
+    pub fn new(server: impl Into<String>, node: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            server: server.into(),
+            token: None,
+            node: node.into(),
+            directory: directory.into(),
+            version: git_version(),
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A machine that has joined: a way to the API under the node's name. See [`Membership::open`].
+#[derive(Clone)]
+pub struct Membership {
+    transport: GrpcTransport,
+    identity: ClientIdentity,
+    credentials: Arc<Credentials>,
+    node: String,
+    key_digest: String,
+    clock: SharedClock,
+}
+
+/// What lies in the directory of a machine.
+enum Kept {
+    /// Nothing of use but perhaps the key.
+    Nothing { key: Option<String> },
+    /// A good certificate.
+    Good(Identity),
+    /// One that was good, until then.
+    Expired { key: String, at: Timestamp },
+}
+
+impl Membership {
+    /// Goes on with the certificate of before, or joins with the token.
+    ///
+    /// # Errors
+    /// [`JoinError`], each with the way out.
+    pub async fn open(config: &JoinConfig, clock: SharedClock) -> Result<Self, JoinError> {
+        let credentials = Arc::new(Credentials::new(&config.directory)?);
+        let kept = kept(&credentials, config, clock.now())?;
+        let (ca, identity) = match kept {
+            Kept::Good(identity) => (known(config, &credentials).await?, identity),
+            Kept::Nothing { key } => join(config, &credentials, key).await?,
+            Kept::Expired { at, .. } if config.token.is_none() => {
+                return Err(JoinError::Expired { node: config.node.clone(), at });
+            }
+            Kept::Expired { key, .. } => join(config, &credentials, Some(key)).await?,
+        };
+        let key_digest = pin_of(&identity.certificate)?;
+        let shown = ClientIdentity::new(&identity.certificate, &identity.key).map_err(JoinError::Api)?;
+        let transport = GrpcTransport::new(&GrpcConfig {
+            url: config.server.clone(),
+            ca: ca.into_bytes(),
+            identity: Some(shown.clone()),
+            ..GrpcConfig::default()
+        });
+        let transport = transport.map_err(JoinError::Api)?;
+        Ok(Self { transport, identity: shown, credentials, node: config.node.clone(), key_digest, clock })
+    }
+
+    /// The API, as the node. Connects when first used.
+    pub fn transport(&self) -> GrpcTransport {
+        self.transport.clone()
+    }
+
+    /// Runs the node's agent until `shutdown`: beside it, the connection for logs and commands, and the renewal of the
+    /// certificate. The agent must have been built over [`transport`](Self::transport).
+    pub async fn run(self, agent: NodeAgent, shutdown: CancellationToken) {
+        let access = agent.access();
+        let link = serve_link(self.transport(), access, shutdown.clone());
+        let renewal = self.keep_certificate(shutdown.clone());
+        tokio::join!(agent.run(shutdown), link, renewal);
+    }
+
+    /// The digest of the node's key, which belongs into the node's record: it is how a machine that lost its
+    /// certificate is told from another machine of the same name.
+    pub fn key_digest(&self) -> &str {
+        &self.key_digest
+    }
+}
+
+/// What is there of an earlier life.
+fn kept(credentials: &Credentials, config: &JoinConfig, now: Timestamp) -> Result<Kept, JoinError> {
+    let Some(key) = credentials.key()? else { return Ok(Kept::Nothing { key: None }) };
+    let (Some(certificate), Some(ca)) = (credentials.certificate()?, credentials.ca()?) else {
+        return Ok(Kept::Nothing { key: Some(key) });
+    };
+    let identity = Identity { certificate, key };
+    let Some((user, (_, end))) = identity.user().zip(identity.validity()) else {
+        return Ok(Kept::Nothing { key: Some(identity.key) });
+    };
+    if let Some(known) = user.node().filter(|known| *known != config.node) {
+        return Err(JoinError::OtherName { known: known.to_owned(), asked: config.node.clone() });
+    }
+    // A token of another cluster means that one: the machine moves.
+    if let Some(token) = &config.token
+        && pin_of(&ca)? != token.pin()
+    {
+        return Ok(Kept::Nothing { key: Some(identity.key) });
+    }
+    // Good to the end of its last second.
+    Ok(if end.as_second() < now.as_second() {
+        Kept::Expired { key: identity.key, at: end }
+    } else {
+        Kept::Good(identity)
+    })
+}
+
+/// The authority of a cluster that was joined before. A server that is away now does not matter.
+async fn known(config: &JoinConfig, credentials: &Credentials) -> Result<String, JoinError> {
+    let ca = credentials.ca()?.unwrap_or_default();
+    match probe::probe(&config.server, &pin_of(&ca)?).await {
+        Ok(probed) => version::check(&config.version, &probed.version)?,
+        Err(JoinError::Unreachable { url, cause }) => tracing::warn!(url, cause, "the API server is not there yet"),
+        Err(other) => return Err(other),
+    }
+    Ok(ca)
+}
+
+async fn join(
+    config: &JoinConfig,
+    credentials: &Credentials,
+    key: Option<String>,
+) -> Result<(String, Identity), JoinError> {
+    let token = config.token.as_ref().ok_or(JoinError::NoToken)?;
+    let probed = probe::probe(&config.server, token.pin()).await?;
+    version::check(&config.version, &probed.version)?;
+    // Written before it is used: the key is what the cluster will know this machine by.
+    let key = match key {
+        Some(key) => key,
+        None => credentials.keep_key(new_key()?)?,
+    };
+    let transport = GrpcTransport::new(&GrpcConfig {
+        url: config.server.clone(),
+        ca: probed.ca.clone().into_bytes(),
+        token: token.bearer(),
+        ..GrpcConfig::default()
+    });
+    let user = User::of_node(&config.node);
+    let transport = Arc::new(transport.map_err(JoinError::Api)?);
+    let certificate = request::certificate(transport, &user, &key, config.patience).await?;
+    credentials.keep(&probed.ca, &certificate)?;
+    Ok((probed.ca, Identity { certificate, key }))
+}
