@@ -157,7 +157,7 @@ impl Endpoint {
     }
 }
 
-/// Another node, for overlays.
+/// Another node, whose pods are to be reached from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Node name.
@@ -182,7 +182,7 @@ pub struct DnsConfig {
 pub struct NetworkCapabilities {
     /// Pods get interfaces that carry packets (false for fakes).
     pub real_packets: bool,
-    /// `sync_peers` builds an overlay.
+    /// There may be other nodes: `sync_peers` makes their pods reachable.
     pub overlay: bool,
     /// Attachments are known again after the process was killed.
     pub durable: bool,
@@ -266,7 +266,13 @@ pub trait NetworkPlugin: Send + Sync + 'static {
     /// Makes rules and names match `table`, in one transaction.
     async fn sync_services(&self, table: Arc<ServiceTable>) -> NetworkResult<()>;
 
-    /// Makes routes to other nodes match.
+    /// Makes the ways to pods of other nodes match `peers`, all of them but this node itself: what is new is added, what
+    /// is gone is removed, what is as it should be is not touched, so that no connection notices. Pods of different nodes
+    /// see each other under their own addresses. A peer whose range overlaps with that of this node or of an earlier peer
+    /// is left out; the others are not kept waiting for it. Remembered, and repaired by [`NetworkPlugin::setup`].
+    ///
+    /// # Errors
+    /// `Unsupported` for any peer without [`NetworkCapabilities::overlay`]; `Taken`, `Kernel`.
     async fn sync_peers(&self, peers: &[Peer]) -> NetworkResult<()>;
 
     /// Removes everything `setup`, `attach` and the `sync` calls made. Collects errors and goes on.

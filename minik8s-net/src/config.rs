@@ -1,5 +1,6 @@
 //! What a bridge network is told: names, ranges, places.
 
+use crate::overlay::{OverlayConfig, overlap};
 use ipnet::Ipv4Net;
 use minik8s_core::network::{NetworkError, NetworkResult};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +24,10 @@ pub struct BridgeConfig {
     pub cluster_cidr: Ipv4Net,
     /// Virtual addresses of services: what is not a service there is refused.
     pub service_cidr: Ipv4Net,
-    /// Largest packet; `None` takes that of the link with the default route.
+    /// Pods of other nodes and how they are reached; `None` for a single node.
+    pub overlay: Option<OverlayConfig>,
+    /// Largest packet of pods; `None` takes that of the link with the default route, or, where there are other nodes,
+    /// what a tunnel leaves of the link with the node's address.
     pub mtu: Option<u32>,
     /// Domain of the cluster.
     pub domain: String,
@@ -43,6 +47,7 @@ impl BridgeConfig {
             pod_cidr: net([10, 244, 0, 0], 24),
             cluster_cidr: net([10, 244, 0, 0], 16),
             service_cidr: net([10, 96, 0, 0], 16),
+            overlay: None,
             mtu: None,
             domain: "cluster.local".to_owned(),
             dns_port: Some(53),
@@ -66,6 +71,14 @@ impl BridgeConfig {
         format!("{LINK_PREFIX}{:011x}", hash & 0xfff_ffff_ffff)
     }
 
+    /// The tunnel to other nodes.
+    pub fn tunnel_name(&self) -> String {
+        if self.bridge == "mk8s0" {
+            return "mk8s-vxlan".to_owned();
+        }
+        format!("{TUNNEL_PREFIX}{:011x}", fnv(self.bridge.bytes()) & 0xfff_ffff_ffff)
+    }
+
     pub(crate) fn check(&self) -> NetworkResult<()> {
         let name_ok = !self.bridge.is_empty()
             && self.bridge.len() <= MAX_LINK_NAME
@@ -77,20 +90,26 @@ impl BridgeConfig {
                 cause: format!("a link's name has 1 to {MAX_LINK_NAME} letters, digits, - or _"),
             });
         }
-        let overlapping = self.service_cidr.contains(&self.pod_cidr) || self.pod_cidr.contains(&self.service_cidr);
-        if overlapping || self.pod_cidr.prefix_len() > 30 {
-            return Err(NetworkError::Taken {
-                what: "range",
-                name: self.pod_cidr.to_string(),
-                hint: format!(
-                    "choose a pod range of at least 4 addresses outside of the service range {}",
-                    self.service_cidr
-                ),
-            });
+        if self.pod_cidr.prefix_len() > 30 {
+            let hint = "choose a pod range of at least 4 addresses".to_owned();
+            return Err(NetworkError::Taken { what: "range", name: self.pod_cidr.to_string(), hint });
+        }
+        for pods in [self.pod_cidr, self.cluster_cidr] {
+            if overlap(pods, self.service_cidr) {
+                let hint = "the ranges of pods and of services overlap; choose ranges that do not";
+                return Err(NetworkError::Taken {
+                    what: "range",
+                    name: format!("{pods} and {}", self.service_cidr),
+                    hint: hint.to_owned(),
+                });
+            }
         }
         Ok(())
     }
 }
+
+/// How tunnels begin that are not the default bridge's.
+const TUNNEL_PREFIX: &str = "mk8x";
 
 /// How links of pods begin.
 pub(crate) const LINK_PREFIX: &str = "mk8v";
@@ -123,7 +142,11 @@ mod tests {
         assert!(ok.check().is_ok());
         assert!(BridgeConfig { bridge: "a-name-much-too-long".into(), ..ok.clone() }.check().is_err());
         assert!(BridgeConfig { bridge: "../etc".into(), ..ok.clone() }.check().is_err());
-        assert!(BridgeConfig { pod_cidr: net([10, 96, 3, 0], 24), ..ok.clone() }.check().is_err());
+        let inside = BridgeConfig { pod_cidr: net([10, 96, 3, 0], 24), ..ok.clone() }.check().unwrap_err().to_string();
+        assert!(inside.contains("10.96.3.0/24 and 10.96.0.0/16"), "{inside}");
+        let around =
+            BridgeConfig { cluster_cidr: net([10, 0, 0, 0], 8), ..ok.clone() }.check().unwrap_err().to_string();
+        assert!(around.contains("10.0.0.0/8 and 10.96.0.0/16"), "{around}");
         assert!(BridgeConfig { pod_cidr: net([10, 244, 0, 0], 31), ..ok }.check().is_err());
     }
 }

@@ -1,11 +1,14 @@
 //! Links, addresses and routes of one network namespace, by rtnetlink. Every operation is idempotent.
 
 use crate::kernel::{errno, failed, reason, unless};
+use crate::overlay::Tunnel;
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use minik8s_core::network::NetworkResult;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use std::fs::File;
@@ -27,6 +30,7 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     pub(crate) alias: Option<String>,
     pub(crate) bridge: bool,
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 /// A pair of links: one end here below a bridge, the other as `eth0` in another namespace.
@@ -52,6 +56,10 @@ impl Links {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         Ok(Self(handle))
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0
     }
 
     pub(crate) async fn find(&self, name: &str) -> NetworkResult<Option<Link>> {
@@ -202,9 +210,26 @@ fn describe(message: LinkMessage) -> Link {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => {
                 link.bridge = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Bridge)));
+                link.tunnel = infos.iter().find_map(|i| match i {
+                    LinkInfo::Data(InfoData::Vxlan(data)) => Some(tunnel(data)),
+                    _ => None,
+                });
             }
             _ => {}
         }
     }
     link
+}
+
+fn tunnel(data: &[InfoVxlan]) -> Tunnel {
+    let mut tunnel = Tunnel { vni: 0, port: 0, local: None };
+    for attribute in data {
+        match attribute {
+            InfoVxlan::Id(vni) => tunnel.vni = *vni,
+            InfoVxlan::Port(port) => tunnel.port = *port,
+            InfoVxlan::Local(ip) => tunnel.local = Some(*ip),
+            _ => {}
+        }
+    }
+    tunnel
 }

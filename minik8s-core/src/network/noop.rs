@@ -46,7 +46,7 @@ impl NoopNetwork {
 #[async_trait]
 impl NetworkPlugin for NoopNetwork {
     fn capabilities(&self) -> NetworkCapabilities {
-        NetworkCapabilities::default()
+        NetworkCapabilities { overlay: true, ..NetworkCapabilities::default() }
     }
 
     fn dns(&self) -> DnsConfig {

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod bed;
+mod peers;
 mod services;
 mod table;
 
@@ -57,6 +58,9 @@ pub const CASES: &[Case] = suite::cases! {
     addresses::pods_reach_the_outside_and_seem_to_be_the_node needs Packets;
     addresses::missing_links_are_repaired needs Packets;
     addresses::what_is_foreign_stays_as_it_is;
+    peers::any_list_of_nodes_is_taken_or_refused_in_words;
+    peers::nodes_that_make_no_sense_do_not_keep_others_away;
+    peers::other_nodes_are_told_again_after_a_kill needs Durable;
     services::any_table_is_taken_any_number_of_times;
     services::a_virtual_address_reaches_every_endpoint_from_pods_and_host needs Packets;
     services::a_pod_reaches_itself_by_its_service needs Packets;

@@ -40,6 +40,8 @@ pub struct BridgeNetwork {
     ledger: Mutex<Ledger>,
     /// One at a time for each pod.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// The nodes that the kernel was last told of, and the turn to tell it; `None` until somebody said.
+    peers: tokio::sync::Mutex<Option<Vec<Peer>>>,
     /// Held from setup on: tells a second process that this bridge is alive.
     lock: Mutex<Option<nix::fcntl::Flock<File>>>,
 }
@@ -80,6 +82,7 @@ impl BridgeNetwork {
             server: tokio::sync::Mutex::default(),
             ledger: Mutex::new(ledger),
             busy: Mutex::default(),
+            peers: tokio::sync::Mutex::default(),
             lock: Mutex::default(),
         })
     }
@@ -89,7 +92,11 @@ impl BridgeNetwork {
         &self.config
     }
 
-    async fn links(&self) -> NetworkResult<&Links> {
+    pub(crate) fn peers(&self) -> &tokio::sync::Mutex<Option<Vec<Peer>>> {
+        &self.peers
+    }
+
+    pub(crate) async fn links(&self) -> NetworkResult<&Links> {
         self.links.get_or_try_init(|| async { Links::here().map_err(failed("open", "a netlink socket")) }).await
     }
 
@@ -151,7 +158,7 @@ fn pod_rules(record: &Record) -> PodRules {
 #[async_trait]
 impl NetworkPlugin for BridgeNetwork {
     fn capabilities(&self) -> NetworkCapabilities {
-        NetworkCapabilities { real_packets: true, overlay: false, durable: true }
+        NetworkCapabilities { real_packets: true, overlay: self.config.overlay.is_some(), durable: true }
     }
 
     fn dns(&self) -> DnsConfig {
@@ -161,6 +168,7 @@ impl NetworkPlugin for BridgeNetwork {
 
     async fn setup(&self) -> NetworkResult<()> {
         self.make_bridge().await?;
+        self.repair_peers().await?;
         self.rules.ensure().await?;
         self.serve_names().await
     }
@@ -187,13 +195,14 @@ impl NetworkPlugin for BridgeNetwork {
     }
 
     async fn sync_peers(&self, peers: &[Peer]) -> NetworkResult<()> {
-        if peers.is_empty() { Ok(()) } else { Err(NetworkError::Unsupported("an overlay to other nodes")) }
+        self.match_peers(peers).await
     }
 
     async fn teardown(&self) -> NetworkResult<()> {
         self.server.lock().await.take();
         self.names.swap(self.names.zone().with(Arc::default()));
-        let mut problems = self.remove_links().await;
+        let mut problems = self.remove_peers().await;
+        problems.extend(self.remove_links().await);
         problems.extend(self.rules.remove().await.err().map(|error| error.to_string()));
         problems.extend(self.remove_state());
         if problems.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(problems)) }

@@ -34,7 +34,7 @@ impl BridgeNetwork {
     async fn own_bridge(&self, links: &Links) -> NetworkResult<Link> {
         let name = &self.config.bridge;
         let mac = pod_mac(self.config.gateway());
-        let mark = format!("{MARK}{}", self.config.state_dir.display());
+        let mark = self.mark();
         if let Some(found) = links.find(name).await? {
             self.check_owner(&found, &mark, mac)?;
         } else {
@@ -45,6 +45,11 @@ impl BridgeNetwork {
             links.set_alias(&bridge, &mark).await?;
         }
         Ok(bridge)
+    }
+
+    /// What links of ours say.
+    pub(crate) fn mark(&self) -> String {
+        format!("{MARK}{}", self.config.state_dir.display())
     }
 
     fn check_owner(&self, found: &Link, mark: &str, mac: [u8; 6]) -> NetworkResult<()> {
@@ -67,12 +72,14 @@ impl BridgeNetwork {
         }
     }
 
+    fn is_ours(&self, link: &str) -> bool {
+        link == self.config.bridge || link == self.config.tunnel_name() || link.starts_with(LINK_PREFIX)
+    }
+
     /// Refuses ranges that lead elsewhere on this machine already.
     async fn check_ranges(&self, links: &Links) -> NetworkResult<()> {
         let all = links.all().await?;
-        let ours = |index: u32| {
-            all.iter().any(|l| l.index == index && (l.name == self.config.bridge || l.name.starts_with(LINK_PREFIX)))
-        };
+        let ours = |index: u32| all.iter().any(|l| l.index == index && self.is_ours(&l.name));
         let routes = links.routes().await?;
         let addresses = links.addresses().await?.into_iter().map(|(link, net)| (net.trunc(), link));
         for (net, link) in routes.into_iter().chain(addresses).filter(|(_, link)| !ours(*link)) {
@@ -93,16 +100,6 @@ impl BridgeNetwork {
             name: range.to_string(),
             hint: format!("{net} leads to {place}; choose another range for the cluster"),
         })
-    }
-
-    /// That of the link with the default route, where none is configured.
-    async fn mtu(&self, links: &Links) -> NetworkResult<u32> {
-        if let Some(mtu) = self.config.mtu {
-            return Ok(mtu);
-        }
-        let way_out = links.routes().await?.into_iter().find(|(net, _)| net.prefix_len() == 0).map(|(_, link)| link);
-        let all = links.all().await?;
-        Ok(all.iter().find(|l| Some(l.index) == way_out).map_or(1500, |l| l.mtu))
     }
 
     fn set_forwarding(&self) -> NetworkResult<()> {
@@ -154,7 +151,7 @@ impl BridgeNetwork {
             let links = self.links().await?;
             let all = links.all().await?;
             let Some(bridge) = all.iter().find(|l| l.name == self.config.bridge) else { return Ok(all) };
-            let mark = format!("{MARK}{}", self.config.state_dir.display());
+            let mark = self.mark();
             self.check_owner(bridge, &mark, pod_mac(self.config.gateway()))?;
             Ok::<_, NetworkError>(all)
         };

@@ -3,7 +3,7 @@
 
 use crate::machine::{Machine, NODE, ip, nft, on_machine, output};
 use minik8s_core::network::{
-    Endpoint, HostPort, NetworkError, NetworkPlugin, NetworkResult, PodAttachment, Protocol, ServiceEntry,
+    Endpoint, HostPort, NetworkError, NetworkPlugin, NetworkResult, Peer, PodAttachment, Protocol, ServiceEntry,
     ServicePortEntry, ServiceTable,
 };
 use minik8s_core::testkit::need::{self, Need};
@@ -290,5 +290,42 @@ fn pods_never_reach_the_loopback_of_the_host() {
         let node = machine.ask(&Place::Pod(pod.netns), Protocol::Tcp, (NODE, 8080).into(), None).await;
         assert_eq!(node.text(), Some("host"), "the way to the host itself is open");
         machine.bridge().teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_network_for_one_node_says_that_it_is() {
+    alone(|machine| async move {
+        let network = machine.open(BridgeConfig { overlay: None, ..machine.config() });
+        network.setup().await.unwrap();
+        let (address, pod_cidr) = (NODE.into(), "10.77.9.0/24".parse().unwrap());
+        let refused = network.sync_peers(&[Peer { node: "other".into(), address, pod_cidr }]).await.unwrap_err();
+        assert!(refused.to_string().contains("for a single one"), "{refused}");
+        network.sync_peers(&[]).await.unwrap();
+        network.teardown().await.unwrap();
+    });
+}
+
+/// A tunnel of that name that somebody else made is left alone, and so are routes without our mark.
+#[test]
+fn a_tunnel_and_routes_of_somebody_else_are_left_alone() {
+    alone(|machine| async move {
+        ip("link add mk8s-vxlan type vxlan id 7 dstport 4790");
+        ip("route add 10.77.8.0/24 via 192.0.2.9");
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let peer = |third: u8, address: &str| Peer {
+            node: format!("n{third}"),
+            address: address.parse().unwrap(),
+            pod_cidr: format!("10.77.{third}.0/24").parse().unwrap(),
+        };
+        let both = [peer(9, "198.51.100.7"), peer(3, "192.0.2.9")];
+        taken(network.sync_peers(&both).await, "link", "mk8s-vxlan");
+        assert!(output("ip route").contains("10.77.3.0/24 via 192.0.2.9"), "a neighbour needs no tunnel");
+        network.sync_peers(&both[1..]).await.unwrap();
+        network.sync_peers(&[]).await.unwrap();
+        network.teardown().await.unwrap();
+        assert!(output("ip route").contains("10.77.8.0/24") && !output("ip route").contains("10.77.3.0"));
+        assert!(output("ip -d link show mk8s-vxlan").contains("id 7"));
     });
 }

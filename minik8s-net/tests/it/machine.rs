@@ -5,7 +5,7 @@ use hickory_proto::rr::RecordType;
 use minik8s_core::network::{NetworkPlugin, Protocol, SharedNetwork};
 use minik8s_core::testkit::inside::{NetNamespace, on_thread};
 use minik8s_core::testkit::network::{Answer, Bed, Place, Server};
-use minik8s_net::{BridgeConfig, BridgeNetwork};
+use minik8s_net::{BridgeConfig, BridgeNetwork, OverlayConfig};
 use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -78,6 +78,7 @@ impl Machine {
             cluster_cidr: "10.77.0.0/16".parse().unwrap(),
             service_cidr: "10.78.0.0/16".parse().unwrap(),
             upstreams: Some(Vec::new()),
+            overlay: Some(OverlayConfig::new(NODE)),
             ..BridgeConfig::new(self.dir.path().join("state"))
         }
     }

@@ -7,5 +7,6 @@ mod conflicts;
 mod golden;
 mod machine;
 mod names;
+mod overlay;
 mod suite;
 mod traffic;
