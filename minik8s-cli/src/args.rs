@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use crate::commands::cordon::Nodes;
+use crate::commands::drain::Drain;
 use crate::up::Tuning;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,12 @@ pub(crate) enum Command {
     /// Watch, undo or restart a rollout
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Keep new pods away from nodes
+    Cordon(Nodes),
+    /// Let new pods come to nodes again
+    Uncordon(Nodes),
+    /// Keep new pods away from nodes, and evict those that are there
+    Drain(Drain),
     /// Images of this machine's cluster
     #[command(subcommand)]
     Image(Image),

@@ -40,6 +40,8 @@ impl Conn {
             .with_context(|| format!("kubeconfig {} is not usable", path.display()))?;
         // Streams (logs -f, get -w) may be silent for as long as they like.
         config.read_timeout = None;
+        // A refusal is to be shown, or dealt with by who asked: a client that hides it only keeps people waiting.
+        config.default_retry = false;
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         Ok(Self { client: Client::try_from(config)?, namespace, asked: args.namespace.clone() })
     }

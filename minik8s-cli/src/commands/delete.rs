@@ -36,7 +36,8 @@ pub(crate) async fn run(conn: &Conn, options: &Delete) -> Result<()> {
         }
     }
     for (victim, uid) in going.iter().filter(|_| !options.no_wait) {
-        problems.extend(until_gone(conn, victim, uid).await.err());
+        let collection = victim.resource.path(&victim.namespace, None);
+        problems.extend(until_gone(conn, &collection, &victim.name, uid).await.err());
     }
     match problems.len() {
         0 => Ok(()),
@@ -106,12 +107,11 @@ async fn begin(conn: &Conn, options: &Delete, victim: &Victim) -> Result<Option<
     }
 }
 
-/// Watches until the object of that uid is gone.
-async fn until_gone(conn: &Conn, victim: &Victim, uid: &str) -> Result<()> {
-    let path = victim.resource.path(&victim.namespace, None);
-    let query = format!("?fieldSelector=metadata.name%3D{}", victim.name);
+/// Watches until the object of that uid is gone from a collection.
+pub(super) async fn until_gone(conn: &Conn, path: &str, name: &str, uid: &str) -> Result<()> {
+    let query = format!("?fieldSelector=metadata.name%3D{name}");
     loop {
-        let list = conn.get(&(path.clone() + &query)).await?;
+        let list = conn.get(&format!("{path}{query}")).await?;
         let still = list["items"].as_array().into_iter().flatten().any(|o| o["metadata"]["uid"] == uid);
         if !still {
             return Ok(());

@@ -38,7 +38,8 @@ pub(crate) fn paths(namespace: &str, selected: &Selected, labels: &str, fields: 
     selected.names.iter().map(|n| resource.path(namespace, Some(n))).collect()
 }
 
-fn query(labels: &str, fields: &str) -> String {
+/// The part of a path that says which objects of a collection are meant.
+pub(super) fn query(labels: &str, fields: &str) -> String {
     let parts: Vec<String> = [("labelSelector", labels), ("fieldSelector", fields)]
         .iter()
         .filter(|(_, value)| !value.is_empty())

@@ -1,8 +1,10 @@
 //! One file per command. A command reads its arguments, asks the cluster, and prints; it decides nothing else.
 
 mod apply;
+pub(crate) mod cordon;
 mod delete;
 mod describe;
+pub(crate) mod drain;
 mod exec;
 mod get;
 mod image;
@@ -36,6 +38,9 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => logs::run(&Conn::open(&args).await?, options).await?,
         Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
         Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
+        Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,
+        Command::Uncordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, false).await?,
+        Command::Drain(options) => drain::run(&Conn::open(&args).await?, options).await?,
         Command::Rollout(options) => rollout::run(&Conn::open(&args).await?, options).await?,
     }
     Ok(ExitCode::SUCCESS)

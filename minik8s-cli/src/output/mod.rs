@@ -15,6 +15,9 @@ use tracing_subscriber::EnvFilter;
 /// Style of what went wrong.
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
+/// Style of what one should know.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
 /// Logs go to standard error. A cluster says what it does; a command says nothing unless asked.
 pub(crate) fn start_logging(args: &Args) {
     let quiet = if matches!(args.command, Command::Up(_)) { "warn,minik8s=info" } else { "error" };
@@ -39,6 +42,11 @@ pub(crate) fn print_error(error: &anyhow::Error) {
         }
         said = text;
     }
+}
+
+/// Something that does not keep the command from going on.
+pub(crate) fn warn(text: &str) {
+    anstream::eprintln!("{WARNING}warning:{WARNING:#} {text}");
 }
 
 /// Prints a line on standard output; a closed pipe ends the program quietly, as with any other command.
