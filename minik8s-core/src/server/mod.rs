@@ -9,7 +9,7 @@ mod discovery;
 mod encode;
 pub mod grpc;
 mod health;
-mod keys;
+pub(crate) mod keys;
 mod kind;
 mod kinds;
 pub mod kubeconfig;

@@ -108,7 +108,10 @@ impl ApiServer {
         stored: Option<&bytes::Bytes>,
         error: &StoreError,
     ) -> ApiResult<Outcome> {
-        self.fresh().await?;
+        // Whoever cannot look does not know: a refusal would say that nothing happened.
+        if self.fresh().await.is_err() {
+            return Err(store_error("writing", error));
+        }
         let base = match &change.when {
             Precondition::Absent(_) => None,
             Precondition::At(_, revision) => Some(*revision),

@@ -2,6 +2,7 @@
 
 mod fanout;
 mod faults;
+mod histories;
 mod limits;
 
 use minik8s_core::api::{Gvr, Target};
