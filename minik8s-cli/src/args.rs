@@ -5,7 +5,7 @@ use crate::commands::drain::Drain;
 use crate::up::Tuning;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A small Kubernetes: run a cluster on this machine, and talk to it (or to any other).
@@ -35,6 +35,13 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a whole cluster on this machine, in this process
     Up(Up),
+    /// Run a control plane that other machines join, and a node beside it
+    Server(Up),
+    /// Join a cluster with this machine, and run its node
+    Agent(Agent),
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    Token(Token),
     /// Remove the pods, links, rules and mounts that `up` made on this machine
     Down(Down),
     /// Create or change objects so that they match manifests
@@ -127,26 +134,25 @@ pub(crate) enum NetworkKind {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Address of the API; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:6443")]
-    pub(crate) listen: SocketAddr,
+    /// Address of the API; port 0 takes a free one [default: 127.0.0.1:6443 for `up`, 0.0.0.0:6443 for `server`]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address at which other machines reach this one [default: the one it would use to reach others]
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// More names and addresses under which clients reach the API; separated by commas, or given again
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) tls_san: Vec<String>,
+    /// Run a control plane alone: no pods run on this machine
+    #[arg(long)]
+    pub(crate) without_node: bool,
     /// Where the cluster's state lives
     #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
     pub(crate) store: StoreKind,
     #[command(flatten)]
     pub(crate) etcd: Etcd,
-    /// What runs containers
-    #[arg(long, value_enum, default_value_t = RuntimeKind::Containerd)]
-    pub(crate) runtime: RuntimeKind,
-    /// What connects pods
-    #[arg(long, value_enum, default_value_t = NetworkKind::Bridge)]
-    pub(crate) network: NetworkKind,
-    /// Use this containerd instead of starting a private one
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) containerd: Option<PathBuf>,
-    /// Name of this machine's node [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
     /// Addresses of this machine's pods
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/24")]
     pub(crate) pod_cidr: String,
@@ -158,15 +164,92 @@ pub(crate) struct Up {
     pub(crate) scheduler_policy: String,
     #[command(flatten)]
     pub(crate) tuning: Tuning,
+}
+
+/// What this machine's node is made of.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct NodeOptions {
+    /// What runs containers
+    #[arg(long, value_enum, default_value_t = RuntimeKind::Containerd, help_heading = "Node")]
+    pub(crate) runtime: RuntimeKind,
+    /// What connects pods
+    #[arg(long, value_enum, default_value_t = NetworkKind::Bridge, help_heading = "Node")]
+    pub(crate) network: NetworkKind,
+    /// Use this containerd instead of starting a private one
+    #[arg(long, value_name = "SOCKET", help_heading = "Node")]
+    pub(crate) containerd: Option<PathBuf>,
+    /// Name of this machine's node [default: the host name]
+    #[arg(long, value_name = "NAME", help_heading = "Node")]
+    pub(crate) node_name: Option<String>,
+    /// Address of this machine's node [default: the one it would use to reach others]
+    #[arg(long, value_name = "IP", help_heading = "Node")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// A label of the node, KEY=VALUE; separated by commas, or given again
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Node")]
+    pub(crate) node_label: Vec<String>,
+    /// A taint that the node is born with, KEY[=VALUE]:EFFECT; separated by commas, or given again
+    #[arg(long, value_name = "TAINT", value_delimiter = ',', help_heading = "Node")]
+    pub(crate) node_taint: Vec<String>,
+    /// A manifest of kind Node, whose name, labels and taints the node gets
+    #[arg(long, value_name = "FILE", help_heading = "Node")]
+    pub(crate) node_manifest: Option<PathBuf>,
     /// Containers that name no seccomp profile get the customary one instead of none
-    #[arg(long)]
+    #[arg(long, help_heading = "Node")]
     pub(crate) seccomp_default: bool,
     /// Size in bytes at which a container's log is rotated
-    #[arg(long, value_name = "N", default_value_t = 10 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10 << 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Node")]
     pub(crate) log_max_bytes: u64,
     /// How many files of a container's log are kept
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Node")]
     pub(crate) log_max_files: u32,
+}
+
+/// A machine that joins.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Agent {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Address of the cluster's API, such as https://10.0.0.1:6443
+    #[arg(long, value_name = "URL", env = "MINIK8S_SERVER")]
+    pub(crate) server: String,
+    /// What `minik8s token create` printed; needed once. Other users of this machine can read arguments: the
+    /// environment or --token-file keep it to yourself
+    #[arg(long, value_name = "TOKEN", env = "MINIK8S_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Addresses of this machine's pods [default: the cluster assigns them]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token with which machines may join, and print it
+    Create {
+        /// How long it is good, such as 30m, 24h or 7d; 0 for ever
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        ttl: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+        /// Print the whole command to run on the machine that joins
+        #[arg(long)]
+        print_join_command: bool,
+    },
+    /// Show tokens; never their secrets
+    #[command(alias = "ls")]
+    List,
+    /// Revoke tokens; machines that have joined stay
+    #[command(visible_alias = "delete")]
+    Revoke {
+        /// The part before the point
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,8 @@
 use super::Resource;
 use crate::args::Args;
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
@@ -17,6 +19,8 @@ use std::path::PathBuf;
 pub(crate) struct Conn {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// The certificate authority that the kubeconfig names, PEM.
+    pub(crate) ca: Option<String>,
     /// The namespace that `-n` says.
     asked: Option<String>,
 }
@@ -43,7 +47,8 @@ impl Conn {
         // A refusal is to be shown, or dealt with by who asked: a client that hides it only keeps people waiting.
         config.default_retry = false;
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        Ok(Self { client: Client::try_from(config)?, namespace, asked: args.namespace.clone() })
+        let ca = config.root_cert.as_ref().and_then(|all| all.first()).map(|der| pem(der));
+        Ok(Self { client: Client::try_from(config)?, namespace, ca, asked: args.namespace.clone() })
     }
 
     /// The namespace of an object whose manifest says `own`.
@@ -85,6 +90,10 @@ impl Conn {
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         self.client.request(request.body(body)?).await.map_err(explain)
     }
+}
+
+fn pem(der: &[u8]) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
 }
 
 /// Which namespace an object goes to; a manifest must not contradict what was asked for.

@@ -12,11 +12,12 @@ mod logs;
 mod pods;
 mod rollout;
 mod scale;
+mod token;
 mod version;
 
 use crate::api::Conn;
 use crate::args::{Args, Command};
-use crate::up;
+use crate::up::{self, Door};
 use anyhow::Result;
 use clap::CommandFactory;
 use std::process::ExitCode;
@@ -24,7 +25,10 @@ use std::process::ExitCode;
 /// Runs the command that was asked for.
 pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
     match &args.command {
-        Command::Up(options) => up::up(options).await?,
+        Command::Up(options) => up::up(options, Door::Loopback).await?,
+        Command::Server(options) => up::up(options, Door::All).await?,
+        Command::Agent(options) => up::agent(options).await?,
+        Command::Token(command) => token::run(&Conn::open(&args).await?, command).await?,
         Command::Down(options) => up::down(options).await?,
         Command::Image(command) => image::run(command).await?,
         Command::Version(options) => version::run(&args, options).await?,

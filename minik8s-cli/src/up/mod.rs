@@ -1,31 +1,55 @@
-//! `up` and `down`: the composition of a cluster on this machine from the library's parts, and its removal.
+//! `up`, `server`, `agent` and `down`: the composition of a cluster, or of this machine's part in one, from the library's
+//! parts, and its removal.
 
+mod agent;
 mod data;
 mod down;
+mod node_manifest;
 mod parts;
 mod preflight;
 mod record;
 mod store;
 mod tuning;
 
+pub(crate) use agent::agent;
 pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
 pub(crate) use tuning::Tuning;
 
-use crate::args::Up;
+use crate::args::{NodeOptions, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::scheduler::{FrameworkScheduler, Policy};
 use minik8s_core::server::Settings;
 use record::{Lock, Record};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Where the API listens if nobody says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Door {
+    /// For this machine alone.
+    Loopback,
+    /// For other machines too.
+    All,
+}
+
+impl Door {
+    fn address(self) -> SocketAddr {
+        let ip = match self {
+            Door::Loopback => Ipv4Addr::LOCALHOST,
+            Door::All => Ipv4Addr::UNSPECIFIED,
+        };
+        SocketAddr::new(ip.into(), 6443)
+    }
+}
+
 /// Runs a cluster until SIGTERM or SIGINT. Containers go on after that.
-pub(crate) async fn up(options: &Up) -> Result<()> {
+pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let began = Instant::now();
     let policy: Policy = options.scheduler_policy.parse().map_err(anyhow::Error::msg)?;
     let settings = Settings {
@@ -36,41 +60,43 @@ pub(crate) async fn up(options: &Up) -> Result<()> {
     let data = &options.data.data_dir;
     data::private_directory(data)?;
     let _lock = Lock::take(data)?;
+    let address = options.listen.unwrap_or_else(|| door.address());
     // Bound before anything is made, so that a taken address leaves nothing behind.
-    let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another address with --listen IP:PORT (port 0 takes a free one)",
-            options.listen
-        )
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with --listen IP:PORT (port 0 takes a free one)")
     })?;
-    let record = Record {
-        runtime: options.runtime,
-        network: options.network,
-        containerd: options.containerd.clone(),
-        node: options.node_name.clone().unwrap_or_else(parts::host_name),
-        pod_cidr: options.pod_cidr.clone(),
-        service_cidr: options.service_cidr.clone(),
-    };
-    let for_pods = parts::door_for_pods(&record, data, listener.local_addr()?)?;
-    record.write(data)?;
-    let builder = Cluster::builder()
-        .store(store::open(options, data).await?)
+    let mut builder = Cluster::builder()
         .settings(settings)
         .node_failures(options.tuning.node_failures())
         .scheduler(FrameworkScheduler::new(policy.profile()))
-        .listen(listener)
+        .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"));
-    let builder = match for_pods {
-        Some(listener) => builder.listen(listener),
-        None => builder,
-    };
-    let cluster = add_node(builder, options, &record, data).await?.start().await?;
+    if address.ip().is_unspecified() {
+        builder = builder.server_names(parts::own_addresses().iter().map(ToString::to_string));
+    }
+    let advertised = options.advertise_address.or(options.node.node_ip);
+    builder = advertised.into_iter().fold(builder, ClusterBuilder::advertise);
+    let api = listener.local_addr()?;
+    builder = builder.listen(listener);
+    if !options.without_node {
+        let record = Record::new(&options.node, &options.pod_cidr, &options.service_cidr)?;
+        let for_pods = parts::door_for_pods(&record, data, api)?;
+        record.write(data)?;
+        builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
+        builder = add_node(builder, &options.node, &record, data).await?;
+    }
+    let cluster = builder.store(store::open(options, data).await?).start().await?;
     serve(cluster, data, began).await
 }
 
-async fn add_node(builder: ClusterBuilder, options: &Up, record: &Record, data: &Path) -> Result<ClusterBuilder> {
+async fn add_node(
+    builder: ClusterBuilder,
+    options: &NodeOptions,
+    record: &Record,
+    data: &Path,
+) -> Result<ClusterBuilder> {
     let (runtime, network) = tokio::try_join!(parts::runtime(record, data), parts::network(record, data))?;
-    Ok(builder.node(parts::node_config(options, record, data), runtime, network))
+    Ok(builder.node(parts::node_config(options, record, data)?, runtime, network))
 }
 
 async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
@@ -79,13 +105,21 @@ async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
         anyhow::bail!("the cluster does not listen");
     };
     kubeconfig.write(&path)?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let end = told_to_end()?;
     say(&format!("ready {} kubeconfig={} in {} ms", kubeconfig.server, path.display(), began.elapsed().as_millis()));
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+    end.await;
     tracing::info!("stopping; containers go on");
     cluster.stop().await;
     Ok(())
+}
+
+/// Ends with the first SIGTERM or SIGINT from here on.
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::data::private_directory;
 use super::record::Record;
-use crate::args::{NetworkKind, RuntimeKind, Up};
+use crate::args::{NetworkKind, NodeOptions, RuntimeKind};
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use minik8s_core::network::{NoopNetwork, SharedNetwork};
@@ -12,7 +12,7 @@ use minik8s_core::testkit::FakeRuntime;
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket};
@@ -29,6 +29,16 @@ pub(crate) fn host_name() -> String {
     if name.is_empty() { "node".to_owned() } else { name }
 }
 
+/// Every address of this machine but those of loopback links.
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let ip = |storage: nix::sys::socket::SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    };
+    all.filter_map(|link| link.address.and_then(ip)).filter(|ip| !ip.is_loopback()).collect()
+}
+
 /// Where the node agent keeps volumes and logs.
 pub(crate) fn node_dir(data: &Path) -> PathBuf {
     data.join("node")
@@ -38,15 +48,20 @@ fn containerd_dir(data: &Path) -> PathBuf {
     data.join("containerd")
 }
 
-pub(crate) fn node_config(options: &Up, record: &Record, data: &Path) -> NodeConfig {
-    NodeConfig {
+pub(crate) fn node_config(options: &NodeOptions, record: &Record, data: &Path) -> Result<NodeConfig> {
+    let mut config = NodeConfig {
         seccomp_profiles: data.join("seccomp"),
         seccomp_default: options.seccomp_default,
         log_max_bytes: options.log_max_bytes,
         log_max_files: options.log_max_files,
         pod_cidr: record.pod_cidr.parse().ok(),
         ..NodeConfig::new(&record.node, node_dir(data))
+    };
+    if let Some(address) = options.node_ip {
+        config.addresses = vec![address];
     }
+    super::node_manifest::apply(options, &mut config)?;
+    Ok(config)
 }
 
 /// Deletes the volumes and logs of pods that are gone.

@@ -1,10 +1,10 @@
 //! What can be told before anything is made: missing privileges, programs and ranges, each with the way out.
 
-use crate::args::{NetworkKind, RuntimeKind, StoreKind, Up};
+use crate::args::{NetworkKind, NodeOptions, RuntimeKind, StoreKind, Up};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
-/// Refuses what cannot work.
+/// Refuses a control plane that cannot work.
 pub(crate) fn check(options: &Up) -> Result<()> {
     let pods = cidr("--pod-cidr", &options.pod_cidr)?;
     let services = cidr("--service-cidr", &options.service_cidr)?;
@@ -12,10 +12,15 @@ pub(crate) fn check(options: &Up) -> Result<()> {
         bail!("--pod-cidr {pods} and --service-cidr {services} overlap; choose ranges that do not");
     }
     etcd(options)?;
+    if options.without_node { Ok(()) } else { node(&options.node) }
+}
+
+/// Refuses a node that cannot work.
+pub(crate) fn node(options: &NodeOptions) -> Result<()> {
     let real = options.runtime == RuntimeKind::Containerd || options.network == NetworkKind::Bridge;
     if real && !nix::unistd::geteuid().is_root() {
         bail!(
-            "containers and network links need root: run `sudo minik8s up …`, or pretend with `--runtime fake --network noop`"
+            "containers and network links need root: run it with `sudo`, or pretend with `--runtime fake --network noop`"
         );
     }
     if options.runtime == RuntimeKind::Fake && options.network == NetworkKind::Bridge {
@@ -35,7 +40,7 @@ fn etcd(options: &Up) -> Result<()> {
     }
 }
 
-fn containerd(options: &Up) -> Result<()> {
+fn containerd(options: &NodeOptions) -> Result<()> {
     match &options.containerd {
         Some(socket) if !socket.exists() => {
             bail!(

@@ -1,6 +1,7 @@
 //! What `up` leaves in the data directory for `down`, and the lock that keeps two of them apart.
 
-use crate::args::{NetworkKind, RuntimeKind};
+use super::node_manifest;
+use crate::args::{NetworkKind, NodeOptions, RuntimeKind};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The record of a node with these options.
+    pub(crate) fn new(options: &NodeOptions, pod_cidr: &str, service_cidr: &str) -> Result<Self> {
+        Ok(Self {
+            runtime: options.runtime,
+            network: options.network,
+            containerd: options.containerd.clone(),
+            node: node_manifest::name(options)?,
+            pod_cidr: pod_cidr.to_owned(),
+            service_cidr: service_cidr.to_owned(),
+        })
+    }
+
     fn path(data: &Path) -> PathBuf {
         data.join("instance.json")
     }

@@ -12,6 +12,7 @@ use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
 use crate::server::{Admission, ApiServer, ApiServerBuilder, Settings};
 use crate::store::{MemoryStore, Store};
 use jiff::SignedDuration;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -25,6 +26,7 @@ pub struct ClusterBuilder {
     pub(super) nodes: Vec<NodeParts>,
     pub(super) listeners: Vec<TcpListener>,
     pub(super) names: Vec<String>,
+    pub(super) advertise: Option<IpAddr>,
     pub(super) pki: Option<PathBuf>,
     pub(super) certificate_life: SignedDuration,
     pub(super) controllers: bool,
@@ -41,6 +43,7 @@ impl Default for ClusterBuilder {
             nodes: Vec::new(),
             listeners: Vec::new(),
             names: Vec::new(),
+            advertise: None,
             pki: None,
             certificate_life: SignedDuration::from_hours(365 * 24),
             controllers: true,
@@ -133,6 +136,12 @@ impl ClusterBuilder {
     pub fn server_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.names.extend(names);
         self
+    }
+
+    /// The address at which others reach a listener on all addresses. Default: that of the first node.
+    #[must_use]
+    pub fn advertise(self, address: IpAddr) -> Self {
+        Self { advertise: Some(address), ..self }
     }
 
     /// Keeps keys and certificates in this directory. Default: they live as long as the process.

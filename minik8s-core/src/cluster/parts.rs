@@ -38,12 +38,12 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     // Whatever fails below, what has started by then stops.
     let on_drop = shutdown.clone().drop_guard();
     let addresses: Vec<SocketAddr> = builder.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-    let advertise = addresses.iter().find_map(|a| advertised(*a, &builder.nodes));
+    let advertise = addresses.iter().find_map(|a| advertised(*a, builder.advertise, &builder.nodes));
     let server = builder.server.clone().nodes(nodes.clone());
     let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
     let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
-    let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks)?;
+    let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks).await?;
     let kubeconfig = pki.as_ref().zip(addresses.first()).map(|(pki, address)| kubeconfig(pki, *address));
     let authority = pki.map(|pki| pki.authority().clone());
     if builder.controllers {
@@ -76,17 +76,17 @@ async fn start_server(
 }
 
 /// Where pods reach the API: a loopback address is the pod's own there, and "all addresses" means the node's.
-fn advertised(address: SocketAddr, nodes: &[NodeParts]) -> Option<SocketAddr> {
+fn advertised(address: SocketAddr, chosen: Option<IpAddr>, nodes: &[NodeParts]) -> Option<SocketAddr> {
     let ip = match address.ip() {
         ip if ip.is_loopback() => return None,
-        ip if ip.is_unspecified() => *nodes.first()?.config.addresses.first()?,
+        ip if ip.is_unspecified() => chosen.or_else(|| nodes.first()?.config.addresses.first().copied())?,
         ip => ip,
     };
     Some(SocketAddr::new(ip, address.port()))
 }
 
 /// Serves on the listeners, where there are any.
-fn listen(
+async fn listen(
     builder: &mut ClusterBuilder,
     server: &Arc<ApiServer>,
     rest: &RestService,
@@ -102,9 +102,14 @@ fn listen(
     let names = ServerNames::standard(&builder.server.settings.cluster_domain, builder.server.settings.api_address())
         .with(std::mem::take(&mut builder.names))
         .with(addresses.iter().map(|address| address.ip().to_string()));
-    let pki = match &builder.pki {
-        Some(directory) => Pki::open(directory, &names, now)?,
-        None => Pki::in_memory(&names, now)?,
+    let shared = match builder.server.store.capabilities().shared {
+        true => Some(Authority::shared(builder.server.store.as_ref(), builder.pki.as_deref(), now).await?),
+        false => None,
+    };
+    let pki = match (&builder.pki, shared) {
+        (Some(directory), _) => Pki::open(directory, &names, now)?,
+        (None, Some(authority)) => Pki::of(authority, &names, now)?,
+        (None, None) => Pki::in_memory(&names, now)?,
     };
     let grpc = GrpcServices::of(server, rest.authorizer(), shutdown.clone());
     let authenticator = Authenticator::default().with_source(BootstrapTokens::of(server));

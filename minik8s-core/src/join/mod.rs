@@ -9,13 +9,16 @@ mod version;
 
 pub use token::{JoinToken, TokenError};
 
-use crate::api::{ApiError, git_version};
-use crate::client::{ClientIdentity, GrpcConfig, GrpcTransport};
+use crate::api::{ApiError, ApiResult, git_version};
+use crate::client::{Client, ClientIdentity, GrpcConfig, GrpcTransport};
 use crate::clock::SharedClock;
 use crate::node::{NodeAgent, serve_link};
 use crate::server::auth::User;
+use crate::server::bootstrap::CLUSTER_FACTS;
 use crate::server::tls::{Credentials, Identity, TlsError, new_key, pin_of};
+use ipnet::IpNet;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +151,15 @@ pub struct Membership {
     clock: SharedClock,
 }
 
+/// What all nodes of a cluster share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterFacts {
+    /// Range of virtual addresses of Services.
+    pub service_cidr: IpNet,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+}
+
 /// What lies in the directory of a machine.
 enum Kept {
     /// Nothing of use but perhaps the key.
@@ -189,6 +201,27 @@ impl Membership {
     /// The API, as the node. Connects when first used.
     pub fn transport(&self) -> GrpcTransport {
         self.transport.clone()
+    }
+
+    /// What all nodes of the cluster share.
+    ///
+    /// # Errors
+    /// Where the API does not answer, or in a way that is not understood.
+    pub async fn cluster(&self) -> ApiResult<ClusterFacts> {
+        let client = Client::new(Arc::new(self.transport()));
+        let map = client.api::<ConfigMap>("kube-public").get(CLUSTER_FACTS).await?;
+        let data = map.data.unwrap_or_default();
+        let field = |name: &str| {
+            let missing =
+                || ApiError::internal(format!("the cluster does not say its {name}: is it older than this agent?"));
+            data.get(name).filter(|text| !text.is_empty()).ok_or_else(missing)
+        };
+        let service_cidr = field("serviceCIDR")?;
+        let unreadable = |e| ApiError::internal(format!("the cluster's serviceCIDR {service_cidr:?} is no range: {e}"));
+        Ok(ClusterFacts {
+            service_cidr: service_cidr.parse().map_err(unreadable)?,
+            cluster_domain: field("clusterDomain")?.clone(),
+        })
     }
 
     /// Runs the node's agent until `shutdown`: beside it, the connection for logs and commands, and the renewal of the

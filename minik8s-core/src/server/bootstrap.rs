@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", NODE_LEASES];
 const SERVICE: &str = "kubernetes";
+/// The ConfigMap in `kube-public` that says what all nodes of a cluster share.
+pub(crate) const CLUSTER_FACTS: &str = "minik8s";
 
 /// Makes what is missing.
 pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> ApiResult<()> {
@@ -25,6 +27,7 @@ pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> Ap
         make(server, Target::all(Gvr::new("scheduling.k8s.io", "v1", "priorityclasses")), &class).await?;
     }
     make(server, in_default("", "v1", "services"), &service(server)).await?;
+    replace(server, Target::in_namespace(Gvr::new("", "v1", "configmaps"), "kube-public"), &facts(server)).await?;
     if let Some(address) = advertise {
         replace(server, in_default("", "v1", "endpoints"), &endpoints(address)).await?;
         replace(server, in_default("discovery.k8s.io", "v1", "endpointslices"), &slice(address)).await?;
@@ -43,6 +46,16 @@ fn service(server: &ApiServer) -> Value {
         "metadata": {"name": SERVICE, "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"clusterIP": first, "type": "ClusterIP",
             "ports": [{"name": "https", "port": 443, "targetPort": 6443, "protocol": "TCP"}]},
+    })
+}
+
+/// What every node must know of the cluster before it can be one.
+fn facts(server: &ApiServer) -> Value {
+    let settings = server.cluster_settings();
+    json!({
+        "kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"name": CLUSTER_FACTS, "namespace": "kube-public"},
+        "data": {"serviceCIDR": settings.service_cidr.to_string(), "clusterDomain": settings.cluster_domain},
     })
 }
 
@@ -86,7 +99,8 @@ async fn make(server: &ApiServer, target: Target, object: &Value) -> ApiResult<(
 async fn replace(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
     match server.create(&target, body(object)?, &WriteOptions::default()).await {
         Err(error) if error.is_already_exists() => {
-            let one = Target { name: Some(SERVICE.to_owned()), ..target };
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
+            let one = Target { name, ..target };
             server.patch(&one, PatchType::Merge, body(object)?, &WriteOptions::default()).await.map(drop)
         }
         Err(error) => Err(error),

@@ -8,6 +8,9 @@ use crate::store::Key;
 /// Everything the API server keeps.
 pub(crate) const ROOT: &str = "/registry/";
 
+/// Where the CA stands that several API servers share. No object can: a resource has a name below its group.
+pub(crate) const AUTHORITY: &str = "/registry/~authority";
+
 /// Where all objects of a resource stand; ends in `/`.
 pub(crate) fn prefix(gvr: &Gvr) -> String {
     let group = if gvr.group.is_empty() { "core" } else { &gvr.group };

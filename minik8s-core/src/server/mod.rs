@@ -3,7 +3,7 @@
 mod admission;
 mod api_server;
 pub mod auth;
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod cache;
 mod discovery;
 mod encode;

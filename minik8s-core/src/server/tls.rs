@@ -4,6 +4,7 @@
 mod files;
 mod identity;
 mod request;
+mod shared;
 
 use super::auth::{MASTERS, User};
 use files::{Files, Pair};
@@ -69,6 +70,9 @@ pub enum TlsError {
         /// How many.
         groups: usize,
     },
+    /// The CA that several servers share could not be read or written.
+    #[error("cannot share the cluster's CA: {0}")]
+    Store(String),
     /// The certificates do not make a TLS configuration.
     #[error("unusable TLS configuration: {0}")]
     Config(String),
@@ -193,7 +197,14 @@ impl Pki {
     /// # Errors
     /// [`TlsError::Make`] for names no certificate can hold.
     pub fn in_memory(names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
-        let ca = Authority::in_memory(now)?;
+        Self::of(Authority::in_memory(now)?, names, now)
+    }
+
+    /// Certificates of this CA that live as long as the process.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] for names no certificate can hold.
+    pub fn of(ca: Authority, names: &ServerNames, now: Timestamp) -> Result<Self, TlsError> {
         let server = identity::issue(&ca, &server_purpose(names), now)?;
         let admin = identity::issue(&ca, &admin_purpose(), now)?;
         Ok(Self { ca, server, admin })

@@ -7,6 +7,7 @@ use crate::api::{ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{ListOptions, Transport};
 use crate::node::RefNames;
 use crate::server::ApiServer;
+use crate::server::bootstrap::CLUSTER_FACTS;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
@@ -36,9 +37,15 @@ pub(super) async fn may(server: &ApiServer, node: &str, asked: &Attributes<'_>) 
             matches!(asked.verb, "get" | "update" | "patch") && is_bound(server, node, target).await?
         }
         ("", "pods", Some("eviction")) => asked.verb == "create" && is_bound(server, node, target).await?,
+        ("", "configmaps", None) if asked.verb == "get" && is_facts(target) => true,
         ("", "secrets" | "configmaps", None) if reads => refers(server, node, asked, target).await?,
         _ => false,
     })
+}
+
+/// True for what every node must know of the cluster.
+fn is_facts(target: &Target) -> bool {
+    target.namespace.as_deref() == Some("kube-public") && target.name.as_deref() == Some(CLUSTER_FACTS)
 }
 
 /// True for a selector that leaves only pods of the node.

@@ -1,0 +1,75 @@
+//! `agent`: this machine joins a cluster, and runs a node of it.
+
+use super::record::{Lock, Record};
+use super::{data, node_manifest, parts, preflight, told_to_end};
+use crate::args::Agent;
+use crate::output::say;
+use anyhow::{Context, Result};
+use minik8s_core::client::Client;
+use minik8s_core::clock::SystemClock;
+use minik8s_core::controllers::certificates::AGENT_KEY;
+use minik8s_core::join::{JoinConfig, JoinToken, Membership};
+use minik8s_core::node::NodeAgent;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the node until SIGTERM or SIGINT. Containers go on after that.
+pub(crate) async fn agent(options: &Agent) -> Result<()> {
+    let began = Instant::now();
+    preflight::node(&options.node)?;
+    let data = &options.data.data_dir;
+    data::private_directory(data)?;
+    let _lock = Lock::take(data)?;
+    let node = node_manifest::name(&options.node)?;
+    let join = JoinConfig { token: token(options)?, ..JoinConfig::new(&options.server, &node, data.join("pki")) };
+    let membership = Membership::open(&join, Arc::new(SystemClock)).await?;
+    let record = record(options, &membership, data).await?;
+    record.write(data)?;
+    let (runtime, network) = tokio::try_join!(parts::runtime(&record, data), parts::network(&record, data))?;
+    let mut config = parts::node_config(&options.node, &record, data)?;
+    config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
+    let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");
+    let agent = NodeAgent::builder(config, client, runtime, network).build();
+    let end = told_to_end()?;
+    say(&format!("joined {} as node {node} in {} ms", options.server, began.elapsed().as_millis()));
+    let stop = CancellationToken::new();
+    let running = membership.run(agent, stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        () = end => {}
+        () = &mut running => {}
+    }
+    tracing::info!("stopping; containers go on");
+    stop.cancel();
+    running.await;
+    Ok(())
+}
+
+fn token(options: &Agent) -> Result<Option<JoinToken>> {
+    let text = match (&options.token, &options.token_file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(text.parse()?))
+}
+
+/// What this machine's part in the cluster is. Where the cluster is away, what it was the last time.
+async fn record(options: &Agent, membership: &Membership, data: &Path) -> Result<Record> {
+    let before = Record::read(data)?;
+    let (services, pods) = match (membership.cluster().await, before) {
+        (Ok(facts), before) => (facts.service_cidr.to_string(), before.map(|b| b.pod_cidr)),
+        (Err(error), Some(before)) => {
+            tracing::warn!(%error, "the cluster does not answer; going on with what is known");
+            (before.service_cidr, Some(before.pod_cidr))
+        }
+        (Err(error), None) => return Err(error).context("cannot learn what this cluster is made of"),
+    };
+    let pods = options.pod_cidr.clone().or(pods);
+    let pods = pods.context("say which addresses this machine's pods have: --pod-cidr, such as 10.244.1.0/24")?;
+    Record::new(&options.node, &pods, &services)
+}
