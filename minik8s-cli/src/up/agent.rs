@@ -9,7 +9,7 @@ use minik8s_core::client::Client;
 use minik8s_core::clock::SystemClock;
 use minik8s_core::controllers::certificates::AGENT_KEY;
 use minik8s_core::join::{JoinConfig, JoinToken, Membership};
-use minik8s_core::node::NodeAgent;
+use minik8s_core::node::{NodeAgent, NodeConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +23,8 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     data::private_directory(data)?;
     let _lock = Lock::take(data)?;
     let node = node_manifest::name(&options.node)?;
+    // What was typed wrongly is told before anyone is asked.
+    node_manifest::apply(&options.node, &mut NodeConfig::new(&node, data))?;
     let join = JoinConfig { token: token(options)?, ..JoinConfig::new(&options.server, &node, data.join("pki")) };
     let membership = Membership::open(&join, Arc::new(SystemClock)).await?;
     let record = record(options, &membership, data).await?;

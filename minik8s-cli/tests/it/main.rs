@@ -10,6 +10,7 @@ mod drain;
 mod edges;
 mod etcd;
 mod harness;
+mod join;
 mod kubectl;
 mod lifecycle;
 mod real;
