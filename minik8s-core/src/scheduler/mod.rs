@@ -19,6 +19,7 @@
 //! assert_eq!((choice.feasible, choice.considered), (1, 2));
 //! ```
 
+mod budgets;
 mod domains;
 mod driver;
 mod framework;
@@ -33,6 +34,7 @@ mod resources;
 mod snapshot;
 mod terms;
 
+pub use budgets::Budget;
 pub use driver::{Followed, SchedulerConfig, SchedulerDriver, SchedulerLoop};
 pub use framework::{
     ClusterEvent, Enough, FilterPlugin, FrameworkScheduler, PodFilter, Profile, Reasons, ScorePlugin, Weighted,

@@ -69,62 +69,84 @@ impl FrameworkScheduler {
         if pod.never_preempts {
             return Err(NoRoom::Never);
         }
-        if is_waiting(snapshot, pod) {
+        let helped: HashSet<_> = self.turned_by(ClusterEvent::PodLeft).collect();
+        if is_waiting(snapshot, pod, |node| why.nodes.get(node).is_none_or(|(filter, _)| helped.contains(filter))) {
             return Err(NoRoom::Waiting);
         }
-        let helped: HashSet<_> = self.turned_by(ClusterEvent::PodLeft).collect();
         let (helped, unhelpful): (Vec<_>, Vec<_>) =
             why.nodes.iter().partition(|(_, (filter, _))| helped.contains(filter));
         let mut filters = self.prepare(pod, snapshot);
         // Not always the same nodes, where there are many.
         let from = usize::try_from(snapshot.cycle()).unwrap_or_default() % helped.len().max(1);
         let nodes = helped.iter().cycle().skip(from).take(helped.len()).filter_map(|(name, _)| snapshot.node(name));
-        let candidates = nodes.filter_map(|node| victims_on(&mut filters, node, pod).map(|victims| (node, victims)));
-        let best = candidates.take(CANDIDATES.max(snapshot.len() / 10)).min_by_key(|(_, victims)| cost(victims));
+        let enough = CANDIDATES.max(snapshot.len() / 10);
+        let mut found = 0;
+        let mut best: Option<(Price, &NodeInfo, Victims)> = None;
+        for (node, choice) in nodes.filter_map(|node| Some((node, victims_on(&mut filters, snapshot, node, pod)?))) {
+            found += 1;
+            let price = cost(&choice);
+            if best.as_ref().is_none_or(|(least, ..)| price < *least) {
+                best = Some((price, node, choice));
+            }
+            // One that overdraws no budget is worth looking for among all nodes.
+            if found >= enough && best.as_ref().is_some_and(|(_, _, choice)| choice.overdrawn == 0) {
+                break;
+            }
+        }
         match best {
-            Some((node, victims)) => Ok(Preemption { node: node.name.clone(), victims }),
+            Some((_, node, choice)) => Ok(Preemption { node: node.name.clone(), victims: choice.victims }),
             None => Err(NoRoom::Hopeless { unhelpful: unhelpful.len(), no_victims: helped.len() }),
         }
     }
 }
 
-/// True while pods that had to go for this one have not gone yet.
-fn is_waiting(snapshot: &Snapshot, pod: &PodInfo) -> bool {
-    let node = snapshot.nomination(&pod.uid).and_then(|name| snapshot.node(name));
+/// True while pods that had to go for this one have not gone yet, and their going still helps.
+fn is_waiting(snapshot: &Snapshot, pod: &PodInfo, helps: impl Fn(&str) -> bool) -> bool {
+    let node = snapshot.nomination(&pod.uid).filter(|name| helps(name)).and_then(|name| snapshot.node(name));
     node.is_some_and(|node| node.pods.values().any(|other| other.terminating && other.priority < pod.priority))
 }
 
-/// The fewest pods of lower priority, the least important ones, without which the pod fits on the node; `None` where
-/// that does not help.
-fn victims_on(filters: &mut Prepared<'_>, node: &NodeInfo, pod: &PodInfo) -> Option<Vec<Arc<PodInfo>>> {
+/// Pods that would have to go.
+struct Victims {
+    victims: Vec<Arc<PodInfo>>,
+    /// How many of them overdraw a disruption budget.
+    overdrawn: usize,
+}
+
+/// The fewest pods of lower priority, the least important ones and those that budgets let go, without which the pod
+/// fits on the node; `None` where that does not help.
+fn victims_on(filters: &mut Prepared<'_>, snapshot: &Snapshot, node: &NodeInfo, pod: &PodInfo) -> Option<Victims> {
     let mut lower: Vec<_> = node.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
     if lower.is_empty() {
         return None;
     }
     lower.sort_by_key(importance);
+    let overdrawn = snapshot.budgets().overdrawn(&lower);
     let mut trial = node.clone();
     for other in &lower {
         trial.remove_pod(&other.uid);
         filters.count(other, node, -1);
     }
-    let mut victims = lower.clone();
-    if filters.refusal(&trial).is_none() {
-        // The most important ones stay first, as long as there is room beside them.
-        victims.retain(|other| {
-            trial.add_pod(other.clone());
-            filters.count(other, node, 1);
-            let stays = filters.refusal(&trial).is_none();
-            if !stays {
-                trial.remove_pod(&other.uid);
-                filters.count(other, node, -1);
-            }
-            !stays
-        });
-        victims.iter().for_each(|other| filters.count(other, node, 1));
-        return (!victims.is_empty()).then_some(victims);
+    if filters.refusal(&trial).is_some() {
+        lower.iter().for_each(|other| filters.count(other, node, 1));
+        return None;
     }
-    lower.iter().for_each(|other| filters.count(other, node, 1));
-    None
+    // Those that no budget lets go stay first, then the most important ones, as long as there is room beside them.
+    lower.sort_by_key(|other| !overdrawn.contains(&other.uid));
+    let mut victims = lower;
+    victims.retain(|other| {
+        trial.add_pod(other.clone());
+        filters.count(other, node, 1);
+        let stays = filters.refusal(&trial).is_none();
+        if !stays {
+            trial.remove_pod(&other.uid);
+            filters.count(other, node, -1);
+        }
+        !stays
+    });
+    victims.iter().for_each(|other| filters.count(other, node, 1));
+    let overdrawn = victims.iter().filter(|other| overdrawn.contains(&other.uid)).count();
+    (!victims.is_empty()).then_some(Victims { victims, overdrawn })
 }
 
 /// The most important first: by priority, then by how long it has been running.
@@ -136,12 +158,15 @@ fn started(pod: &PodInfo) -> Timestamp {
     pod.started.unwrap_or(Timestamp::MAX)
 }
 
-/// What a choice of victims costs, less is better: the highest priority among them, the sum of their priorities, their
-/// number, and how long the most important ones have been running.
-fn cost(victims: &[Arc<PodInfo>]) -> (i32, i64, usize, Reverse<Timestamp>) {
+type Price = (usize, i32, i64, usize, Reverse<Timestamp>);
+
+/// What a choice of victims costs, less is better: how many of them overdraw a budget, the highest priority among them,
+/// the sum of their priorities, their number, and how long the most important ones have been running.
+fn cost(choice: &Victims) -> Price {
+    let victims = &choice.victims;
     let highest = victims.iter().map(|v| v.priority).max().unwrap_or(i32::MIN);
     // Shifted above zero, so that every further pod costs.
     let sum = victims.iter().map(|v| i64::from(v.priority) - i64::from(i32::MIN) + 1).sum();
     let earliest = victims.iter().filter(|v| v.priority == highest).map(|v| started(v)).min();
-    (highest, sum, victims.len(), Reverse(earliest.unwrap_or(Timestamp::MAX)))
+    (choice.overdrawn, highest, sum, victims.len(), Reverse(earliest.unwrap_or(Timestamp::MAX)))
 }

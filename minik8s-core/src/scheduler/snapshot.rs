@@ -1,8 +1,9 @@
 //! The state a decision is made on: all nodes, and the pods on them. Kept up to date by the driver between decisions,
 //! and not changed during one.
 
+use super::budgets::Budgets;
 use super::peers::{Peers, Places};
-use super::{NodeInfo, PodInfo};
+use super::{Budget, NodeInfo, PodInfo};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub struct Snapshot {
     peers: Peers,
     /// Labels of namespaces, by name.
     namespaces: HashMap<String, BTreeMap<String, String>>,
+    budgets: Budgets,
     /// Pods for which room is being made, by node and uid: the canonical copy.
     nominated: HashMap<String, HashMap<String, Arc<PodInfo>>>,
     /// The node on which room is made for each of them.
@@ -84,6 +86,20 @@ impl Snapshot {
     /// Forgets a namespace.
     pub fn remove_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
+    }
+
+    /// Adds a disruption budget, or replaces what is known about it.
+    pub fn put_budget(&mut self, budget: Budget) {
+        self.budgets.put(budget);
+    }
+
+    /// Forgets a disruption budget.
+    pub fn remove_budget(&mut self, namespace: &str, name: &str) {
+        self.budgets.remove(namespace, name);
+    }
+
+    pub(super) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// Pods that are alike to others, with the slots of the nodes they are on and how many are on each. One per kin

@@ -1,20 +1,21 @@
 //! The loop around a scheduler: keeps the snapshot, asks for each pending pod, binds, and says why not. All state is
 //! owned by one task; calls on the API run beside it, bounded, and report back.
 
+mod errands;
 mod looks;
 mod refusal;
-mod reports;
 mod writes;
 
-use super::{ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
+use super::{Budget, ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
 use crate::api::ApiResult;
 use crate::client::{Change, Client, EventRecorder, EventType, Informer, reference_of};
 use crate::clock::SharedClock;
 use crate::controllers::{Controller, ControllerContext};
 use async_trait::async_trait;
+use errands::Errands;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use looks::{is_known, phase, same_for_scheduling, wants_node};
-use reports::Reports;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -46,6 +47,8 @@ pub struct Followed {
     pub nodes: Informer<Node>,
     /// Namespaces, whose labels affinities may ask for.
     pub namespaces: Informer<Namespace>,
+    /// Budgets that preemption keeps where it can.
+    pub budgets: Informer<PodDisruptionBudget>,
 }
 
 /// Runs schedulers against a cluster.
@@ -60,12 +63,15 @@ pub struct SchedulerDriver {
     /// Pods placed in the snapshot whose binding is on its way, by uid.
     assumed: HashMap<String, Arc<PodInfo>>,
     permits: Arc<Semaphore>,
-    reports: Reports,
+    errands: Errands,
 }
 
 impl Followed {
     async fn synced(&self) -> bool {
-        self.pods.synced().await && self.nodes.synced().await && self.namespaces.synced().await
+        self.pods.synced().await
+            && self.nodes.synced().await
+            && self.namespaces.synced().await
+            && self.budgets.synced().await
     }
 }
 
@@ -86,8 +92,8 @@ impl SchedulerDriver {
         config: SchedulerConfig,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(config.parallel_bindings.max(1)));
-        let (snapshot, queue, assumed, reports) = Default::default();
-        Self { client, clock, follows, events, config, snapshot, queue, assumed, permits, reports }
+        let (snapshot, queue, assumed, errands) = Default::default();
+        Self { client, clock, follows, events, config, snapshot, queue, assumed, permits, errands }
     }
 
     /// Works until `shutdown`.
@@ -96,12 +102,13 @@ impl SchedulerDriver {
         let mut pod_changes = self.follows.pods.subscribe();
         let mut node_changes = self.follows.nodes.subscribe();
         let mut namespace_changes = self.follows.namespaces.subscribe();
+        let mut budget_changes = self.follows.budgets.subscribe();
         tokio::select! {
             () = shutdown.cancelled() => return,
             synced = self.follows.synced() => if !synced { return },
         }
         self.resync();
-        let _reporters = self.reports.write(&self.client, &self.follows.pods, self.config.parallel_bindings.max(1));
+        let _errands = self.errands.run(&self.client, &self.follows.pods, self.config.parallel_bindings.max(1));
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
         loop {
             self.schedule_ready(&done);
@@ -112,6 +119,7 @@ impl SchedulerDriver {
                 Some(change) = pod_changes.next() => self.pod_changed(change),
                 Some(change) = node_changes.next() => self.node_changed(change),
                 Some(change) = namespace_changes.next() => self.namespace_changed(change),
+                Some(change) = budget_changes.next() => self.budget_changed(change),
                 Some(bound) = results.recv() => self.bound(bound),
                 () = sleep_until(wake) => {}
             }
@@ -129,6 +137,9 @@ impl SchedulerDriver {
         }
         for namespace in self.follows.namespaces.list() {
             self.put_namespace(&namespace);
+        }
+        for budget in self.follows.budgets.list() {
+            self.snapshot.put_budget(Budget::from_object(&budget));
         }
         for pod in self.follows.pods.list() {
             self.observe(&pod);
@@ -165,6 +176,17 @@ impl SchedulerDriver {
         match change {
             Change::Applied { new, .. } => self.put_namespace(&new),
             Change::Deleted(old) => self.snapshot.remove_namespace(old.metadata.name.as_deref().unwrap_or_default()),
+            Change::Resync => self.resync(),
+        }
+    }
+
+    fn budget_changed(&mut self, change: Change<PodDisruptionBudget>) {
+        match change {
+            Change::Applied { new, .. } => self.snapshot.put_budget(Budget::from_object(&new)),
+            Change::Deleted(old) => {
+                let Budget { namespace, name, .. } = Budget::from_object(&old);
+                self.snapshot.remove_budget(&namespace, &name);
+            }
             Change::Resync => self.resync(),
         }
     }
@@ -307,7 +329,12 @@ impl Controller for SchedulerLoop {
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let informers = &ctx.informers;
-        let follows = Followed { pods: informers.of(), nodes: informers.of(), namespaces: informers.of() };
+        let follows = Followed {
+            pods: informers.of(),
+            nodes: informers.of(),
+            namespaces: informers.of(),
+            budgets: informers.of(),
+        };
         SchedulerDriver::new(ctx.client, ctx.clock, follows, ctx.events, self.config.clone()).run(ctx.stop).await;
     }
 }

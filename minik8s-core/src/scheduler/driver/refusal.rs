@@ -1,9 +1,8 @@
 //! What happens to a pod that fits nowhere: it is told why, and room is made for it where it may displace others.
 
 use super::SchedulerDriver;
+use super::errands::{Errand, Said};
 use super::looks::said_already;
-use super::reports::Said;
-use super::writes::{forget_nomination, remove};
 use crate::client::{EventType, reference_of};
 use crate::clock::rfc3339;
 use crate::scheduler::{Diagnosis, NoRoom, PodInfo, Preemption, Scheduler};
@@ -42,7 +41,7 @@ impl SchedulerDriver {
             let (about, message) = (reference_of(&*object), said.message.clone());
             self.events.event(&about, EventType::Warning, "FailedScheduling", message);
         }
-        self.reports.put(pod.key(), said);
+        self.errands.put(pod.key(), Errand::Say(said));
     }
 
     /// Sends the victims away, each with its own grace, and takes the room from lesser pods that waited for it.
@@ -52,15 +51,13 @@ impl SchedulerDriver {
                 let note = format!("Preempted by pod {} on node {}", pod.uid, room.node);
                 self.events.event(&reference_of(&*object), EventType::Normal, "Preempted", note);
             }
-            let (client, victim) = (self.client.clone(), victim.clone());
-            tokio::spawn(async move { remove(&client, &victim).await });
+            self.errands.put(victim.key(), Errand::Remove(victim.clone(), rfc3339(self.clock.now())));
         }
         let waiting = self.snapshot.nominated(&room.node).into_iter().flat_map(|pods| pods.values());
         let lesser: Vec<_> = waiting.filter(|other| other.priority < pod.priority).cloned().collect();
         for other in lesser {
             self.snapshot.withdraw(&other.uid);
-            let client = self.client.clone();
-            tokio::spawn(async move { forget_nomination(&client, &other).await });
+            self.errands.put(other.key(), Errand::Forget(other));
         }
     }
 }

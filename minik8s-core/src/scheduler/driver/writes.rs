@@ -19,21 +19,25 @@ pub(super) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> ApiResul
 }
 
 /// Says that no room is made for the pod any more.
-pub(super) async fn forget_nomination(client: &Client, pod: &PodInfo) {
+pub(super) async fn forget_nomination(client: &Client, pod: &PodInfo) -> ApiResult<()> {
     let patch = json!({"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": null}});
-    if let Err(error) = client.api::<Pod>(&pod.namespace).patch_status(&pod.name, PatchType::Merge, &patch).await {
-        tracing::debug!(pod = pod.key(), %error, "could not record that the pod lost its room");
-    }
+    let api = client.api::<Pod>(&pod.namespace);
+    or_gone(api.patch_status(&pod.name, PatchType::Merge, &patch).await.map(|_| ()))
 }
 
-/// Deletes a pod that has to go. Who waits for its room sees whether it goes, and asks again if not.
-pub(super) async fn remove(client: &Client, victim: &PodInfo) {
+/// Deletes a pod that has to go, and says why. Who waits for its room sees whether it goes, and asks again if not.
+pub(super) async fn remove(client: &Client, victim: &PodInfo, since: &str) -> ApiResult<()> {
+    let api = client.api::<Pod>(&victim.namespace);
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": "preempted by a pod of higher priority", "lastTransitionTime": since});
+    let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}});
+    or_gone(api.patch_status(&victim.name, PatchType::StrategicMerge, &patch).await.map(|_| ()))?;
     let preconditions = DeletePreconditions { uid: Some(victim.uid.clone()), resource_version: None };
     let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-    match client.api::<Pod>(&victim.namespace).delete(&victim.name, &options).await {
-        Err(error) if !error.is_not_found() => {
-            tracing::warn!(pod = victim.key(), %error, "could not delete a pod that has to make room");
-        }
-        _ => {}
-    }
+    or_gone(api.delete(&victim.name, &options).await.map(|_| ()))
+}
+
+/// The pod that was meant may be gone, and another one have its name.
+fn or_gone(result: ApiResult<()>) -> ApiResult<()> {
+    result.or_else(|e| if e.is_not_found() || e.is_conflict() || e.is_of_another() { Ok(()) } else { Err(e) })
 }

@@ -1,6 +1,6 @@
 //! Nodes with pods in, victims out.
 
-use super::super::{Outcome, Policy, Resources, Scheduler};
+use super::super::{Budget, Outcome, Policy, Resources, Scheduler};
 use super::*;
 use k8s_openapi::api::core::v1::Taint;
 
@@ -133,4 +133,46 @@ fn anti_affinity_can_be_preempted_too() {
     let affinity = Some(Arc::new(serde_json::from_value(alone).unwrap()));
     let room = preempt(&snapshot, &PodInfo { affinity, ..pod("new", "", 100, 100, 0) }).unwrap();
     assert_eq!(room.victims.iter().map(|v| v.uid.as_str()).collect::<Vec<_>>(), ["a"], "the other one does not bother");
+}
+
+#[test]
+fn budgets_are_kept_where_that_is_possible() {
+    let labelled = |pod: PodInfo, app: &str| PodInfo { labels: [("app".to_owned(), app.to_owned())].into(), ..pod };
+    let budget = |app: &str, allowed: i32| {
+        let selector = crate::api::Selector::parse(&format!("app={app}")).unwrap();
+        let (namespace, name) = ("default".to_owned(), app.to_owned());
+        Budget { namespace, name, selector, allowed, let_go: Default::default() }
+    };
+    let new = pod("new", "", 100, 600, 0);
+    let chosen = |pods: &[PodInfo], budgets: &[Budget]| {
+        let mut snapshot = world(pods);
+        budgets.iter().for_each(|b| snapshot.put_budget(b.clone()));
+        let room = preempt(&snapshot, &new).unwrap();
+        (room.node, room.victims.iter().map(|v| v.uid.clone()).collect::<Vec<_>>().join(","))
+    };
+    let is = |node: &str, victims: &str| (node.to_owned(), victims.to_owned());
+    // The cheaper node by priority, but nobody may be missed there.
+    let pods = [labelled(pod("a", "n1", 5, 900, 1), "web"), labelled(pod("b", "n2", 50, 900, 1), "db")];
+    assert_eq!(chosen(&pods, &[]), is("n1", "a"));
+    assert_eq!(chosen(&pods, &[budget("web", 0)]), is("n2", "b"));
+    assert_eq!(chosen(&pods, &[budget("web", 1), budget("db", 0)]), is("n1", "a"));
+    assert_eq!(chosen(&pods, &[budget("web", 0), budget("db", 0)]), is("n1", "a"), "it goes on nevertheless");
+    // On one node: the more important one goes, as the other one may not.
+    let pods = [labelled(pod("a", "n1", 5, 500, 1), "web"), labelled(pod("b", "n1", 50, 500, 1), "db")];
+    let small = PodInfo { requests: Resources { milli_cpu: 400, ..Resources::default() }, ..new.clone() };
+    let mut snapshot = world(&pods);
+    snapshot.put_budget(budget("web", 0));
+    let room = preempt(&snapshot, &small).unwrap();
+    assert_eq!(room.victims.iter().map(|v| v.uid.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn a_nominated_node_that_is_closed_meanwhile_is_not_waited_for() {
+    let mut snapshot = world(&[pod("a", "n1", 5, 900, 1), pod("b", "n2", 5, 900, 1)]);
+    let new = PodInfo { nominated: "n1".into(), ..pod("new", "", 100, 600, 0) };
+    snapshot.nominate(Arc::new(new.clone()));
+    snapshot.put_pod(Arc::new(PodInfo { terminating: true, ..pod("a", "n1", 5, 900, 1) }));
+    assert_eq!(preempt(&snapshot, &new), Err(NoRoom::Waiting));
+    snapshot.put_node(NodeInfo { unschedulable: true, ..node("n1") });
+    assert_eq!(preempt(&snapshot, &new).unwrap().node, "n2");
 }

@@ -2,6 +2,7 @@
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use minik8s_core::api::{ApiError, ApiResult, Gvr, Object, ObjectList, Reason, Target, WatchEvent, WatchEventType};
 use minik8s_core::client::{Client, EventRecorder, Informer, InformerOptions, Payload, Written};
 use minik8s_core::clock::SystemClock;
@@ -18,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const BOUND: Duration = Duration::from_secs(60);
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const NAMESPACES: Gvr = Gvr::new("", "v1", "namespaces");
+const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
 /// More changes than anyone may lag behind.
 const MANY: u64 = 700;
@@ -87,6 +89,7 @@ impl World {
         let (told, batches) = mpsc::unbounded_channel();
         let (quiet, silence) = mpsc::unbounded_channel();
         let (calm, peace) = mpsc::unbounded_channel();
+        let (still, rest) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::unbounded_channel();
         let write = move |target: &Target, body: Payload| {
             let (ask, target) = (ask.clone(), target.clone());
@@ -106,14 +109,16 @@ impl World {
         let nodes: Informer<Node> = Informer::start(scripted(NODES, nodes, silence).all(), start(), stop.clone());
         let namespaces: Informer<Namespace> =
             Informer::start(scripted(NAMESPACES, Vec::new(), peace).all(), start(), stop.clone());
-        let follows = Followed { pods: pods.clone(), nodes, namespaces };
+        let budgets: Informer<PodDisruptionBudget> =
+            Informer::start(scripted(BUDGETS, Vec::new(), rest).all(), start(), stop.clone());
+        let follows = Followed { pods: pods.clone(), nodes, namespaces, budgets };
         let events = EventRecorder::new(Client::new(Arc::new(StubTransport::default())), "test", "");
         let config = SchedulerConfig { parallel_bindings: parallel, ..SchedulerConfig::default() };
         let driver = SchedulerDriver::new(client, Arc::new(SystemClock), follows, events, config);
         let running = stop.clone();
         tokio::spawn(async move {
             driver.run(running).await;
-            drop((quiet, calm));
+            drop((quiet, calm, still));
         });
         Self { told, asked, pods, _stop: stop.drop_guard() }
     }

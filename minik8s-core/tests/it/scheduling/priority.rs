@@ -1,6 +1,7 @@
 //! Priority classes, and pods that make room for others, on a cluster.
 
 use super::*;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 fn cpu(amount: &str, class: &str) -> Value {
@@ -87,4 +88,27 @@ async fn classes_are_resolved_and_unknown_ones_refused() {
     let second = serde_json::from_value(json!({"metadata": {"name": "other"}, "value": 4, "globalDefault": true}));
     let error = classes.create(&second.unwrap()).await.unwrap_err();
     assert!(error.message.contains("PriorityClass usual is already marked as default"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_decides_who_makes_room() {
+    let world = World::new(&[("node-1", "a"), ("node-2", "b")]).await;
+    world.class("low", 1, "PreemptLowerPriority").await;
+    world.class("middle", 5, "PreemptLowerPriority").await;
+    world.class("high", 10, "PreemptLowerPriority").await;
+    for (name, class) in [("guarded", "low"), ("free", "middle")] {
+        world.pod(name, name, cpu("6", class)).await;
+        world.place_of(name).await;
+    }
+    let status = json!({"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1});
+    let budget = json!({"metadata": {"name": "b", "namespace": "default"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "guarded"}}}, "status": status});
+    world.create::<PodDisruptionBudget>(budget).await;
+    // Whatever else can happen has happened after this: the scheduler has seen the budget.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.pod("high", "web", cpu("6", "high")).await;
+    let place = world.place_of("high").await;
+    let pods = world.client.api::<Pod>("default");
+    assert!(pods.get_opt("free").await.unwrap().is_none(), "the more important one had to go");
+    assert_ne!(pods.get("guarded").await.unwrap().spec.unwrap().node_name, Some(place));
 }
