@@ -4,9 +4,11 @@
 //! incrementally and atomically, and may be asked again at any time. It touches only links, tables, chains and
 //! namespaces that carry its own name.
 
+mod assigned;
 pub mod noop;
 pub mod pool;
 
+pub use assigned::Assigned;
 pub use noop::NoopNetwork;
 
 use async_trait::async_trait;
@@ -186,6 +188,8 @@ pub struct NetworkCapabilities {
     pub overlay: bool,
     /// Attachments are known again after the process was killed.
     pub durable: bool,
+    /// It does not know its range by itself: [`NetworkPlugin::set_range`] comes before `setup`.
+    pub assigned: bool,
 }
 
 /// Why a network refused.
@@ -208,6 +212,12 @@ pub enum NetworkError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Nobody said yet which addresses the pods of this node have.
+    #[error(
+        "this node has no range of addresses for its pods yet; the controllers of the cluster give one to each node, \
+         where they are told out of what"
+    )]
+    NoRange,
     /// Something of that name or range is there, and is not ours.
     #[error("{what} {name} is already in use by something else: {hint}")]
     Taken {
@@ -247,6 +257,16 @@ pub trait NetworkPlugin: Send + Sync + 'static {
 
     /// What pods should be told about names.
     fn dns(&self) -> DnsConfig;
+
+    /// Says which addresses the pods of this node have; again after every start, and before `setup`.
+    ///
+    /// # Errors
+    /// `Unsupported` where the range is part of the configuration ([`NetworkCapabilities::assigned`] is false); `Taken`
+    /// where another range was said before, or this one is no good here.
+    async fn set_range(&self, range: ipnet::IpNet) -> NetworkResult<()> {
+        let _ = range;
+        Err(NetworkError::Unsupported("another range: it has one of its own"))
+    }
 
     /// Makes what all pods need (bridge, tables, forwarding, the name server). Idempotent; repairs what is missing.
     async fn setup(&self) -> NetworkResult<()>;

@@ -4,7 +4,7 @@ use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
 use crate::client::ElectionConfig;
 use crate::clock::SharedClock;
-use crate::controllers::NodeFailures;
+use crate::controllers::{NodeFailures, PodRanges};
 use crate::network::SharedNetwork;
 use crate::node::NodeConfig;
 use crate::runtime::SharedRuntime;
@@ -32,6 +32,7 @@ pub struct ClusterBuilder {
     pub(super) controllers: bool,
     pub(super) election: Option<ElectionConfig>,
     pub(super) node_failures: NodeFailures,
+    pub(super) pod_ranges: Option<PodRanges>,
 }
 
 impl Default for ClusterBuilder {
@@ -49,6 +50,7 @@ impl Default for ClusterBuilder {
             controllers: true,
             election: None,
             node_failures: NodeFailures::default(),
+            pod_ranges: None,
         }
     }
 }
@@ -119,7 +121,8 @@ impl ClusterBuilder {
     #[cfg(feature = "testkit")]
     #[must_use]
     pub fn fake_node_with(mut self, name: &str, runtime: Arc<crate::testkit::FakeRuntime>) -> Self {
-        self.nodes.push(NodeParts::fake(name, self.nodes.len(), runtime));
+        let node = NodeParts::fake(name, &self.nodes, runtime);
+        self.nodes.push(node);
         self
     }
 
@@ -160,6 +163,12 @@ impl ClusterBuilder {
     #[must_use]
     pub fn without_controllers(self) -> Self {
         Self { controllers: false, ..self }
+    }
+
+    /// Gives each node that brings no range for its pods one out of these. Default: all nodes bring theirs.
+    #[must_use]
+    pub fn pod_ranges(self, ranges: PodRanges) -> Self {
+        Self { pod_ranges: Some(ranges), ..self }
     }
 
     /// When nodes that fall silent are lost, and how fast they are given up. Default: as Kubernetes has it. How long

@@ -50,6 +50,9 @@ pub enum ClusterError {
     /// The state could not be read, or the first objects not be written.
     #[error("the API server did not start")]
     Server(#[source] crate::api::ApiError),
+    /// Ranges of addresses that do not go together.
+    #[error("unusable ranges of addresses")]
+    Ranges(#[from] crate::controllers::RangeError),
     /// Keys and certificates.
     #[error("the certificates could not be made")]
     Tls(#[from] TlsError),

@@ -34,6 +34,9 @@ pub(super) struct NodeParts {
 }
 
 pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, ClusterError> {
+    if let Some(ranges) = builder.pod_ranges {
+        ranges.check(builder.server.settings.service_cidr)?;
+    }
     let (shutdown, tasks, nodes) = (CancellationToken::new(), TaskTracker::new(), NodeDirectory::default());
     // Whatever fails below, what has started by then stops.
     let on_drop = shutdown.clone().drop_guard();
@@ -146,7 +149,8 @@ fn start_loops(
     let ca = authority.as_ref().map(|a| a.certificate().to_owned()).unwrap_or_default();
     let signer = authority.map(|authority| Signer { life: builder.certificate_life, ..Signer::new(authority) });
     let nodes = builder.node_failures.clone();
-    let config = ControllersConfig { ca, signer, nodes, ..ControllersConfig::new(Arc::new(server.registry().clone())) };
+    let defaults = ControllersConfig::new(Arc::new(server.registry().clone()));
+    let config = ControllersConfig { ca, signer, nodes, pod_ranges: builder.pod_ranges, ..defaults };
     let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
     let mut all = controllers::all(&config);
     all.push(Arc::new(SchedulerLoop::new(schedulers)));
@@ -195,16 +199,22 @@ fn start_node(
 
 #[cfg(feature = "testkit")]
 impl NodeParts {
-    /// A node that pretends, the `index`th of its cluster.
-    pub(super) fn fake(name: &str, index: usize, runtime: Arc<crate::testkit::FakeRuntime>) -> Self {
-        // Each node its own range, as on real ones.
-        let third = u8::try_from(index % 256).unwrap_or_default();
-        let range = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, third, 0), 24);
+    /// A node that pretends, beside others.
+    pub(super) fn fake(name: &str, others: &[Self], runtime: Arc<crate::testkit::FakeRuntime>) -> Self {
+        let range = Self::fake_range(name, others);
         let directory = tempfile::Builder::new().prefix("minik8s-node").tempdir();
         let path = directory.as_ref().map_or_else(|_| std::env::temp_dir().join(name), |d| d.path().to_owned());
         let config = NodeConfig { pod_cidr: Some(range.into()), ..NodeConfig::new(name, path) };
         let network = Arc::new(crate::network::NoopNetwork::new(range));
         let keep = directory.ok().map(|d| Box::new(d) as Box<dyn Send + Sync>);
         Self { config, runtime, network, keep }
+    }
+
+    /// Each node its own range, as on real ones: out of 10.128.0.0/9 by its name, so that clusters on one store differ.
+    fn fake_range(name: &str, others: &[Self]) -> Ipv4Net {
+        let hash = name.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let place = |index: u32| Ipv4Net::new_assert(((10 << 24) | (1 << 23) | ((index & 0x7fff) << 8)).into(), 24);
+        let free = |range: &Ipv4Net| others.iter().all(|other| other.config.pod_cidr != Some((*range).into()));
+        (0..=0x7fff).map(|step| place(hash.wrapping_add(step))).find(free).unwrap_or_else(|| place(hash))
     }
 }

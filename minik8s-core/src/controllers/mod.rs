@@ -15,6 +15,7 @@ mod kinds;
 mod manager;
 mod metrics;
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
 pub mod pod_gc;
@@ -29,6 +30,7 @@ pub use expect::{Expectations, UNSEEN};
 pub use kinds::{KindDirectory, KindRef};
 pub use manager::{Controller, ControllerContext, ControllerManager};
 pub use metrics::ControllerMetrics;
+pub use node_ipam::{PodRanges, RangeError};
 pub use node_lifecycle::EvictionPace;
 pub use owner::{controller_of, controller_reference};
 pub use pods::{is_active, is_available, is_ready, ready_since};
@@ -47,6 +49,8 @@ pub struct ControllersConfig {
     pub workers: usize,
     /// When silent nodes are lost, and how fast they are given up.
     pub nodes: NodeFailures,
+    /// Out of what nodes are given ranges for their pods; `None` where they bring their own.
+    pub pod_ranges: Option<PodRanges>,
     /// How many finished pods are kept in the cluster.
     pub finished_pods: usize,
     /// The certificate authority that pods trust, PEM; empty to publish none.
@@ -74,14 +78,14 @@ impl ControllersConfig {
     /// The defaults of Kubernetes.
     pub fn new(kinds: Arc<dyn KindDirectory>) -> Self {
         let nodes = NodeFailures::default();
-        Self { kinds, workers: 4, nodes, finished_pods: 12_500, ca: String::new(), signer: None }
+        Self { kinds, workers: 4, nodes, pod_ranges: None, finished_pods: 12_500, ca: String::new(), signer: None }
     }
 }
 
 /// The controllers that every cluster has.
 pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
     let workers = config.workers.max(1);
-    vec![
+    let mut all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(replicaset::ReplicaSetController { workers }),
         Arc::new(deployment::DeploymentController { workers }),
         Arc::new(endpoints::EndpointsController { workers }),
@@ -94,5 +98,9 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(certificates::CertificateController { signer: config.signer.clone() }),
         Arc::new(bootstrap_tokens::BootstrapTokenController),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
-    ]
+    ];
+    if let Some(ranges) = config.pod_ranges {
+        all.push(Arc::new(node_ipam::NodeIpamController { ranges }));
+    }
+    all
 }

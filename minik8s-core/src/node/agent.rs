@@ -6,6 +6,7 @@ use super::context::Context;
 use super::images::PullLocks;
 use super::lease::keep_lease;
 use super::pods::{PodHandle, Pods};
+use super::range::await_range;
 use super::recover::{Remains, Roster};
 use super::refs::Refs;
 use super::status::{Health, NodeHealth, keep_status};
@@ -17,10 +18,10 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::network::SharedNetwork;
 use crate::runtime::{RuntimeCapabilities, RuntimeEvent, SharedRuntime};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -85,10 +86,11 @@ impl NodeAgent {
             field_selector: format!("metadata.name={}", context.config.name),
             ..InformerOptions::default()
         };
-        loops.spawn(keep_status(context.clone(), seen, informers.select(own)));
+        let record = informers.select(own);
+        loops.spawn(keep_status(context.clone(), seen, record.clone()));
         loops.spawn(keep_lease(context.clone()));
         let work = async {
-            ready(&context, &health).await;
+            ready(&context, &record, &health).await;
             loops.spawn(eviction::keep_limits(context.clone()));
             loops.spawn(watch_runtime(context.clone(), health.clone()));
             loops.spawn(proxy::services(context.clone(), informers.of(), informers.of()));
@@ -115,6 +117,7 @@ impl NodeAgent {
             pods,
             pulls: PullLocks::default(),
             capabilities: RwLock::new(RuntimeCapabilities::default()),
+            range: OnceLock::new(),
             registered: watch::channel(false).0,
             retry: RETRY,
         }
@@ -122,7 +125,7 @@ impl NodeAgent {
 }
 
 /// Waits until runtime and network work; what keeps them from it shows in the node's status.
-async fn ready(context: &Context, health: &watch::Sender<NodeHealth>) {
+async fn ready(context: &Context, record: &Informer<Node>, health: &watch::Sender<NodeHealth>) {
     let mut failures = 0;
     loop {
         match context.runtime.capabilities().await {
@@ -137,6 +140,7 @@ async fn ready(context: &Context, health: &watch::Sender<NodeHealth>) {
     }
     // The version is part of the status.
     health.send_modify(|health| health.runtime = Health::Well);
+    await_range(context, record, |why| tell(health, |health| health.network = Health::Ill(why))).await;
     failures = 0;
     while let Err(error) = context.network.setup().await {
         failures += 1;

@@ -10,11 +10,12 @@ use crate::client::{Backoff, Client, EventRecorder, EventType, Informer, referen
 use crate::clock::SharedClock;
 use crate::network::SharedNetwork;
 use crate::runtime::{RuntimeCapabilities, SharedRuntime};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use parking_lot::RwLock;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// See the [module](self).
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) pods: Arc<Pods>,
     pub(crate) pulls: PullLocks,
     pub(crate) capabilities: RwLock<RuntimeCapabilities>,
+    /// The range of the node's pods, where somebody else decided.
+    pub(crate) range: OnceLock<IpNet>,
     /// True once the node's record exists.
     pub(crate) registered: watch::Sender<bool>,
     /// Waits between tries at what must work in the end.

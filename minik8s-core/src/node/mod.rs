@@ -19,6 +19,7 @@ mod pod;
 mod pods;
 mod probe;
 mod proxy;
+mod range;
 mod recover;
 mod refs;
 mod register;

@@ -158,7 +158,8 @@ fn pod_rules(record: &Record) -> PodRules {
 #[async_trait]
 impl NetworkPlugin for BridgeNetwork {
     fn capabilities(&self) -> NetworkCapabilities {
-        NetworkCapabilities { real_packets: true, overlay: self.config.overlay.is_some(), durable: true }
+        let overlay = self.config.overlay.is_some();
+        NetworkCapabilities { real_packets: true, overlay, durable: true, assigned: false }
     }
 
     fn dns(&self) -> DnsConfig {

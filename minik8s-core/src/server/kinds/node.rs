@@ -4,11 +4,13 @@ use super::cells::{AGE, NAME, NONE, column, wide};
 use super::util::{items, names, text};
 use crate::api::{ApiResult, Gvr};
 use crate::clock::rfc3339;
-use crate::server::{Column, FieldErrors, Kind, KindNames, SelectableField, WriteContext};
+use crate::server::{Claim, Column, FieldErrors, Kind, KindNames, SelectableField, WriteContext};
 use async_trait::async_trait;
 use serde_json::Value;
 
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+/// The space of claims of pod ranges.
+const RANGES: &str = "podcidr";
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(crate) struct NodeKind(KindNames);
@@ -70,7 +72,14 @@ impl Kind for NodeKind {
         Ok(())
     }
 
-    fn validate(&self, new: &Value, _: Option<&Value>, errors: &mut FieldErrors) {
+    /// No two nodes have the same range.
+    fn claims(&self, object: &Value) -> Vec<Claim> {
+        let field = || "spec.podCIDRs".to_owned();
+        ranges(object).map(|range| Claim { space: RANGES, value: range.to_owned(), field: field() }).collect()
+    }
+
+    fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        validate_ranges(new, old, errors);
         for (index, taint) in items(new, "/spec/taints").enumerate() {
             let at = format!("spec.taints[{index}]");
             for why in crate::api::names::qualified_name(text(taint, "/key")) {
@@ -97,6 +106,33 @@ fn stamp_taints(new: &mut Value, old: Option<&Value>, now: &str) {
         let before = old.and_then(|old| items(old, "/spec/taints").find(same)).map(|t| text(t, "/timeAdded"));
         let at = before.filter(|at| !at.is_empty()).unwrap_or(now);
         super::util::set(taint, "timeAdded", at.into());
+    }
+}
+
+fn ranges(node: &Value) -> impl Iterator<Item = &str> {
+    let all = items(node, "/spec/podCIDRs").filter_map(Value::as_str);
+    let first = text(node, "/spec/podCIDR");
+    let beside = !items(node, "/spec/podCIDRs").any(|range| range == first) && !first.is_empty();
+    beside.then_some(first).into_iter().chain(all)
+}
+
+/// Ranges are ranges, and stay: pods have addresses of them.
+fn validate_ranges(new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    for (index, range) in ranges(new).enumerate() {
+        if range.parse::<ipnet::IpNet>().is_ok_and(|net| net.trunc() == net) {
+            continue;
+        }
+        let why = "must be a valid CIDR block, (e.g. 10.9.8.0/24)";
+        errors.invalid(format!("spec.podCIDRs[{index}]"), &range.into(), why);
+    }
+    let first = items(new, "/spec/podCIDRs").next().and_then(Value::as_str);
+    if first.is_some_and(|first| first != text(new, "/spec/podCIDR")) {
+        errors.invalid("spec.podCIDRs", &new["spec"]["podCIDRs"], "its first must be the same as podCIDR");
+    }
+    let held: Vec<&str> = old.into_iter().flat_map(ranges).collect();
+    if !held.is_empty() && held != ranges(new).collect::<Vec<_>>() {
+        let why = "node updates may not change podCIDR except from \"\" to valid; a node that is deleted gets another";
+        errors.forbidden("spec.podCIDRs", why);
     }
 }
 

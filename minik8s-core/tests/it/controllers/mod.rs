@@ -9,6 +9,7 @@ mod lag;
 mod namespaces;
 mod nodes;
 mod ownership;
+mod ranges;
 mod workloads;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
