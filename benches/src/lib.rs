@@ -1,7 +1,7 @@
 //! What every benchmark shares: percentiles, an aligned table with a ratio to the floor, and one line that says on what
 //! machine the figures were taken. A figure without its floor, measured in the same run, says little.
 
-#![allow(clippy::print_stdout, reason = "a benchmark's output is what it prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is what it prints")]
 
 use std::fmt::Write;
 use std::fs::File;
@@ -100,6 +100,11 @@ impl Table {
     pub fn print(&self, question: &str) {
         println!("{question}\n{}\n\n{}", machine(), self.render());
     }
+}
+
+/// Says on standard error what comes next: tables are printed when they are complete, which may take a while.
+pub fn progress(what: &str) {
+    eprintln!("… {what}");
 }
 
 /// Processor, cores, kernel, load and build profile.

@@ -159,9 +159,6 @@ pub(crate) struct Up {
     /// Virtual addresses of Services
     #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
     pub(crate) service_cidr: String,
-    /// Scheduling policy: Default, RoundRobin, Random, LeastPods, LeastCpu, LeastMemory, MostAllocated
-    #[arg(long, value_name = "NAME", default_value = "Default")]
-    pub(crate) scheduler_policy: String,
     #[command(flatten)]
     pub(crate) tuning: Tuning,
 }

@@ -20,7 +20,6 @@ use crate::args::{NodeOptions, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
-use minik8s_core::scheduler::{FrameworkScheduler, Policy};
 use minik8s_core::server::Settings;
 use record::{Lock, Record};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,7 +50,7 @@ impl Door {
 /// Runs a cluster until SIGTERM or SIGINT. Containers go on after that.
 pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let began = Instant::now();
-    let policy: Policy = options.scheduler_policy.parse().map_err(anyhow::Error::msg)?;
+    let schedulers = options.tuning.schedulers()?;
     let settings = Settings {
         service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?,
         ..options.tuning.settings(Settings::default())
@@ -68,7 +67,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let mut builder = Cluster::builder()
         .settings(settings)
         .node_failures(options.tuning.node_failures())
-        .scheduler(FrameworkScheduler::new(policy.profile()))
+        .schedulers(schedulers)
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"));
     if address.ip().is_unspecified() {

@@ -1,13 +1,24 @@
 //! What can be said about the loops of a control plane.
 
+use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use minik8s_core::controllers::NodeFailures;
+use minik8s_core::scheduler::config::{self, PluginTable};
+use minik8s_core::scheduler::{FrameworkScheduler, Policy, Scheduler};
 use minik8s_core::server::Settings;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// How patient the cluster is with nodes that fall silent.
+/// How pods find nodes, and how patient the cluster is with nodes that fall silent.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Tuning {
+    /// Scheduling policy: Default, RoundRobin, Random, LeastPods, LeastCpu, LeastMemory, MostAllocated
+    #[arg(long, value_name = "NAME", default_value = "Default", help_heading = "Scheduling")]
+    pub(crate) scheduler_policy: String,
+    /// Profiles of the scheduler: a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)
+    #[arg(long, value_name = "FILE", conflicts_with = "scheduler_policy", help_heading = "Scheduling")]
+    pub(crate) scheduler_config: Option<PathBuf>,
     /// A node that is silent for this long is not ready any more, and its pods get no traffic
     #[arg(long, value_name = "SECONDS", default_value_t = 40, help_heading = "Lost nodes",
         value_parser = clap::value_parser!(u64).range(1..))]
@@ -23,6 +34,19 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
+    /// The schedulers of the cluster, by the file or by the policy that was named.
+    pub(crate) fn schedulers(&self) -> Result<Vec<Arc<dyn Scheduler>>> {
+        let profiles = match &self.scheduler_config {
+            None => vec![self.scheduler_policy.parse::<Policy>().map_err(anyhow::Error::msg)?.profile()],
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                config::profiles(&text, &PluginTable::builtin()).with_context(|| path.display().to_string())?
+            }
+        };
+        let one = |profile| Arc::new(FrameworkScheduler::new(profile)) as Arc<dyn Scheduler>;
+        Ok(profiles.into_iter().map(one).collect())
+    }
+
     pub(crate) fn settings(&self, settings: Settings) -> Settings {
         Settings {
             not_ready_seconds: self.default_not_ready_toleration_seconds,

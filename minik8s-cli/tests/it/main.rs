@@ -13,5 +13,6 @@ mod harness;
 mod join;
 mod kubectl;
 mod lifecycle;
+mod profiles;
 mod real;
 mod regressions;

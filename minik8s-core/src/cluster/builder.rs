@@ -102,6 +102,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Runs these schedulers and no others: pods that name another one are not touched. See
+    /// [`scheduler::config`](crate::scheduler::config) for profiles from a file.
+    #[must_use]
+    pub fn schedulers(self, schedulers: impl IntoIterator<Item = Arc<dyn Scheduler>>) -> Self {
+        Self { schedulers: schedulers.into_iter().collect(), ..self }
+    }
+
     /// Adds a node that runs in this process.
     #[must_use]
     pub fn node(mut self, config: NodeConfig, runtime: SharedRuntime, network: SharedNetwork) -> Self {

@@ -141,6 +141,8 @@ pub struct Weighted {
 pub enum Enough {
     /// All nodes are looked at.
     All,
+    /// This share of the nodes, in hundredths, and a hundred at least.
+    Percent(u8),
     /// A hundred, or half of the nodes where there are few down to a twentieth where there are very many, whichever is
     /// more: as upstream's `percentageOfNodesToScore` has it by default.
     Adaptive,
@@ -150,6 +152,7 @@ impl Enough {
     fn of(self, nodes: usize) -> usize {
         match self {
             Self::All => nodes,
+            Self::Percent(percent) => (nodes * usize::from(percent) / 100).max(100),
             Self::Adaptive => (nodes * 50usize.saturating_sub(nodes / 125).max(5) / 100).max(100),
         }
     }
@@ -170,6 +173,8 @@ pub struct Profile {
     pub scores: Vec<Weighted>,
     /// How many nodes that fit are enough to choose among.
     pub enough: Enough,
+    /// Its pods may displace less important ones.
+    pub preempts: bool,
     /// Where chance comes from when nodes are equally good.
     pub seed: u64,
 }
@@ -295,6 +300,6 @@ impl Scheduler for FrameworkScheduler {
     }
 
     fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, why: &Diagnosis) -> Result<Preemption, NoRoom> {
-        self.make_room(snapshot, pod, why)
+        if self.profile.preempts { self.make_room(snapshot, pod, why) } else { Err(NoRoom::Unsupported) }
     }
 }

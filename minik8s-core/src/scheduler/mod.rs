@@ -20,6 +20,7 @@
 //! ```
 
 mod budgets;
+pub mod config;
 mod domains;
 mod driver;
 mod framework;

@@ -55,6 +55,7 @@ impl Policy {
             ],
             scores: Vec::new(),
             enough: if self == Policy::Default { Enough::Adaptive } else { Enough::All },
+            preempts: true,
             seed: 0,
         };
         match self {
