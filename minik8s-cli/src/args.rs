@@ -2,7 +2,7 @@
 
 use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
-use crate::up::Tuning;
+use crate::up::{LostNodes, Scheduling, Tolerations};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -130,11 +130,12 @@ pub(crate) enum NetworkKind {
     Noop,
 }
 
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Up {
+/// What an API server is told.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ControlPlane {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// Address of the API; port 0 takes a free one [default: 127.0.0.1:6443 for `up`, 0.0.0.0:6443 for `server`]
+    /// Address of the API; port 0 takes a free one [default: 0.0.0.0:6443, for `minik8s up` 127.0.0.1:6443]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: Option<SocketAddr>,
     /// Address at which other machines reach this one [default: the one it would use to reach others]
@@ -143,24 +144,34 @@ pub(crate) struct Up {
     /// More names and addresses under which clients reach the API; separated by commas, or given again
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) tls_san: Vec<String>,
-    /// Run a control plane alone: no pods run on this machine
-    #[arg(long)]
-    pub(crate) without_node: bool,
     /// Where the cluster's state lives
     #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
     pub(crate) store: StoreKind,
     #[command(flatten)]
     pub(crate) etcd: Etcd,
+    /// Virtual addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_cidr: String,
+    #[command(flatten)]
+    pub(crate) tolerations: Tolerations,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) control: ControlPlane,
+    /// Run a control plane alone: no pods run on this machine
+    #[arg(long)]
+    pub(crate) without_node: bool,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Addresses of this machine's pods
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/24")]
     pub(crate) pod_cidr: String,
-    /// Virtual addresses of Services
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
-    pub(crate) service_cidr: String,
     #[command(flatten)]
-    pub(crate) tuning: Tuning,
+    pub(crate) scheduling: Scheduling,
+    #[command(flatten)]
+    pub(crate) lost_nodes: LostNodes,
 }
 
 /// What this machine's node is made of.

@@ -4,26 +4,42 @@
 mod api;
 mod args;
 mod commands;
+pub mod components;
 mod manifest;
 mod output;
 mod up;
 
+use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
 /// Runs the command with the process's arguments. Errors are printed once, here, with their causes.
 pub fn run() -> ExitCode {
-    // The log writer of a container is this same program: it must not pay for anything below.
+    program(
+        |args: &Args| {
+            let serves = matches!(args.command, Command::Up(_) | Command::Server(_) | Command::Agent(_));
+            output::start_logging(serves, args.verbose);
+        },
+        commands::dispatch,
+    )
+}
+
+/// A program: arguments, logging, its work, and errors printed once.
+fn program<A: Parser, F>(log: impl FnOnce(&A), work: impl FnOnce(A) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    // The log writer of a container is the same program as its node's: it must not pay for anything below.
     if let Some(code) = minik8s_runtime::log_driver::run_if_asked() {
         return code;
     }
-    let args = args::Args::parse();
-    output::start_logging(&args);
+    let args = A::parse();
+    log(&args);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::dispatch(args)));
+        .and_then(|runtime| runtime.block_on(work(args)));
     match outcome {
         Ok(code) => code,
         Err(error) => {

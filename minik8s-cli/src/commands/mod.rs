@@ -27,7 +27,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
     match &args.command {
         Command::Up(options) => up::up(options, Door::Loopback).await?,
         Command::Server(options) => up::up(options, Door::All).await?,
-        Command::Agent(options) => up::agent(options).await?,
+        Command::Agent(options) => Box::pin(up::agent(options)).await?,
         Command::Token(command) => token::run(&Conn::open(&args).await?, command).await?,
         Command::Down(options) => up::down(options).await?,
         Command::Image(command) => image::run(command).await?,

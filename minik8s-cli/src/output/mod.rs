@@ -7,7 +7,6 @@ mod table;
 pub(crate) use format::{Format, print_objects};
 pub(crate) use table::{Rows, render};
 
-use crate::args::{Args, Command};
 use anstyle::{AnsiColor, Style};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -19,9 +18,9 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Logs go to standard error. A cluster says what it does; a command says nothing unless asked.
-pub(crate) fn start_logging(args: &Args) {
-    let quiet = if matches!(args.command, Command::Up(_)) { "warn,minik8s=info" } else { "error" };
-    let level = match args.verbose {
+pub(crate) fn start_logging(serves: bool, verbose: u8) {
+    let quiet = if serves { "warn" } else { "error" };
+    let level = match verbose {
         0 => quiet,
         1 => "info,minik8s=debug,minik8s_core=debug,minik8s_net=debug,minik8s_runtime=debug",
         _ => "debug,minik8s=trace,minik8s_core=trace,minik8s_net=trace,minik8s_runtime=trace",

@@ -14,15 +14,16 @@ mod tuning;
 pub(crate) use agent::agent;
 pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
-pub(crate) use tuning::Tuning;
+pub(crate) use tuning::{LostNodes, Scheduling, Tolerations};
 
-use crate::args::{NodeOptions, Up};
+use crate::args::{ControlPlane, NodeOptions, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
+use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
 use record::{Lock, Record};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
 use tokio::net::TcpListener;
@@ -50,42 +51,67 @@ impl Door {
 /// Runs a cluster until SIGTERM or SIGINT. Containers go on after that.
 pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let began = Instant::now();
-    let schedulers = options.tuning.schedulers()?;
-    let settings = Settings {
-        service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?,
-        ..options.tuning.settings(Settings::default())
-    };
+    let schedulers = options.scheduling.schedulers()?;
     preflight::check(options)?;
-    let data = &options.data.data_dir;
-    data::private_directory(data)?;
-    let _lock = Lock::take(data)?;
-    let address = options.listen.unwrap_or_else(|| door.address());
-    // Bound before anything is made, so that a taken address leaves nothing behind.
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another address with --listen IP:PORT (port 0 takes a free one)")
-    })?;
-    let mut builder = Cluster::builder()
-        .settings(settings)
-        .node_failures(options.tuning.node_failures())
-        .schedulers(schedulers)
-        .server_names(options.tls_san.iter().cloned())
-        .pki(data.join("pki"));
-    if address.ip().is_unspecified() {
-        builder = builder.server_names(parts::own_addresses().iter().map(ToString::to_string));
-    }
-    let advertised = options.advertise_address.or(options.node.node_ip);
-    builder = advertised.into_iter().fold(builder, ClusterBuilder::advertise);
-    let api = listener.local_addr()?;
-    builder = builder.listen(listener);
+    let data = &options.control.data.data_dir;
+    let (mut builder, api, _lock) = control_plane(&options.control, options.node.node_ip, door).await?;
+    builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
     if !options.without_node {
-        let record = Record::new(&options.node, &options.pod_cidr, &options.service_cidr)?;
+        let record = Record::new(&options.node, &options.pod_cidr, &options.control.service_cidr)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;
         record.write(data)?;
         builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
         builder = add_node(builder, &options.node, &record, data).await?;
     }
-    let cluster = builder.store(store::open(options, data).await?).start().await?;
+    let cluster = builder.store(store::open(&options.control, data).await?).start().await?;
     serve(cluster, data, began).await
+}
+
+/// Runs an API server alone, and leaves behind what the other components need to find it.
+pub(crate) async fn apiserver(options: &ControlPlane, door: Door) -> Result<()> {
+    let began = Instant::now();
+    preflight::control_plane(options)?;
+    let data = &options.data.data_dir;
+    let (builder, _, _lock) = control_plane(options, None, door).await?;
+    let cluster = builder.without_controllers().store(store::open(options, data).await?).start().await?;
+    for (file, user) in [("scheduler", SCHEDULER), ("controller-manager", CONTROLLERS)] {
+        if let Some(kubeconfig) = cluster.kubeconfig_of(&User::new(user, &[]))? {
+            kubeconfig.write(&data.join(format!("{file}.kubeconfig")))?;
+        }
+    }
+    serve(cluster, data, began).await
+}
+
+/// A cluster that listens, with nothing behind it yet; where; and the right to use its data directory.
+async fn control_plane(
+    options: &ControlPlane,
+    node_ip: Option<IpAddr>,
+    door: Door,
+) -> Result<(ClusterBuilder, SocketAddr, Lock)> {
+    let settings = Settings {
+        service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?,
+        ..options.tolerations.settings(Settings::default())
+    };
+    let data = &options.data.data_dir;
+    data::private_directory(data)?;
+    let lock = Lock::take(data)?;
+    let address = options.listen.unwrap_or_else(|| door.address());
+    // Bound before anything is made, so that a taken address leaves nothing behind.
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with --listen IP:PORT (port 0 takes a free one)")
+    })?;
+    let address = listener.local_addr()?;
+    let mut builder = Cluster::builder()
+        .settings(settings)
+        .server_names(options.tls_san.iter().cloned())
+        .pki(data.join("pki"))
+        .listen(listener);
+    if address.ip().is_unspecified() {
+        builder = builder.server_names(parts::own_addresses().iter().map(ToString::to_string));
+        let chosen = options.advertise_address.or(node_ip).or_else(parts::main_address);
+        builder = chosen.into_iter().fold(builder, ClusterBuilder::advertise);
+    }
+    Ok((builder, address, lock))
 }
 
 async fn add_node(
@@ -113,7 +139,7 @@ async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
 }
 
 /// Ends with the first SIGTERM or SIGINT from here on.
-fn told_to_end() -> Result<impl Future<Output = ()>> {
+pub(crate) fn told_to_end() -> Result<impl Future<Output = ()>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

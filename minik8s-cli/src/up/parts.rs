@@ -39,6 +39,12 @@ pub(crate) fn own_addresses() -> Vec<IpAddr> {
     all.filter_map(|link| link.address.and_then(ip)).filter(|ip| !ip.is_loopback()).collect()
 }
 
+/// The address this machine would use to reach others.
+pub(crate) fn main_address() -> Option<IpAddr> {
+    let usual = NodeConfig::new("", "").addresses.first().copied().filter(|ip| !ip.is_loopback());
+    usual.or_else(|| own_addresses().into_iter().find(IpAddr::is_ipv4))
+}
+
 /// Where the node agent keeps volumes and logs.
 pub(crate) fn node_dir(data: &Path) -> PathBuf {
     data.join("node")
@@ -57,7 +63,7 @@ pub(crate) fn node_config(options: &NodeOptions, record: &Record, data: &Path) -
         pod_cidr: record.pod_cidr.parse().ok(),
         ..NodeConfig::new(&record.node, node_dir(data))
     };
-    if let Some(address) = options.node_ip {
+    if let Some(address) = options.node_ip.or_else(main_address) {
         config.addresses = vec![address];
     }
     super::node_manifest::apply(options, &mut config)?;

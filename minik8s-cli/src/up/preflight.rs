@@ -1,17 +1,17 @@
 //! What can be told before anything is made: missing privileges, programs and ranges, each with the way out.
 
-use crate::args::{NetworkKind, NodeOptions, RuntimeKind, StoreKind, Up};
+use crate::args::{ControlPlane, NetworkKind, NodeOptions, RuntimeKind, StoreKind, Up};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 /// Refuses a control plane that cannot work.
 pub(crate) fn check(options: &Up) -> Result<()> {
     let pods = cidr("--pod-cidr", &options.pod_cidr)?;
-    let services = cidr("--service-cidr", &options.service_cidr)?;
+    let services = cidr("--service-cidr", &options.control.service_cidr)?;
     if pods.contains(&services) || services.contains(&pods) {
         bail!("--pod-cidr {pods} and --service-cidr {services} overlap; choose ranges that do not");
     }
-    etcd(options)?;
+    control_plane(&options.control)?;
     if options.without_node { Ok(()) } else { node(&options.node) }
 }
 
@@ -32,7 +32,9 @@ pub(crate) fn node(options: &NodeOptions) -> Result<()> {
     Ok(())
 }
 
-fn etcd(options: &Up) -> Result<()> {
+/// Refuses an API server that cannot work.
+pub(crate) fn control_plane(options: &ControlPlane) -> Result<()> {
+    cidr("--service-cidr", &options.service_cidr)?;
     match (options.store == StoreKind::Etcd, options.etcd.etcd_endpoints.is_empty()) {
         (true, true) => bail!("--store etcd needs to know where etcd is: add --etcd-endpoints http://ADDRESS:2379"),
         (false, false) => bail!("--etcd-endpoints means nothing without --store etcd"),

@@ -1,13 +1,13 @@
 //! The store that the arguments of `up` name.
 
-use crate::args::{Etcd, StoreKind, Up};
+use crate::args::{ControlPlane, Etcd, StoreKind};
 use anyhow::{Context, Result};
 use minik8s_core::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, MemoryStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Opens it.
-pub(crate) async fn open(options: &Up, data: &Path) -> Result<Arc<dyn Store>> {
+pub(crate) async fn open(options: &ControlPlane, data: &Path) -> Result<Arc<dyn Store>> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(MemoryStore::default()),
         StoreKind::Embedded => {

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod commands;
+mod components;
 mod drain;
 mod edges;
 mod etcd;

@@ -185,8 +185,10 @@ impl ClusterBuilder {
         Self { node_failures: config, ..self }
     }
 
-    /// Runs controllers and schedulers only while this cluster leads those that share its state. Default: so with a
-    /// shared store (etcd), under a name of its own and the default times; with any other store they always run.
+    /// Runs controllers and schedulers only while this cluster leads those that share its state, under the Leases
+    /// [`CONTROLLERS_LEASE`](crate::controllers::CONTROLLERS_LEASE) and
+    /// [`SCHEDULER_LEASE`](crate::controllers::SCHEDULER_LEASE), whatever name `config` has. Default: so with a shared
+    /// store (etcd), under a name of its own and the default times; with any other store they always run.
     #[must_use]
     pub fn election(self, config: ElectionConfig) -> Self {
         Self { election: Some(config), ..self }

@@ -117,6 +117,17 @@ impl Cluster {
         self.kubeconfig.as_ref()
     }
 
+    /// What one of the cluster's components needs that runs in another process, as this user; good for a year. `None`
+    /// for a cluster that does not listen.
+    ///
+    /// # Errors
+    /// [`TlsError`] for names no certificate can hold.
+    pub fn kubeconfig_of(&self, user: &User) -> Result<Option<Kubeconfig>, TlsError> {
+        let Some((own, authority)) = self.kubeconfig.as_ref().zip(self.authority.as_ref()) else { return Ok(None) };
+        let user = authority.issue_client(user, self.server.clock().now())?;
+        Ok(Some(Kubeconfig { user, ..own.clone() }))
+    }
+
     /// A token with which machines may join for so long; see [`join`](crate::join). The cluster must listen.
     ///
     /// # Errors

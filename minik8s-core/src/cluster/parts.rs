@@ -2,10 +2,12 @@
 
 use super::{Cluster, ClusterBuilder, ClusterError, Extension};
 use crate::api::schema::Schemas;
-use crate::client::{Client, Election, ElectionConfig};
+use crate::client::{Client, ElectionConfig};
 use crate::clock::SharedClock;
 use crate::controllers::certificates::Signer;
-use crate::controllers::{self, ControllerManager, ControllersConfig};
+use crate::controllers::{
+    self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllerMetrics, ControllersConfig, SCHEDULER_LEASE,
+};
 use crate::network::SharedNetwork;
 use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
 use crate::runtime::SharedRuntime;
@@ -151,29 +153,25 @@ fn start_loops(
     let nodes = builder.node_failures.clone();
     let defaults = ControllersConfig::new(Arc::new(server.registry().clone()));
     let config = ControllersConfig { ca, signer, nodes, pod_ranges: builder.pod_ranges, ..defaults };
-    let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
     let mut all = controllers::all(&config);
-    all.push(Arc::new(SchedulerLoop::new(schedulers)));
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
-    let client = Client::new(server.clone());
-    let manager = ControllerManager::new(client.clone(), builder.server.clock.clone(), all);
-    server.metrics().register(|registry| manager.metrics().register(registry));
-    let shutdown = shutdown.clone();
-    match election(builder) {
-        None => tasks.spawn(manager.run(shutdown)),
-        Some(config) => {
-            let election = Election::new(&client.with_manager("election"), builder.server.clock.clone(), config);
-            tasks.spawn(async move { election.run(shutdown, |stop| manager.clone().run(stop)).await })
-        }
-    };
+    let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
+    let scheduler: Arc<dyn Controller> = Arc::new(SchedulerLoop::new(schedulers));
+    let (client, clock) = (Client::new(server.clone()), builder.server.clock.clone());
+    let metrics = ControllerMetrics::default();
+    server.metrics().register(|registry| metrics.register(registry));
+    for (lease, loops) in [(CONTROLLERS_LEASE, all), (SCHEDULER_LEASE, vec![scheduler])] {
+        let manager = ControllerManager::new(client.clone(), clock.clone(), loops).counted(metrics.clone());
+        let election = election(builder, lease);
+        tasks.spawn(manager.lead(election, shutdown.clone()));
+    }
 }
 
 /// What the loops stand for election with, where others may run them too.
-fn election(builder: &ClusterBuilder) -> Option<ElectionConfig> {
+fn election(builder: &ClusterBuilder, lease: &str) -> Option<ElectionConfig> {
     let shared = builder.server.store.capabilities().shared;
-    // Told apart from every other process, also from the one that this one follows.
-    let identity = || format!("minik8s_{}", uuid::Uuid::new_v4());
-    builder.election.clone().or_else(|| shared.then(|| ElectionConfig::new("minik8s-controllers", identity())))
+    let config = builder.election.clone().or_else(|| shared.then(|| ElectionConfig::of_process(lease)))?;
+    Some(ElectionConfig { name: lease.to_owned(), ..config })
 }
 
 /// Nodes fail and recover on their own: this only starts them.

@@ -1,7 +1,7 @@
 //! Runs controllers, and starts again those that end.
 
 use super::ControllerMetrics;
-use crate::client::{Backoff, Client, EventRecorder, Informers, WorkQueue};
+use crate::client::{Backoff, Client, Election, ElectionConfig, EventRecorder, Informers, WorkQueue};
 use crate::clock::SharedClock;
 use crate::random;
 use async_trait::async_trait;
@@ -15,6 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+
+/// The Lease under which the controllers of a cluster run in one process only.
+pub const CONTROLLERS_LEASE: &str = "kube-controller-manager";
+/// The Lease under which its scheduler runs in one process only.
+pub const SCHEDULER_LEASE: &str = "kube-scheduler";
 
 /// A loop that makes part of the cluster what its objects say.
 #[async_trait]
@@ -66,6 +71,19 @@ impl ControllerManager {
     /// A manager of these controllers; see [`all`](super::all).
     pub fn new(client: Client, clock: SharedClock, controllers: Vec<Arc<dyn Controller>>) -> Self {
         Self { client, clock, metrics: ControllerMetrics::default(), controllers }
+    }
+
+    /// Counts here, where several managers show what they do in one place.
+    #[must_use]
+    pub fn counted(self, metrics: ControllerMetrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Runs them until `stop` is cancelled; with an election, only while it is won.
+    pub async fn lead(self, election: Option<ElectionConfig>, stop: CancellationToken) {
+        let Some(config) = election else { return self.run(stop).await };
+        let election = Election::new(&self.client.with_manager("election"), self.clock.clone(), config);
+        election.run(stop, |stop| self.clone().run(stop)).await;
     }
 
     /// What is counted.

@@ -28,7 +28,7 @@ mod tests;
 
 pub use expect::{Expectations, UNSEEN};
 pub use kinds::{KindDirectory, KindRef};
-pub use manager::{Controller, ControllerContext, ControllerManager};
+pub use manager::{CONTROLLERS_LEASE, Controller, ControllerContext, ControllerManager, SCHEDULER_LEASE};
 pub use metrics::ControllerMetrics;
 pub use node_ipam::{PodRanges, RangeError};
 pub use node_lifecycle::EvictionPace;

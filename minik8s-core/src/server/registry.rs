@@ -77,6 +77,11 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// The kinds that every server has.
+    pub fn builtin() -> Self {
+        Self::new(KindTable::new(super::kinds::builtin()))
+    }
+
     /// A registry that starts with `table`.
     pub fn new(table: KindTable) -> Self {
         Self { table: Arc::new(ArcSwap::from_pointee(table)) }

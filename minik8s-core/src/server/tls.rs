@@ -166,6 +166,14 @@ impl Authority {
         pin_of(&self.0.certificate)
     }
 
+    /// A client certificate and its key for a user, good for a year.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] for names no certificate can hold.
+    pub fn issue_client(&self, user: &User, now: Timestamp) -> Result<Identity, TlsError> {
+        identity::issue(self, &Purpose::Client(user.clone()), now)
+    }
+
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, TlsError> {
         let unreadable = |e: rcgen::Error| TlsError::Unreadable { what: "CA", cause: e.to_string() };
         let key = KeyPair::from_pem(&self.0.key).map_err(unreadable)?;
@@ -248,7 +256,7 @@ impl Pki {
     /// # Errors
     /// [`TlsError::Make`] for names no certificate can hold.
     pub fn issue_client(&self, user: &User, now: Timestamp) -> Result<Identity, TlsError> {
-        identity::issue(&self.ca, &Purpose::Client(user.clone()), now)
+        self.ca.issue_client(user, now)
     }
 
     /// Serves with the server's certificate, HTTP/2 and HTTP/1.1; clients may show a certificate of this CA.

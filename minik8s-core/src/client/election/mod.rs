@@ -59,6 +59,10 @@ impl ElectionConfig {
             retry_period: Duration::from_secs(1),
         }
     }
+    /// The default times for this process, told apart from every other, also from the one that it follows.
+    pub fn of_process(name: impl Into<String>) -> Self {
+        Self::new(name, format!("minik8s_{}", uuid::Uuid::new_v4()))
+    }
 }
 
 /// A candidate.

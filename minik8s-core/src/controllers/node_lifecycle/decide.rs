@@ -40,7 +40,7 @@ pub fn readiness(node: &Node) -> Option<&str> {
 /// True where the node is not ready and nobody has decided yet that its pods have to leave.
 pub fn is_undecided(node: &Node) -> bool {
     let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
-    not_ready_taint(node).is_some() && !taints.any(|t| is_verdict(t))
+    not_ready_taint(node).is_some() && !taints.any(is_verdict)
 }
 
 fn not_ready_taint(node: &Node) -> Option<&'static str> {

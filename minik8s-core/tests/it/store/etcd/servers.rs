@@ -4,6 +4,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use minik8s_core::client::{Client, ElectionConfig, TypedEvent, WatchOptions};
 use minik8s_core::cluster::Cluster;
+use minik8s_core::controllers::CONTROLLERS_LEASE;
 use minik8s_core::server::{ApiServer, Settings};
 use minik8s_core::testkit::etcd::Etcd;
 use minik8s_core::testkit::need::{Need, met};
@@ -83,7 +84,7 @@ async fn of_two_clusters_on_one_etcd_one_runs_the_loops_and_the_other_takes_over
     let mut clusters = Vec::new();
     for name in ["n1", "n2"] {
         let store = Arc::new(etcd.store("/clusters").await);
-        let election = ElectionConfig::new("minik8s-controllers", name);
+        let election = ElectionConfig::new(CONTROLLERS_LEASE, name);
         clusters.push(Cluster::builder().store(store).election(election).fake_node(name).start().await.unwrap());
     }
     let client = clusters[1].client();
@@ -102,7 +103,7 @@ async fn of_two_clusters_on_one_etcd_one_runs_the_loops_and_the_other_takes_over
     // The one that leads goes; what is asked of the other is done all the same.
     let holder = async |client: &Client| {
         let leases = client.api::<k8s_openapi::api::coordination::v1::Lease>("kube-system");
-        leases.get("minik8s-controllers").await.unwrap().spec.unwrap().holder_identity.unwrap()
+        leases.get(CONTROLLERS_LEASE).await.unwrap().spec.unwrap().holder_identity.unwrap()
     };
     let leader = usize::from(holder(&client).await == "n2");
     clusters.remove(leader).stop().await;

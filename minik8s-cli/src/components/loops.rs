@@ -1,0 +1,95 @@
+//! The scheduler and the controllers as processes of their own. Several of each may run: one leads.
+
+use super::Verbosity;
+use crate::output::say;
+use crate::up::{LostNodes, Scheduling, told_to_end};
+use anyhow::{Context, Result};
+use clap::Parser;
+use jiff::Timestamp;
+use minik8s_core::client::{Client, ElectionConfig, GrpcTransport};
+use minik8s_core::clock::SystemClock;
+use minik8s_core::controllers::certificates::Signer;
+use minik8s_core::controllers::{
+    self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllersConfig, SCHEDULER_LEASE,
+};
+use minik8s_core::scheduler::{SchedulerConfig, SchedulerLoop};
+use minik8s_core::server::Registry;
+use minik8s_core::server::kubeconfig::Kubeconfig;
+use minik8s_core::server::tls::Authority;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What both are told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) verbosity: Verbosity,
+    /// How the API is reached: the file that minik8s-apiserver left for this component
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: PathBuf,
+}
+
+/// The scheduler of minik8s: places pods on nodes. Several may run; one leads.
+#[derive(Debug, Parser)]
+#[command(name = "minik8s-scheduler", version)]
+pub(super) struct Scheduler {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    scheduling: Scheduling,
+}
+
+/// The controllers of minik8s: make the cluster what its objects say. Several may run; one leads.
+#[derive(Debug, Parser)]
+#[command(name = "minik8s-controller-manager", version)]
+pub(super) struct Controllers {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Directory of the cluster's CA, which signs nodes' certificates [default: none are signed, and nobody can join]
+    #[arg(long, value_name = "DIR")]
+    pki: Option<PathBuf>,
+    #[command(flatten)]
+    lost_nodes: LostNodes,
+}
+
+pub(super) async fn scheduler(options: &Scheduler) -> Result<()> {
+    let schedulers = options.scheduling.schedulers()?;
+    let scheduler = SchedulerLoop::new(SchedulerConfig { schedulers, ..SchedulerConfig::default() });
+    run(&options.common, SCHEDULER_LEASE, vec![Arc::new(scheduler)]).await
+}
+
+pub(super) async fn controllers(options: &Controllers) -> Result<()> {
+    let signer = match &options.pki {
+        Some(directory) if directory.join("ca.key").is_file() => {
+            Some(Signer::new(Authority::open(directory, Timestamp::now())?))
+        }
+        Some(directory) => anyhow::bail!(
+            "{} holds no CA: --pki is the directory pki in the data directory of minik8s-apiserver",
+            directory.display()
+        ),
+        None => None,
+    };
+    let config = ControllersConfig {
+        ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,
+        signer,
+        nodes: options.lost_nodes.node_failures(),
+        ..ControllersConfig::new(Arc::new(Registry::builtin()))
+    };
+    run(&options.common, CONTROLLERS_LEASE, controllers::all(&config)).await
+}
+
+async fn run(common: &Common, lease: &str, loops: Vec<Arc<dyn Controller>>) -> Result<()> {
+    let kubeconfig = Kubeconfig::read(&common.kubeconfig).context(
+        "say how the API is reached with --kubeconfig: minik8s-apiserver leaves the file in its data directory",
+    )?;
+    let client = Client::new(Arc::new(GrpcTransport::new(&kubeconfig.grpc()?)?));
+    let stop = CancellationToken::new();
+    let manager = ControllerManager::new(client, Arc::new(SystemClock), loops);
+    let running = tokio::spawn(manager.lead(Some(ElectionConfig::of_process(lease)), stop.clone()));
+    let end = told_to_end()?;
+    say(&format!("running with {}", kubeconfig.server));
+    end.await;
+    stop.cancel();
+    running.await.context("the loops broke off")
+}
