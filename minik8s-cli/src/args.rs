@@ -4,6 +4,8 @@ use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
 use crate::up::{LostNodes, Scheduling, Tolerations};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+use minik8s_core::controllers::PodRanges;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -151,9 +153,29 @@ pub(crate) struct ControlPlane {
     pub(crate) etcd: Etcd,
     /// Virtual addresses of Services
     #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
-    pub(crate) service_cidr: String,
+    pub(crate) service_cidr: Ipv4Net,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
     #[command(flatten)]
     pub(crate) tolerations: Tolerations,
+}
+
+/// Addresses of pods.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Ranges {
+    /// Addresses of all pods; machines that join are given a part of them
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Length of the prefix of one machine's part of them
+    #[arg(long, value_name = "BITS", default_value_t = 24)]
+    pub(crate) node_cidr_mask_size: u8,
+}
+
+impl Ranges {
+    /// As the controller takes them, which hands out the parts.
+    pub(crate) fn pods(&self) -> PodRanges {
+        PodRanges { cluster: self.cluster_cidr.trunc(), node_prefix: self.node_cidr_mask_size }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -165,9 +187,9 @@ pub(crate) struct Up {
     pub(crate) without_node: bool,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Addresses of this machine's pods
-    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/24")]
-    pub(crate) pod_cidr: String,
+    /// Addresses of this machine's pods [default: the first part of the cluster's]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<Ipv4Net>,
     #[command(flatten)]
     pub(crate) scheduling: Scheduling,
     #[command(flatten)]
@@ -231,7 +253,7 @@ pub(crate) struct Agent {
     pub(crate) node: NodeOptions,
     /// Addresses of this machine's pods [default: the cluster assigns them]
     #[arg(long, value_name = "CIDR")]
-    pub(crate) pod_cidr: Option<String>,
+    pub(crate) pod_cidr: Option<Ipv4Net>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! The scheduler and the controllers as processes of their own. Several of each may run: one leads.
 
 use super::Verbosity;
+use crate::args::Ranges;
 use crate::output::say;
 use crate::up::{LostNodes, Scheduling, told_to_end};
 use anyhow::{Context, Result};
@@ -50,6 +51,8 @@ pub(super) struct Controllers {
     #[arg(long, value_name = "DIR")]
     pki: Option<PathBuf>,
     #[command(flatten)]
+    ranges: Ranges,
+    #[command(flatten)]
     lost_nodes: LostNodes,
 }
 
@@ -74,6 +77,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,
         signer,
         nodes: options.lost_nodes.node_failures(),
+        pod_ranges: Some(options.ranges.pods()),
         ..ControllersConfig::new(Arc::new(Registry::builtin()))
     };
     run(&options.common, CONTROLLERS_LEASE, controllers::all(&config)).await

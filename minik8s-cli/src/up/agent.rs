@@ -4,11 +4,12 @@ use super::record::{Lock, Record};
 use super::{data, node_manifest, parts, preflight, told_to_end};
 use crate::args::Agent;
 use crate::output::say;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 use minik8s_core::client::Client;
 use minik8s_core::clock::SystemClock;
 use minik8s_core::controllers::certificates::AGENT_KEY;
-use minik8s_core::join::{JoinConfig, JoinToken, Membership};
+use minik8s_core::join::{ClusterFacts, JoinConfig, JoinToken, Membership};
 use minik8s_core::node::{NodeAgent, NodeConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     let membership = Membership::open(&join, Arc::new(SystemClock)).await?;
     let record = record(options, &membership, data).await?;
     record.write(data)?;
-    let (runtime, network) = tokio::try_join!(parts::runtime(&record, data), parts::network(&record, data))?;
+    let (runtime, network) = (parts::runtime(&record, data).await?, parts::network(&record, data)?);
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");
@@ -64,14 +65,19 @@ fn token(options: &Agent) -> Result<Option<JoinToken>> {
 async fn record(options: &Agent, membership: &Membership, data: &Path) -> Result<Record> {
     let before = Record::read(data)?;
     let (services, pods) = match (membership.cluster().await, before) {
-        (Ok(facts), before) => (facts.service_cidr.to_string(), before.map(|b| b.pod_cidr)),
+        (Ok(ClusterFacts { service_cidr: IpNet::V4(services), pod_cidr, .. }), _) => (services, pod_cidr),
+        (Ok(facts), _) => {
+            bail!("this cluster's Services have addresses of IPv6, {}: only IPv4 is known here", facts.service_cidr)
+        }
         (Err(error), Some(before)) => {
             tracing::warn!(%error, "the cluster does not answer; going on with what is known");
-            (before.service_cidr, Some(before.pod_cidr))
+            (before.service_cidr, before.others.map(|others| others.cluster_cidr.into()))
         }
         (Err(error), None) => return Err(error).context("cannot learn what this cluster is made of"),
     };
-    let pods = options.pod_cidr.clone().or(pods);
-    let pods = pods.context("say which addresses this machine's pods have: --pod-cidr, such as 10.244.1.0/24")?;
-    Record::new(&options.node, &pods, &services)
+    let mut record = Record::new(&options.node, options.pod_cidr, services)?;
+    if let Some(IpNet::V4(cluster)) = pods {
+        record.others = Some(parts::others(cluster, options.node.node_ip.or_else(parts::main_address))?);
+    }
+    Ok(record)
 }

@@ -113,7 +113,11 @@ async fn remove_pods(runtime: &SharedRuntime) -> Result<()> {
 }
 
 async fn remove_network(record: &Record, data: &Path) -> Result<()> {
-    let network = parts::network(record, data).await?;
+    // A machine that was never given a range made no network.
+    if record.pod_cidr.is_none() {
+        return Ok(());
+    }
+    let network = parts::network(record, data)?;
     let mut failed = Vec::new();
     for attachment in network.attachments().await? {
         if let Err(error) = network.detach(&attachment.id).await {

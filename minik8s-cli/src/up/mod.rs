@@ -19,6 +19,7 @@ pub(crate) use tuning::{LostNodes, Scheduling, Tolerations};
 use crate::args::{ControlPlane, NodeOptions, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
@@ -57,7 +58,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let (mut builder, api, _lock) = control_plane(&options.control, options.node.node_ip, door).await?;
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
     if !options.without_node {
-        let record = Record::new(&options.node, &options.pod_cidr, &options.control.service_cidr)?;
+        let record = own_record(options, door)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;
         record.write(data)?;
         builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
@@ -65,6 +66,19 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     }
     let cluster = builder.store(store::open(&options.control, data).await?).start().await?;
     serve(cluster, data, began).await
+}
+
+/// What the node beside a control plane is. One that others join has the first part of the cluster's range.
+fn own_record(options: &Up, door: Door) -> Result<Record> {
+    let ranges = options.control.ranges.pods();
+    let first = Ipv4Net::new(ranges.cluster.network(), ranges.node_prefix)?;
+    let pods = options.pod_cidr.map_or(first, |range| range.trunc());
+    let mut record = Record::new(&options.node, Some(pods), options.control.service_cidr.trunc())?;
+    if let Door::All = door {
+        let address = options.node.node_ip.or_else(parts::main_address);
+        record.others = Some(parts::others(ranges.cluster, address)?);
+    }
+    Ok(record)
 }
 
 /// Runs an API server alone, and leaves behind what the other components need to find it.
@@ -89,7 +103,8 @@ async fn control_plane(
     door: Door,
 ) -> Result<(ClusterBuilder, SocketAddr, Lock)> {
     let settings = Settings {
-        service_cidr: preflight::cidr("--service-cidr", &options.service_cidr)?,
+        service_cidr: options.service_cidr.trunc().into(),
+        pod_cidr: Some(options.ranges.cluster_cidr.trunc().into()),
         ..options.tolerations.settings(Settings::default())
     };
     let data = &options.data.data_dir;
@@ -103,6 +118,7 @@ async fn control_plane(
     let address = listener.local_addr()?;
     let mut builder = Cluster::builder()
         .settings(settings)
+        .pod_ranges(options.ranges.pods())
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);
@@ -120,7 +136,7 @@ async fn add_node(
     record: &Record,
     data: &Path,
 ) -> Result<ClusterBuilder> {
-    let (runtime, network) = tokio::try_join!(parts::runtime(record, data), parts::network(record, data))?;
+    let (runtime, network) = (parts::runtime(record, data).await?, parts::network(record, data)?);
     Ok(builder.node(parts::node_config(options, record, data)?, runtime, network))
 }
 

@@ -1,15 +1,15 @@
 //! The concrete backends, as the arguments of `up` or its record name them. The only place that does.
 
 use super::data::private_directory;
-use super::record::Record;
+use super::record::{Others, Record};
 use crate::args::{NetworkKind, NodeOptions, RuntimeKind};
-use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
-use minik8s_core::network::{NoopNetwork, SharedNetwork};
+use anyhow::{Context, Result, bail};
+use ipnet::{IpNet, Ipv4Net};
+use minik8s_core::network::{Assigned, NetworkError, NetworkResult, NoopNetwork, SharedNetwork};
 use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::SharedRuntime;
 use minik8s_core::testkit::FakeRuntime;
-use minik8s_net::{BridgeConfig, BridgeNetwork};
+use minik8s_net::{BridgeConfig, BridgeNetwork, OverlayConfig};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +45,17 @@ pub(crate) fn main_address() -> Option<IpAddr> {
     usual.or_else(|| own_addresses().into_iter().find(IpAddr::is_ipv4))
 }
 
+/// What is needed to reach the pods of other machines, which reach this one at `address`.
+pub(crate) fn others(cluster_cidr: Ipv4Net, address: Option<IpAddr>) -> Result<Others> {
+    match address {
+        Some(IpAddr::V4(address)) => Ok(Others { cluster_cidr, address }),
+        Some(IpAddr::V6(address)) => {
+            bail!("pods of other machines are reached over IPv4, not {address}: name one with --node-ip")
+        }
+        None => bail!("this machine has no address but loopback: give it one, or name it with --node-ip"),
+    }
+}
+
 /// Where the node agent keeps volumes and logs.
 pub(crate) fn node_dir(data: &Path) -> PathBuf {
     data.join("node")
@@ -60,7 +71,7 @@ pub(crate) fn node_config(options: &NodeOptions, record: &Record, data: &Path) -
         seccomp_default: options.seccomp_default,
         log_max_bytes: options.log_max_bytes,
         log_max_files: options.log_max_files,
-        pod_cidr: record.pod_cidr.parse().ok(),
+        pod_cidr: record.pod_cidr.map(IpNet::V4),
         ..NodeConfig::new(&record.node, node_dir(data))
     };
     if let Some(address) = options.node_ip.or_else(main_address) {
@@ -107,16 +118,34 @@ pub(crate) async fn runtime(record: &Record, data: &Path) -> Result<SharedRuntim
     Ok(Arc::new(ContainerdRuntime::connect(config).await?))
 }
 
-pub(crate) async fn network(record: &Record, data: &Path) -> Result<SharedNetwork> {
-    let ipv4 = |text: &str| text.parse::<Ipv4Net>().with_context(|| format!("{text} is not a range of IPv4 addresses"));
-    let pods = ipv4(&record.pod_cidr)?;
+/// The node's network. One whose range the cluster gives is made when it has.
+pub(crate) fn network(record: &Record, data: &Path) -> Result<SharedNetwork> {
+    if let Some(pods) = record.pod_cidr {
+        return Ok(network_of(record, data, pods)?);
+    }
+    let (record, data) = (record.clone(), data.to_owned());
+    Ok(Arc::new(Assigned::new(move |range| match range {
+        IpNet::V4(pods) => {
+            // For `down`, which asks nobody.
+            let known = Record { pod_cidr: Some(pods), ..record.clone() };
+            if let Err(error) = known.write(&data) {
+                tracing::warn!(%error, "cannot note the range of this machine's pods");
+            }
+            network_of(&record, &data, pods)
+        }
+        IpNet::V6(_) => Err(NetworkError::Unsupported("ranges of IPv6 addresses")),
+    })))
+}
+
+fn network_of(record: &Record, data: &Path, pods: Ipv4Net) -> NetworkResult<SharedNetwork> {
     if record.network == NetworkKind::Noop {
         return Ok(Arc::new(NoopNetwork::new(pods)));
     }
     let config = BridgeConfig {
         node: record.node.clone(),
-        cluster_cidr: pods,
-        service_cidr: ipv4(&record.service_cidr)?,
+        cluster_cidr: record.others.map_or(pods, |others| others.cluster_cidr),
+        service_cidr: record.service_cidr,
+        overlay: record.others.map(|others| OverlayConfig::new(others.address)),
         ..bridge_config(pods, data)
     };
     Ok(Arc::new(BridgeNetwork::new(config)?))
@@ -129,10 +158,10 @@ fn bridge_config(pods: Ipv4Net, data: &Path) -> BridgeConfig {
 /// A second door to an API that listens on loopback, which is not the host's inside of a pod: the bridge's own address.
 /// It may be bound before there is a bridge, and outlives one that is made anew.
 pub(crate) fn door_for_pods(record: &Record, data: &Path, api: SocketAddr) -> Result<Option<TcpListener>> {
+    let Some(pods) = record.pod_cidr else { return Ok(None) };
     if record.network != NetworkKind::Bridge || !api.ip().is_loopback() {
         return Ok(None);
     }
-    let pods: Ipv4Net = record.pod_cidr.parse()?;
     let address = SocketAddr::new(bridge_config(pods, data).gateway().into(), api.port());
     let listen = || {
         let socket = TcpSocket::new_v4()?;

@@ -2,16 +2,14 @@
 
 use crate::args::{ControlPlane, NetworkKind, NodeOptions, RuntimeKind, StoreKind, Up};
 use anyhow::{Context, Result, bail};
-use ipnet::IpNet;
 
 /// Refuses a control plane that cannot work.
 pub(crate) fn check(options: &Up) -> Result<()> {
-    let pods = cidr("--pod-cidr", &options.pod_cidr)?;
-    let services = cidr("--service-cidr", &options.control.service_cidr)?;
-    if pods.contains(&services) || services.contains(&pods) {
+    control_plane(&options.control)?;
+    let services = options.control.service_cidr;
+    if let Some(pods) = options.pod_cidr.filter(|pods| pods.contains(&services) || services.contains(pods)) {
         bail!("--pod-cidr {pods} and --service-cidr {services} overlap; choose ranges that do not");
     }
-    control_plane(&options.control)?;
     if options.without_node { Ok(()) } else { node(&options.node) }
 }
 
@@ -34,7 +32,8 @@ pub(crate) fn node(options: &NodeOptions) -> Result<()> {
 
 /// Refuses an API server that cannot work.
 pub(crate) fn control_plane(options: &ControlPlane) -> Result<()> {
-    cidr("--service-cidr", &options.service_cidr)?;
+    let ranges = options.ranges.pods().check(options.service_cidr.into());
+    ranges.context("--cluster-cidr, --node-cidr-mask-size and --service-cidr do not go together")?;
     match (options.store == StoreKind::Etcd, options.etcd.etcd_endpoints.is_empty()) {
         (true, true) => bail!("--store etcd needs to know where etcd is: add --etcd-endpoints http://ADDRESS:2379"),
         (false, false) => bail!("--etcd-endpoints means nothing without --store etcd"),
@@ -69,11 +68,4 @@ fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/local/bin"].map(Into::into);
     std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
-}
-
-/// Reads a range.
-pub(crate) fn cidr(option: &str, text: &str) -> Result<IpNet> {
-    text.parse::<IpNet>()
-        .map(|net| net.trunc())
-        .with_context(|| format!("{option} {text:?} is not a range such as 10.244.0.0/24"))
 }

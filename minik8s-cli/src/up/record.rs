@@ -3,10 +3,12 @@
 use super::node_manifest;
 use crate::args::{NetworkKind, NodeOptions, RuntimeKind};
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// How the cluster of a data directory was put together.
@@ -17,20 +19,32 @@ pub(crate) struct Record {
     /// The containerd that was named; `None` for the private one.
     pub(crate) containerd: Option<PathBuf>,
     pub(crate) node: String,
-    pub(crate) pod_cidr: String,
-    pub(crate) service_cidr: String,
+    /// Addresses of this machine's pods; `None` until the cluster has given it some.
+    pub(crate) pod_cidr: Option<Ipv4Net>,
+    pub(crate) service_cidr: Ipv4Net,
+    /// Addresses of the pods of all machines, and this machine's own; `None` where there is no other machine.
+    #[serde(default)]
+    pub(crate) others: Option<Others>,
+}
+
+/// What a machine must know to reach the pods of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Others {
+    pub(crate) cluster_cidr: Ipv4Net,
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Record {
     /// The record of a node with these options.
-    pub(crate) fn new(options: &NodeOptions, pod_cidr: &str, service_cidr: &str) -> Result<Self> {
+    pub(crate) fn new(options: &NodeOptions, pod_cidr: Option<Ipv4Net>, service_cidr: Ipv4Net) -> Result<Self> {
         Ok(Self {
             runtime: options.runtime,
             network: options.network,
             containerd: options.containerd.clone(),
             node: node_manifest::name(options)?,
-            pod_cidr: pod_cidr.to_owned(),
-            service_cidr: service_cidr.to_owned(),
+            pod_cidr,
+            service_cidr,
+            others: None,
         })
     }
 

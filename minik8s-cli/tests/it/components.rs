@@ -62,7 +62,7 @@ impl Pieces {
     fn agent(&self, node: &str, token: Option<&str>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_minik8s-agent"));
         command.args(["--server", &format!("https://127.0.0.1:{}", self.port), "--node-name", node]);
-        command.args(["--runtime", "fake", "--network", "noop", "--pod-cidr", "10.244.3.0/24", "--data-dir"]);
+        command.args(["--runtime", "fake", "--network", "noop", "--data-dir"]);
         command.arg(self.dir.path().join(node));
         if let Some(token) = token {
             command.env("MINIK8S_TOKEN", token);

@@ -17,7 +17,7 @@ impl Agent {
         let url = up.ready.split_whitespace().nth(1).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_minik8s"));
         command.args(["agent", "--server", url, "--runtime", "fake", "--network", "noop", "--node-name", node]);
-        command.args(["--pod-cidr", "10.244.7.0/24", "--data-dir"]).arg(data).env_remove("MINIK8S_TOKEN");
+        command.arg("--data-dir").arg(data).env_remove("MINIK8S_TOKEN");
         command
     }
 

@@ -156,6 +156,8 @@ pub struct Membership {
 pub struct ClusterFacts {
     /// Range of virtual addresses of Services.
     pub service_cidr: IpNet,
+    /// Range of the addresses of all pods, where nodes are given theirs out of one.
+    pub pod_cidr: Option<IpNet>,
     /// Domain of the cluster.
     pub cluster_domain: String,
 }
@@ -220,6 +222,7 @@ impl Membership {
         let unreadable = |e| ApiError::internal(format!("the cluster's serviceCIDR {service_cidr:?} is no range: {e}"));
         Ok(ClusterFacts {
             service_cidr: service_cidr.parse().map_err(unreadable)?,
+            pod_cidr: data.get("podCIDR").and_then(|text| text.parse().ok()),
             cluster_domain: field("clusterDomain")?.clone(),
         })
     }

@@ -52,10 +52,12 @@ fn service(server: &ApiServer) -> Value {
 /// What every node must know of the cluster before it can be one.
 fn facts(server: &ApiServer) -> Value {
     let settings = server.cluster_settings();
+    let pods = settings.pod_cidr.map(|range| range.to_string()).unwrap_or_default();
+    let services = settings.service_cidr.to_string();
     json!({
         "kind": "ConfigMap", "apiVersion": "v1",
         "metadata": {"name": CLUSTER_FACTS, "namespace": "kube-public"},
-        "data": {"serviceCIDR": settings.service_cidr.to_string(), "clusterDomain": settings.cluster_domain},
+        "data": {"serviceCIDR": services, "podCIDR": pods, "clusterDomain": settings.cluster_domain},
     })
 }
 

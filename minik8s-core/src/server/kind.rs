@@ -142,6 +142,8 @@ pub trait WriteContext: Send + Sync {
 pub struct Settings {
     /// Range of virtual addresses of services.
     pub service_cidr: ipnet::IpNet,
+    /// Range of the addresses of all pods, where nodes are given theirs out of one.
+    pub pod_cidr: Option<ipnet::IpNet>,
     /// Range of node ports, both ends included.
     pub node_ports: (u16, u16),
     /// Domain of the cluster.
@@ -164,6 +166,7 @@ impl Default for Settings {
         let service_cidr = ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16));
         Self {
             service_cidr,
+            pod_cidr: None,
             node_ports: (30000, 32767),
             cluster_domain: "cluster.local".into(),
             not_ready_seconds: 300,
