@@ -1,6 +1,8 @@
 //! What the way between pods of two machines costs: throughput of one TCP stream and the time of a round trip, through
 //! our tunnel, beside tunnels made by hand and a plain route. All hosts are namespaces of this machine, so that both ends
-//! and all hops share its processors: the ratios say something, the figures do not. Runs as root; takes a minute.
+//! and all hops share its processors: the ratios say something, the figures do not. The hosts are switched, not routed: a
+//! switch hands on what is larger than a packet in one piece, as links do whose hardware cuts and joins, where a router
+//! that is a namespace cuts it in software. Runs as root; takes a minute.
 //!
 //! Made by hand are: the same path without bridge, service rules and connection tracking (`veth`, route, VXLAN); a VXLAN
 //! link that ends in the pods' namespaces themselves, which no cluster could have; and `veth` with routes alone.
@@ -54,12 +56,16 @@ fn main() -> Result<()> {
 }
 
 async fn measure() -> Result<()> {
-    let hosts = Hosts::routed(4);
+    let hosts = Hosts::shared(4);
     let ours = [pod_of_ours(&hosts, 0).await?, pod_of_ours(&hosts, 1).await?];
     let hand = [made_by_hand(&hosts, 2, 3)?, made_by_hand(&hosts, 3, 2)?];
     let way =
         |name, pods: [&Pod; 2], address: IpAddr| Way { name, from: pods[0].0.again(), to: pods[1].0.again(), address };
     let [first, second] = [[&ours[0].pod, &ours[1].pod], [&hand[0], &hand[1]]];
+        for i in 0..2 {
+            hosts[i].succeeds(&x);
+        }
+    }
     let ways = [
         way("VXLAN by hand: veth, route, tunnel", second, Ipv4Addr::new(10, 79, 3, 2).into()),
         way("minik8s", first, ours[1].ip),
@@ -198,7 +204,8 @@ async fn pod_of_ours(hosts: &Hosts, index: usize) -> Result<Ours> {
         cluster_cidr: "10.77.0.0/16".parse()?,
         service_cidr: "10.78.0.0/16".parse()?,
         dns_port: None,
-        overlay: Some(OverlayConfig::new(host.address())),
+        // As for nodes of different subnets.
+        overlay: Some(OverlayConfig { direct: false, ..OverlayConfig::new(host.address()) }),
         ..BridgeConfig::new(host.data().join("network"))
     };
     let peer = Peer { node: other.name(), address: other.address().into(), pod_cidr: range(1 - index)?.into() };
@@ -233,10 +240,9 @@ fn made_by_hand(hosts: &Hosts, index: usize, other: usize) -> Result<Pod> {
          for net in 79 81; do ip route add 10.$net.{index}.2 dev v0; done
          ip addr add 10.79.{index}.1/32 dev vx0
          ip route add 10.79.{other}.0/24 dev vx0
-         ip route add 10.81.{other}.0/24 via {gateway}
+         ip route add 10.81.{other}.0/24 via {there}
          ip link add vy0 mtu 1450 type vxlan id 43 {tunnel}
-         ip link set vy0 netns {place}",
-        gateway = hosts[index].gateway(),
+         ip link set vy0 netns {place}"
     );
     let in_pod = format!(
         "for net in 79 81; do ip addr add 10.$net.{index}.2/32 dev eth0; done
@@ -245,7 +251,6 @@ fn made_by_hand(hosts: &Hosts, index: usize, other: usize) -> Result<Pod> {
          ip addr add 10.80.0.{index}/24 dev vy0
          ip link set vy0 up"
     );
-    hosts.outside().run(&format!("ip route add 10.81.{index}.0/24 via {here}"));
     sh(&hosts[index].network(), on_host)?;
     sh(&pod, in_pod)?;
     Ok(Pod(pod))
