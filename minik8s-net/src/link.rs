@@ -1,7 +1,7 @@
 //! Links, addresses and routes of one network namespace, by rtnetlink. Every operation is idempotent.
 
 use crate::kernel::{errno, failed, reason, unless};
-use crate::overlay::Tunnel;
+use crate::overlay::{ROUTE_PROTOCOL, Tunnel};
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use minik8s_core::network::NetworkResult;
@@ -9,7 +9,7 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use std::fs::File;
 use std::io;
@@ -175,12 +175,15 @@ impl Links {
         unless(added, &[EEXIST]).map_err(failed("add route", to.to_string()))
     }
 
-    /// Every unicast IPv4 route of the main table: where it goes and by which link.
+    /// Every unicast IPv4 route of the main table but those that we made to other nodes: where it goes and by which link.
     pub(crate) async fn routes(&self) -> NetworkResult<Vec<(Ipv4Net, u32)>> {
         let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let all: Result<Vec<RouteMessage>, _> = self.0.route().get(query).execute().try_collect().await;
         let all = all.map_err(|e| failed("list", "routes")(reason(&e)))?;
-        Ok(all.iter().filter(|r| r.header.table == RouteHeader::RT_TABLE_MAIN).filter_map(route_target).collect())
+        let foreign = |r: &&RouteMessage| {
+            r.header.table == RouteHeader::RT_TABLE_MAIN && r.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
+        };
+        Ok(all.iter().filter(foreign).filter_map(route_target).collect())
     }
 }
 

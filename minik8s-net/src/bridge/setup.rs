@@ -80,11 +80,14 @@ impl BridgeNetwork {
     async fn check_ranges(&self, links: &Links) -> NetworkResult<()> {
         let all = links.all().await?;
         let ours = |index: u32| all.iter().any(|l| l.index == index && self.is_ours(&l.name));
+        let mut ranges = vec![self.config.pod_cidr, self.config.service_cidr];
+        // Any part of it may become another node's.
+        ranges.extend(self.config.overlay.map(|_| self.config.cluster_cidr));
         let routes = links.routes().await?;
         let addresses = links.addresses().await?.into_iter().map(|(link, net)| (net.trunc(), link));
         for (net, link) in routes.into_iter().chain(addresses).filter(|(_, link)| !ours(*link)) {
-            for range in [self.config.pod_cidr, self.config.service_cidr] {
-                self.check_range(range, net, all.iter().find(|l| l.index == link))?;
+            for range in &ranges {
+                self.check_range(*range, net, all.iter().find(|l| l.index == link))?;
             }
         }
         Ok(())

@@ -78,7 +78,7 @@ fn ranges_that_lead_elsewhere_are_refused() {
     alone(async |machine| {
         ip("link add other0 type bridge");
         ip("link set other0 up");
-        for net in ["10.77.0.0/24", "10.77.0.128/25", "10.78.0.0/16"] {
+        for net in ["10.77.0.0/24", "10.77.0.128/25", "10.77.200.0/24", "10.78.0.0/16"] {
             ip(&format!("route add {net} dev other0"));
             taken(machine.bridge().setup().await, "range", "link other0");
             ip(&format!("route del {net} dev other0"));
@@ -86,6 +86,11 @@ fn ranges_that_lead_elsewhere_are_refused() {
         ip("addr add 10.77.0.77/24 dev other0");
         taken(machine.bridge().setup().await, "range", "link other0");
         ip("addr del 10.77.0.77/24 dev other0");
+        // A subnet of the host where other nodes' pods may be.
+        ip("addr add 10.77.9.1/24 dev other0");
+        let refused = machine.bridge().setup().await.unwrap_err().to_string();
+        assert!(refused.contains("10.77.0.0/16") && refused.contains("10.77.9.0/24"), "{refused}");
+        ip("addr del 10.77.9.1/24 dev other0");
         // A wider route is only overruled, not cut off.
         ip("route add 10.0.0.0/8 dev other0");
         machine.bridge().setup().await.unwrap();
@@ -311,9 +316,9 @@ fn a_network_for_one_node_says_that_it_is() {
 fn a_tunnel_and_routes_of_somebody_else_are_left_alone() {
     alone(|machine| async move {
         ip("link add mk8s-vxlan type vxlan id 7 dstport 4790");
-        ip("route add 10.77.8.0/24 via 192.0.2.9");
         let network = machine.bridge();
         network.setup().await.unwrap();
+        ip("route add 10.77.8.0/24 via 192.0.2.9");
         let peer = |third: u8, address: &str| Peer {
             node: format!("n{third}"),
             address: address.parse().unwrap(),
