@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod join;
 pub mod network;
 pub mod node;
+mod pieces;
 pub mod random;
 pub mod runtime;
 pub mod scheduler;

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use minik8s_core::runtime::{
-    ContainerInfo, ContainerSpec, ContainerStats, Containers, ExecSpec, ImageInfo, Images, MemoryVolume, PullProgress,
-    RegistryAuth, Runtime, RuntimeCapabilities, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec, Sandboxes,
-    StreamSession, Streams, Volumes,
+    Connection, ContainerInfo, ContainerSpec, ContainerStats, Containers, ExecSpec, ImageInfo, Images, MemoryVolume,
+    PullProgress, RegistryAuth, Runtime, RuntimeCapabilities, RuntimeEvent, RuntimeResult, SandboxInfo, SandboxSpec,
+    Sandboxes, StreamSession, Streams, Volumes,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +96,10 @@ impl Streams for ContainerdRuntime {
 
     async fn attach(&self, id: &str, stdin: bool) -> RuntimeResult<StreamSession> {
         self.inner.attach(id, stdin).await
+    }
+
+    async fn connect(&self, sandbox: &str, port: u16) -> RuntimeResult<Connection> {
+        self.inner.connect(sandbox, port).await
     }
 }
 

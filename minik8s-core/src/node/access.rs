@@ -1,8 +1,8 @@
-//! The door from the API server to a node: logs, exec, attach. A node registers it under its name; in one process it
+//! The door from the API server to a node: logs, exec, attach, ports, usage. A node registers it under its name; in one process it
 //! is the agent itself, across machines a connection that the node opened.
 
 use crate::api::{ApiError, ApiResult, Reason};
-use crate::runtime::{ExecSpec, StreamSession};
+use crate::runtime::{Connection, ContainerStats, ExecSpec, StreamSession};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -21,6 +21,28 @@ pub struct ContainerRef {
     pub uid: String,
     /// Name of the container.
     pub container: String,
+}
+
+/// A pod, as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub pod: String,
+    /// Uid.
+    pub uid: String,
+}
+
+/// What a running container has used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerUsage {
+    /// Which.
+    pub container: ContainerRef,
+    /// Unix milliseconds.
+    pub started_at: i64,
+    /// How much, and when it was read.
+    pub stats: ContainerStats,
 }
 
 /// Which lines of a log.
@@ -53,6 +75,10 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn exec(&self, container: &ContainerRef, spec: ExecSpec) -> ApiResult<StreamSession>;
     /// Joins a container's main process.
     async fn attach(&self, container: &ContainerRef, stdin: bool) -> ApiResult<StreamSession>;
+    /// Connects to a TCP port of the pod's loopback. The connection ends with an error where the way to the node does.
+    async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection>;
+    /// What the running containers of the node have used.
+    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>>;
 }
 
 /// The nodes that can be reached now, by name.

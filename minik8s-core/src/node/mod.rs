@@ -9,6 +9,7 @@ mod agent;
 mod config;
 mod context;
 mod eviction;
+mod forward;
 mod hooks;
 mod ids;
 mod images;
@@ -32,7 +33,7 @@ mod streams;
 mod volumes;
 mod worker;
 
-pub use access::{ContainerRef, LogOptions, NodeAccess, NodeDirectory};
+pub use access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, NodeDirectory, PodRef};
 pub use agent::{NodeAgent, NodeAgentBuilder};
 pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};

@@ -1,10 +1,11 @@
 //! A node at the other end of a connection, and the messages that its door is made of.
 
-use super::access::{ContainerRef, LogOptions, NodeAccess};
+use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
+use super::forward;
 use crate::api::{ApiError, ApiResult};
 use crate::grpc::error::from_status;
 use crate::grpc::v1::{self, from_process, node_client::NodeClient, start::What, to_process};
-use crate::runtime::{ExecSpec, Output, RuntimeError, StreamSession, TerminalSize};
+use crate::runtime::{Connection, ExecSpec, Output, RuntimeError, StreamSession, TerminalSize};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -154,6 +155,17 @@ impl NodeAccess for RemoteNode {
 
     async fn attach(&self, at: &ContainerRef, stdin: bool) -> ApiResult<StreamSession> {
         self.run(at, What::Attach(v1::Attach { stdin })).await
+    }
+
+    async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection> {
+        let (send, parts) = forward::opening(v1::PodPort { pod: Some(pod.into()), port: port.into() });
+        let reply = self.client.clone().forward(parts).await.map_err(|s| from_status(&s))?;
+        Ok(Box::new(forward::near_end(reply.into_inner(), send)))
+    }
+
+    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+        let reply = self.client.clone().stats(v1::StatsRequest {}).await.map_err(|s| from_status(&s))?;
+        Ok(reply.into_inner().containers.into_iter().map(Into::into).collect())
     }
 }
 

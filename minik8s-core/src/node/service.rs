@@ -1,14 +1,15 @@
 //! The node's end of the connection that it opens to the API server: its door, served over gRPC.
 
-use super::access::{ContainerRef, LogOptions, NodeAccess};
+use super::access::{ContainerRef, LogOptions, NodeAccess, PodRef};
+use super::forward;
 use crate::api::{ApiError, ApiResult};
 use crate::client::{Backoff, GrpcTransport};
 use crate::grpc::convert::need;
 use crate::grpc::error::to_status;
 use crate::grpc::pipe::pipe;
-use crate::grpc::v1::{self, from_process, node_server, start::What, to_process};
+use crate::grpc::v1::{self, forwarded, from_process, node_server, start::What, to_process};
 use crate::random;
-use crate::runtime::{ExecSpec, Output, StreamSession, TerminalSize};
+use crate::runtime::{Connection, ExecSpec, Output, StreamSession, TerminalSize};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
@@ -74,6 +75,7 @@ type Stream<T> = BoxStream<'static, Result<T, Status>>;
 impl node_server::Node for Door {
     type LogsStream = Stream<v1::Chunk>;
     type RunStream = Stream<v1::FromProcess>;
+    type ForwardStream = Stream<v1::Forwarded>;
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let chunks = self.try_logs(request.into_inner()).await.map_err(|e| to_status(&e))?;
@@ -86,6 +88,21 @@ impl node_server::Node for Door {
         let first = to.message().await?.and_then(|m| m.part);
         let session = self.try_run(first).await.map_err(|e| to_status(&e))?;
         Ok(Response::new(carry(session, to)))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<v1::Forwarded>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let mut from = request.into_inner();
+        let first = from.message().await?.and_then(|m| m.part);
+        let port = self.try_forward(first).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(forward::far_end(port, from).boxed()))
+    }
+
+    async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<v1::StatsReply>, Status> {
+        let usage = self.access.stats().await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(v1::StatsReply { containers: usage.into_iter().map(Into::into).collect() }))
     }
 }
 
@@ -114,6 +131,17 @@ impl Door {
             }
             What::Attach(v1::Attach { stdin }) => self.access.attach(&at, stdin).await,
         }
+    }
+}
+
+impl Door {
+    async fn try_forward(&self, first: Option<forwarded::Part>) -> ApiResult<Connection> {
+        let Some(forwarded::Part::Open(v1::PodPort { pod, port })) = first else {
+            return Err(ApiError::bad_request("the first message does not say which port is meant"));
+        };
+        let port = u16::try_from(port).map_err(|_| ApiError::bad_request(format!("{port} is no port")))?;
+        let pod: PodRef = need(pod, "pod")?.into();
+        self.access.port_forward(&pod, port).await
     }
 }
 

@@ -1,21 +1,23 @@
-//! The door to this node's containers: logs from their files, commands and terminals from the runtime.
+//! The door to this node's containers: logs from their files; commands, terminals, connections and usage from the runtime.
 
-use super::access::{ContainerRef, LogOptions, NodeAccess};
+use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
 use super::config::NodeConfig;
 use super::logs::{self, Ended, Life};
 use super::{ids, worker};
 use crate::api::{ApiError, ApiResult, Reason};
 use crate::runtime::{
-    ContainerInfo, ContainerState, ExecSpec, RuntimeError, RuntimeEvent, SharedRuntime, StreamSession,
+    Connection, ContainerInfo, ContainerState, ExecSpec, RuntimeError, RuntimeEvent, SharedRuntime, StreamSession,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
 /// How often a follower asks again where events cannot be had.
 const NO_EVENTS: Duration = Duration::from_secs(5);
+/// Containers whose usage is read at a time.
+const READS: usize = 8;
 
 /// See the [module](self).
 pub(crate) struct Access {
@@ -93,6 +95,30 @@ impl NodeAccess for Access {
         let container = self.current(at).await?;
         self.runtime.attach(&container.id, stdin).await.map_err(|e| refused(&e))
     }
+
+    async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection> {
+        self.runtime.connect(&pod.uid, port).await.map_err(|e| refused(&e))
+    }
+
+    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+        let all = self.runtime.containers(None).await.map_err(|e| refused(&e))?;
+        let running: Vec<_> = all.into_iter().filter(|c| c.state == ContainerState::Running).collect();
+        let reads = stream::iter(running).map(|container| usage(&self.runtime, container)).buffered(READS);
+        reads.try_filter_map(|usage| std::future::ready(Ok(usage))).try_collect().await
+    }
+}
+
+/// What a container has used; nothing where it has ended meanwhile.
+async fn usage(runtime: &SharedRuntime, container: ContainerInfo) -> ApiResult<Option<ContainerUsage>> {
+    let stats = match runtime.stats(&container.id).await {
+        Ok(stats) => stats,
+        Err(RuntimeError::NotFound { .. } | RuntimeError::WrongState { .. }) => return Ok(None),
+        Err(e) => return Err(refused(&e)),
+    };
+    let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
+    let [namespace, pod, uid, name] = [ids::POD_NAMESPACE, ids::POD_NAME, ids::POD_UID, ids::CONTAINER_NAME].map(label);
+    let of = ContainerRef { namespace, pod, uid, container: name };
+    Ok(Some(ContainerUsage { container: of, started_at: container.started_at, stats }))
 }
 
 /// What a runtime's refusal means to a client of the API.

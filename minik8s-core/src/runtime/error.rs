@@ -48,6 +48,16 @@ pub enum RuntimeError {
         /// What was asked for.
         operation: &'static str,
     },
+    /// Nobody took a connection.
+    #[error("failed to connect to localhost:{port} inside namespace {sandbox:?}: {cause}")]
+    Refused {
+        /// The sandbox.
+        sandbox: String,
+        /// The port in it.
+        port: u16,
+        /// Why: nobody listens, mostly.
+        cause: String,
+    },
     /// Not something this implementation can do; see [`RuntimeCapabilities`](super::RuntimeCapabilities).
     #[error("not supported by this runtime: {0}")]
     Unsupported(&'static str),

@@ -14,7 +14,8 @@ pub use pods::{
     SandboxInfo, SandboxSpec, Seccomp, Security,
 };
 pub use streams::{
-    ContainerStats, ExecSpec, ImageInfo, Output, PullProgress, RegistryAuth, RuntimeEvent, StreamSession, TerminalSize,
+    Connection, ContainerStats, Duplex, ExecSpec, ImageInfo, Output, PullProgress, RegistryAuth, RuntimeEvent,
+    StreamSession, TerminalSize,
 };
 
 use async_trait::async_trait;
@@ -90,13 +91,19 @@ pub trait Images: Send + Sync {
     async fn remove_image(&self, name: &str) -> RuntimeResult<()>;
 }
 
-/// Commands in containers, and their terminals.
+/// Commands in containers, their terminals, and connections to what listens there.
 #[async_trait]
 pub trait Streams: Send + Sync {
     /// Runs a command beside the main process.
     async fn exec(&self, id: &str, spec: ExecSpec) -> RuntimeResult<StreamSession>;
     /// Joins the main process's output (and input, where the container was made with `stdin`).
     async fn attach(&self, id: &str, stdin: bool) -> RuntimeResult<StreamSession>;
+    /// Connects to a TCP port of loopback as the sandbox's containers see it: 127.0.0.1, then ::1. The connection is
+    /// made when this returns, whoever listens there.
+    ///
+    /// # Errors
+    /// `NotFound` for the sandbox, `Refused` where nobody listens.
+    async fn connect(&self, sandbox: &str, port: u16) -> RuntimeResult<Connection>;
 }
 
 /// Volumes that need the kernel's help. A runtime without real processes may leave them plain directories.

@@ -4,6 +4,7 @@ use super::RuntimeError;
 use super::pods::{ContainerId, SandboxId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
 /// An image that is here.
@@ -104,6 +105,14 @@ pub enum Output {
     /// From standard error.
     Stderr(Bytes),
 }
+
+/// Bytes both ways, at the pace of the slower side. Shutting down ends what is written, and leaves what is read open.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// A connection to a port. Dropping it closes it.
+pub type Connection = Box<dyn Duplex>;
 
 /// Something happened to a container. A lost event costs nothing but time: the agent also lists.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
-//! Input and output of processes: FIFOs for commands and open standard inputs, the log driver for the rest.
+//! Input and output of processes: FIFOs for commands and open standard inputs, the log driver for the rest. And
+//! connections to their ports.
 
 mod attach;
+mod connect;
 mod exec;
 mod fifo;
 mod pump;

@@ -1,24 +1,21 @@
 //! `exec` and `attach` over WebSocket, in Kubernetes' channel protocols: each message is one channel byte and its data.
 
-use super::body::{Body, full};
+use super::body::Body;
 use super::pods::Place;
-use super::status::{Status, respond};
+use super::status::Status;
 use super::verbs::Request;
+use super::websocket::{self, FAREWELL, Socket, message};
 use crate::api::{ApiError, ApiResult, Cause, Details, Reason};
 use crate::runtime::{ExecSpec, Output, RuntimeError, StreamSession, TerminalSize};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
+use http::Response;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::Upgraded;
 use serde::Deserialize;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
 
 const STDIN: u8 = 0;
@@ -29,14 +26,8 @@ const RESIZE: u8 = 4;
 /// v5 only: the next byte names a channel that is closed.
 const CLOSE: u8 = 255;
 
-/// Largest message a client may send.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// How long a client may take to acknowledge the end.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Subprotocols, best first.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// What a client asked for.
 struct Wish {
@@ -55,8 +46,8 @@ struct Wish {
 /// # Errors
 /// `BadRequest` for requests that are no WebSocket handshake or ask for nothing.
 pub(crate) fn upgrade(place: Place, exec: bool, request: &Request<'_>, parts: &mut Parts) -> ApiResult<Response<Body>> {
-    let (key, protocol) = handshake(&parts.headers)?;
-    let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
+    let (key, protocol) = websocket::handshake(&parts.headers, &PROTOCOLS)?;
+    let on_upgrade = websocket::on_upgrade(parts)?;
     let query = &request.query;
     let command: Vec<String> = query.all("command").map(str::to_owned).collect();
     if exec && command.is_empty() {
@@ -76,55 +67,15 @@ pub(crate) fn upgrade(place: Place, exec: bool, request: &Request<'_>, parts: &m
     }
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => serve(TokioIo::new(upgraded), wish).await,
+            Ok(upgraded) => serve(upgraded, wish).await,
             Err(e) => tracing::debug!(error = %e, "a client left before its stream began"),
         }
     });
-    Ok(switching(&key, protocol))
+    Ok(websocket::switching(&key, protocol))
 }
 
-fn switching(key: &str, protocol: &'static str) -> Response<Body> {
-    let mut response = respond(101, "", full(""));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.clear();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    if let Ok(accept) = HeaderValue::from_str(key) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    response
-}
-
-/// The answer to the client's key, and the subprotocol to speak.
-fn handshake(headers: &HeaderMap) -> ApiResult<(String, &'static str)> {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let upgrade = text(header::UPGRADE);
-    if upgrade.to_ascii_lowercase().starts_with("spdy") {
-        let why = "this server speaks WebSocket and no SPDY: use kubectl 1.30 or newer";
-        return Err(ApiError::bad_request(why));
-    }
-    let key = text(header::SEC_WEBSOCKET_KEY);
-    if !upgrade.eq_ignore_ascii_case("websocket") || key.is_empty() {
-        return Err(upgrade_required());
-    }
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
-    let offered: Vec<&str> = offered.flat_map(|v| v.split(',')).map(str::trim).collect();
-    let protocol = PROTOCOLS.into_iter().find(|p| offered.contains(p)).ok_or_else(|| {
-        let why = format!("none of the subprotocols {offered:?} is spoken here, only {PROTOCOLS:?}");
-        ApiError::bad_request(why)
-    })?;
-    Ok((derive_accept_key(key.as_bytes()), protocol))
-}
-
-fn upgrade_required() -> ApiError {
-    ApiError::bad_request("Upgrade request required")
-}
-
-async fn serve(io: TokioIo<Upgraded>, wish: Wish) {
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+async fn serve(upgraded: Upgraded, wish: Wish) {
+    let socket = websocket::socket(upgraded).await;
     let ending = wish.ending.clone();
     tokio::select! {
         () = converse(socket, wish) => {}
@@ -190,13 +141,6 @@ async fn say_goodbye(sink: &mut SplitSink<Socket, Message>, status: Vec<u8>) {
     let _ = sink.send(Message::Close(Some(close))).await;
 }
 
-fn message(channel: u8, data: &[u8]) -> Message {
-    let mut bytes = BytesMut::with_capacity(data.len() + 1);
-    bytes.put_u8(channel);
-    bytes.put_slice(data);
-    Message::Binary(bytes.freeze())
-}
-
 /// How a command ended, as the error channel tells it.
 fn exit_status(end: Result<i32, RuntimeError>) -> Vec<u8> {
     match end {
@@ -256,28 +200,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
-    }
-
-    #[test]
-    fn the_best_common_subprotocol_is_chosen() {
-        let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        let offer = |protocols: &'static str| {
-            handshake(&headers(&[("upgrade", "websocket"), key, ("sec-websocket-protocol", protocols)]))
-        };
-        let (accept, protocol) = offer("v4.channel.k8s.io, v5.channel.k8s.io").unwrap();
-        assert_eq!((accept.as_str(), protocol), ("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "v5.channel.k8s.io"));
-        assert_eq!(offer("v4.channel.k8s.io").unwrap().1, "v4.channel.k8s.io");
-        assert!(offer("channel.k8s.io").unwrap_err().message.contains("v5.channel.k8s.io"));
-    }
-
-    #[test]
-    fn requests_without_a_handshake_are_refused() {
-        assert_eq!(handshake(&headers(&[])).unwrap_err().message, "Upgrade request required");
-        assert!(handshake(&headers(&[("upgrade", "SPDY/3.1")])).unwrap_err().message.contains("WebSocket"));
-    }
 
     #[test]
     fn the_exit_code_travels_as_a_cause() {

@@ -10,13 +10,17 @@ mod documents;
 mod encode;
 mod exec;
 mod media;
+mod nodes;
 mod openapi;
 mod pods;
+mod portforward;
 mod query;
 mod route;
+mod spdy;
 mod status;
 mod verbs;
 mod watch;
+mod websocket;
 
 pub(crate) use body::answers;
 pub use body::{Body, BoxError};
@@ -224,12 +228,14 @@ impl Shared {
             verb => verb,
         };
         let fields = query.get("fieldSelector").unwrap_or_default();
-        let attributes = Attributes { user, verb: asks.as_str(), target: Some(&target), fields, path };
+        let asked = nodes::asked(&target);
+        let attributes = Attributes { user, verb: asks.as_str(), target: Some(&asked), fields, path };
         self.authorizer.authorize(&attributes).await?;
         let ending = parts.extensions.get::<Ending>().map_or_else(|| self.shutdown.clone(), |e| e.0.clone());
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
         let request = verbs::Request { method, verb, target, query, headers: &headers, user, kind, ending };
         match verb {
+            Verb::Connect if nodes::is_proxy(&request.target) => nodes::proxy(self, &request).await,
             Verb::Connect => pods::connect(self, request, parts).await,
             _ => verbs::serve(self, request, body).await,
         }

@@ -1,12 +1,12 @@
-//! Streams of pods: finding the container and the node that a log, a command or an attachment is asked of.
+//! Streams of pods: finding the container and the node that a log, a command, an attachment or a port is asked of.
 
 use super::body::{Body, BoxError};
 use super::query::Query;
 use super::status::respond;
 use super::verbs::Request;
-use super::{Shared, exec};
+use super::{Shared, exec, portforward};
 use crate::api::{ApiError, ApiResult, Object, Reason};
-use crate::node::{ContainerRef, LogOptions, NodeAccess};
+use crate::node::{ContainerRef, LogOptions, NodeAccess, PodRef};
 use futures::StreamExt;
 use http::request::Parts;
 use http::{Method, Response};
@@ -35,6 +35,7 @@ pub(crate) async fn connect(shared: &Shared, request: Request<'_>, parts: &mut P
             let place = place(shared, &request.query, &pod)?;
             exec::upgrade(place, subresource == "exec", &request, parts)
         }
+        "portforward" => portforward::upgrade(way(shared, &pod)?, &request, parts),
         _ => Err(ApiError::new(Reason::NotFound, format!("pods/{subresource} is not served by this server yet"))),
     }
 }
@@ -42,10 +43,6 @@ pub(crate) async fn connect(shared: &Shared, request: Request<'_>, parts: &mut P
 fn place(shared: &Shared, query: &Query, pod: &Object) -> ApiResult<Place> {
     let value = pod.value()?;
     let container = container(&value, &pod.meta.name, query.get("container"))?;
-    let node = value["spec"]["nodeName"]
-        .as_str()
-        .filter(|n| !n.is_empty())
-        .ok_or_else(|| ApiError::bad_request(format!("pod {} does not have a host assigned", pod.meta.name)))?;
     Ok(Place {
         container: ContainerRef {
             namespace: pod.meta.namespace.clone(),
@@ -53,8 +50,21 @@ fn place(shared: &Shared, query: &Query, pod: &Object) -> ApiResult<Place> {
             uid: pod.meta.uid.clone(),
             container,
         },
-        node: shared.nodes.find(node)?,
+        node: node_of(shared, &value, pod)?,
     })
+}
+
+fn way(shared: &Shared, pod: &Object) -> ApiResult<portforward::Way> {
+    let node = node_of(shared, &pod.value()?, pod)?;
+    let meta = &pod.meta;
+    let pod = PodRef { namespace: meta.namespace.clone(), pod: meta.name.clone(), uid: meta.uid.clone() };
+    Ok(portforward::Way { pod, node })
+}
+
+fn node_of(shared: &Shared, value: &Value, pod: &Object) -> ApiResult<Arc<dyn NodeAccess>> {
+    let node = value["spec"]["nodeName"].as_str().filter(|n| !n.is_empty());
+    let unbound = || ApiError::bad_request(format!("pod {} does not have a host assigned", pod.meta.name));
+    shared.nodes.find(node.ok_or_else(unbound)?)
 }
 
 /// The container that is meant: the one named, or the only one there is.

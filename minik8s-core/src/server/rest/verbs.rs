@@ -5,7 +5,7 @@ use super::media::{self, Shape};
 use super::query::Query;
 use super::status::{no_such_method, no_such_resource};
 use super::watch::{EventWriter, respond_expired, respond_with};
-use super::{Shared, body, body::Body, delete};
+use super::{Shared, body, body::Body, delete, nodes};
 use crate::api::{ApiError, ApiResult, Reason, Target};
 use crate::client::{WriteOptions, Written};
 use crate::server::auth::User;
@@ -26,7 +26,7 @@ pub(crate) enum Verb {
     Patch,
     Delete,
     DeleteCollection,
-    /// Streams of a pod: `log`, `exec`, …
+    /// Streams of a pod (`log`, `exec`, …), and what a node is asked.
     Connect,
 }
 
@@ -78,6 +78,9 @@ pub(crate) fn verb(method: &Method, target: &Target, kind: &dyn Kind, watch: boo
 }
 
 fn subresource_verb(method: &Method, target: &Target, kind: &dyn Kind, sub: &str) -> ApiResult<Verb> {
+    if nodes::is_proxy(target) {
+        return if method == Method::GET { Ok(Verb::Connect) } else { Err(no_such_method()) };
+    }
     let plain: &[&str] = &["get", "patch", "update"];
     let allowed = match sub {
         "status" if kind.has_status() => plain,

@@ -2,11 +2,13 @@
 //! and fails on request. It lives as long as its `Arc`: hand the same one to a second agent to play an agent's restart.
 //!
 //! Unscripted containers run until they are stopped; a few words of shell are understood (`sh -c 'echo hi; exit 3'`).
+//! A container listens to a port where its command line has `nc -ll -p 8080 -e cat`, with such a program behind `-e`.
 //! Any image pulls at once, except from registries that end in `.invalid`, and names that cannot be read.
 
 mod containers;
 mod images;
 mod log;
+mod ports;
 mod process;
 mod sandboxes;
 mod script;

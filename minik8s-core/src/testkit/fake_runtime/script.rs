@@ -131,6 +131,8 @@ pub enum FakeOp {
     Exec,
     /// `attach`, about a container id.
     Attach,
+    /// `connect`, about a sandbox id.
+    Connect,
 }
 
 /// A call that was made.

@@ -249,6 +249,16 @@ impl World {
     }
 }
 
+/// The commands of a command line, each as its words.
+pub(super) fn commands(argv: &[String]) -> Vec<Vec<String>> {
+    match argv {
+        [shell, flag, script, ..] if flag == "-c" && shell.ends_with("sh") => {
+            parse(script, &|_| String::new()).into_iter().map(|c| c.words).collect()
+        }
+        argv => vec![argv.to_vec()],
+    }
+}
+
 async fn next(stdin: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
     stdin.as_mut()?.recv().await
 }

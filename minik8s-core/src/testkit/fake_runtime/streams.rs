@@ -3,7 +3,7 @@
 use super::containers::wrong_state;
 use super::shell::World;
 use super::{ExecAnswer, FakeOp, FakeRuntime, not_found};
-use crate::runtime::{ContainerState, ExecSpec, Output, RuntimeResult, StreamSession, Streams};
+use crate::runtime::{Connection, ContainerState, ExecSpec, Output, RuntimeResult, StreamSession, Streams};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -142,5 +142,9 @@ impl Streams for FakeRuntime {
             let _ = done.send(Ok(code));
         });
         Ok(StreamSession { stdin: input, output, resize: None, exit })
+    }
+    async fn connect(&self, sandbox: &str, port: u16) -> RuntimeResult<Connection> {
+        self.inner.call(FakeOp::Connect, sandbox).await?;
+        Ok(Box::new(self.dial(sandbox, port)?))
     }
 }

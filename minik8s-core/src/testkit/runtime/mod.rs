@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test suite fails by panicking")]
 
+mod connections;
 mod containers;
 mod events;
 mod images;
@@ -107,6 +108,12 @@ pub const CASES: &[Case] = suite::cases! {
     streams::a_command_without_a_program_says_so needs RealProcesses;
     streams::an_attached_session_sees_output_and_feeds_input needs RealProcesses;
     streams::leaving_an_attached_session_leaves_the_container needs RealProcesses;
+    connections::a_port_is_reached_and_its_directions_end_one_by_one;
+    connections::every_sandbox_has_ports_of_its_own;
+    connections::a_port_without_a_listener_is_named;
+    connections::one_who_does_not_read_is_held_back_and_loses_nothing;
+    connections::a_connection_ends_with_its_container;
+    connections::a_host_network_sandbox_has_the_ports_of_the_host needs RealProcesses;
     events::every_change_is_announced;
     events::a_lost_end_is_found_by_listing needs RealProcesses;
     images::a_missing_image_is_none_and_a_broken_name_an_error;

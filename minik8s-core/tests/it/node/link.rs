@@ -8,8 +8,8 @@ use futures::{FutureExt, StreamExt};
 use minik8s_core::api::{ApiError, ApiResult, Reason};
 use minik8s_core::client::{GrpcConfig, GrpcTransport};
 use minik8s_core::grpc::v1::node_link_client::NodeLinkClient;
-use minik8s_core::node::{ContainerRef, LogOptions, NodeAccess, serve_link};
-use minik8s_core::runtime::{ExecSpec, RuntimeError, StreamSession};
+use minik8s_core::node::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef, serve_link};
+use minik8s_core::runtime::{Connection, ContainerStats, ExecSpec, RuntimeError, StreamSession};
 use minik8s_core::server::auth::User;
 use minik8s_core::testkit::served::Served;
 use minik8s_core::testkit::wait;
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -27,7 +28,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 const BOUND: Duration = Duration::from_secs(30);
 
-/// A node that says its name, and counts the processes and followers that it keeps for someone.
+/// A node that says its name, and counts the processes, followers and connections that it keeps for someone. Ports echo.
 #[derive(Default)]
 struct Named {
     name: &'static str,
@@ -86,6 +87,34 @@ impl NodeAccess for Named {
     async fn attach(&self, _: &ContainerRef, _: bool) -> ApiResult<StreamSession> {
         Err(ApiError::new(Reason::BadRequest, "nothing to attach to"))
     }
+
+    async fn port_forward(&self, of: &PodRef, port: u16) -> ApiResult<Connection> {
+        if port != 80 {
+            return Err(ApiError::internal(format!("nobody listens to {port} in {}/{}", of.namespace, of.pod)));
+        }
+        let held = self.hold();
+        let (near, far) = tokio::io::duplex(4 << 10);
+        tokio::spawn(async move {
+            let _held = held;
+            let (mut read, mut write) = tokio::io::split(far);
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+        Ok(Box::new(near))
+    }
+
+    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+        Ok(vec![usage()])
+    }
+}
+
+fn usage() -> ContainerUsage {
+    let stats = ContainerStats { at: 3, cpu_ns: u64::MAX, memory_working_set: 5, memory_usage: 6, pids: 7 };
+    ContainerUsage { container: container(), started_at: 2, stats }
+}
+
+fn pod() -> PodRef {
+    let ContainerRef { namespace, pod, uid, .. } = container();
+    PodRef { namespace, pod, uid }
 }
 
 fn container() -> ContainerRef {
@@ -117,6 +146,74 @@ async fn refusals_and_failures_arrive_as_they_were() {
     assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().reason, Reason::NotFound);
     let failed = access.exec(&container(), command(&["fail"])).await.unwrap().exit.await.unwrap().unwrap_err();
     assert!(failed.to_string().contains("failing well"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_port_is_reached_both_ways_and_each_direction_ends_by_itself() {
+    let served = Served::start().await;
+    let node = Named::default();
+    let held = node.held.clone();
+    let _node = served.link("n1", Arc::new(node)).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let refused = access.port_forward(&pod(), 81).await.err().unwrap();
+    assert_eq!((refused.reason, &*refused.message), (Reason::InternalError, "nobody listens to 81 in default/p"));
+    let mut port = access.port_forward(&pod(), 80).await.unwrap();
+    port.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    port.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    port.write_all(b"more").await.unwrap();
+    port.shutdown().await.unwrap();
+    let mut rest = String::new();
+    port.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "more");
+    wait::until("the node let go of it", BOUND, || async { (held.load(Ordering::SeqCst) == 0).then_some(()) }).await;
+    assert_eq!(access.stats().await.unwrap(), [usage()]);
+}
+
+#[tokio::test]
+async fn a_sender_is_held_back_by_a_reader_at_the_other_end() {
+    let served = Served::start().await;
+    let _node = served.link("n1", Arc::new(Named::default())).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let mut port = access.port_forward(&pod(), 80).await.unwrap();
+    let (piece, mut sent) = (vec![7; 64 << 10], 0);
+    while let Ok(wrote) = tokio::time::timeout(Duration::from_millis(300), port.write(&piece)).await {
+        sent += wrote.unwrap();
+        assert!(sent < 64 << 20, "nothing holds the sender back");
+    }
+    let (mut read, mut write) = tokio::io::split(port);
+    let reading = async {
+        let mut back = Vec::new();
+        read.read_to_end(&mut back).await.unwrap();
+        back.len()
+    };
+    let (back, shut) = tokio::join!(reading, write.shutdown());
+    shut.unwrap();
+    assert_eq!(back, sent);
+}
+
+#[tokio::test]
+async fn a_connection_to_a_port_ends_for_both_sides() {
+    let served = Served::start().await;
+    let node = Named::default();
+    let held = node.held.clone();
+    let link = served.link("n1", Arc::new(node)).await;
+    let access = served.server.nodes().find("n1").unwrap();
+    let none_held = || async { (held.load(Ordering::SeqCst) == 0).then_some(()) };
+    let port = access.port_forward(&pod(), 80).await.unwrap();
+    drop(port);
+    wait::until("what was dropped is gone from the node", BOUND, none_held).await;
+    let mut port = access.port_forward(&pod(), 80).await.unwrap();
+    port.write_all(b"x").await.unwrap();
+    port.read_exact(&mut [0]).await.unwrap();
+    drop(link);
+    let end = tokio::time::timeout(BOUND, port.read(&mut [0])).await.expect("told in time");
+    assert!(end.is_err(), "a cut is no end: {end:?}");
+    assert!(port.write_all(&[0; 1 << 20]).await.is_err());
+    wait::until("what was cut is gone from the node", BOUND, none_held).await;
+    let refused = access.port_forward(&pod(), 80).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::ServiceUnavailable, "{refused}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod crud;
 mod documents;
 mod errors;
+mod forward;
 mod kube_client;
 mod lists;
 mod sockets;

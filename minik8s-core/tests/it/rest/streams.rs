@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt};
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use minik8s_core::api::{ApiResult, Target};
+use minik8s_core::api::{ApiError, ApiResult, Target};
 use minik8s_core::client::{Payload, Transport, WriteOptions};
-use minik8s_core::node::{ContainerRef, LogOptions, NodeAccess};
-use minik8s_core::runtime::{ExecSpec, Output, StreamSession, TerminalSize};
+use minik8s_core::node::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
+use minik8s_core::runtime::{Connection, ContainerStats, ExecSpec, Output, StreamSession, TerminalSize};
 use minik8s_core::testkit::served::Served;
 use minik8s_core::testkit::wait;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::DropGuard;
 
-/// A node whose commands are words: `cat` echoes its input, `size` tells the terminal's size, `exit N` ends with N.
+/// A node whose ports echo (80), greet and close (81) or refuse, and whose commands are words: `cat` echoes its input, `size` tells the terminal's size, `exit N` ends with N.
 pub(crate) struct EchoNode;
 
 #[async_trait]
@@ -44,6 +44,30 @@ impl NodeAccess for EchoNode {
 
     async fn attach(&self, _: &ContainerRef, stdin: bool) -> ApiResult<StreamSession> {
         Ok(session(vec!["cat".into()], stdin))
+    }
+
+    async fn port_forward(&self, _: &PodRef, port: u16) -> ApiResult<Connection> {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let (mut read, mut write) = tokio::io::split(far);
+        match port {
+            80 => drop(tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.shutdown().await;
+            })),
+            81 => drop(tokio::spawn(async move { write.write_all(b"hello").await })),
+            _ => return Err(ApiError::internal("nobody listens")),
+        }
+        Ok(Box::new(near))
+    }
+
+    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+        let of = |pod: &str, container: &str| {
+            let [namespace, pod, uid, container] = ["default", pod, pod, container].map(str::to_owned);
+            ContainerRef { namespace, pod, uid, container }
+        };
+        let stats = ContainerStats { at: 2000, cpu_ns: 30, memory_working_set: 40, memory_usage: 50, pids: 1 };
+        let usage = |container| ContainerUsage { container, started_at: 1000, stats: stats.clone() };
+        Ok([of("p", "a"), of("p", "b"), of("q", "c")].map(usage).into())
     }
 }
 
@@ -100,7 +124,7 @@ pub(crate) async fn pod(served: &Served, name: &str, containers: &[&str]) {
 }
 
 /// A pod on the node that [`EchoNode`] is, at the other end of a connection that lives as long as the answer.
-async fn far_pod(served: &Served, name: &str, containers: &[&str]) -> DropGuard {
+pub(crate) async fn far_pod(served: &Served, name: &str, containers: &[&str]) -> DropGuard {
     create(served, name, containers).await;
     served.link("n1", Arc::new(EchoNode)).await
 }
@@ -116,9 +140,9 @@ async fn create(served: &Served, name: &str, containers: &[&str]) {
     served.server.create(&target, body, &WriteOptions::default()).await.unwrap();
 }
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-async fn open(served: &Served, path: &str, protocols: &'static str) -> Result<Socket, Error> {
+pub(super) async fn open(served: &Served, path: &str, protocols: &'static str) -> Result<Socket, Error> {
     let url = format!("wss://localhost/api/v1/namespaces/default/pods/{path}");
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocols.parse().unwrap());
@@ -264,7 +288,7 @@ async fn logs_are_text() {
     assert_eq!(read("p/exec").await.0, 400);
 }
 
-async fn kube_over_tls(served: &Served) -> kube::Client {
+pub(super) async fn kube_over_tls(served: &Served) -> kube::Client {
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&served.kubeconfig().to_yaml()).unwrap();
     let options = kube::config::KubeConfigOptions::default();
     kube::Client::try_from(kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap()).unwrap()

@@ -53,12 +53,13 @@ const fn action(
     ActionNames { name, group, version: "v1", kind, verbs }
 }
 
-static ACTIONS: [ActionNames; 5] = [
+static ACTIONS: [ActionNames; 6] = [
     action("attach", "", "PodAttachOptions", &["create", "get"]),
     action("binding", "", "Binding", &["create"]),
     action("eviction", "policy", "Eviction", &["create"]),
     action("exec", "", "PodExecOptions", &["create", "get"]),
     action("log", "", "Pod", &["get"]),
+    action("portforward", "", "PodPortForwardOptions", &["create", "get"]),
 ];
 
 #[async_trait]
