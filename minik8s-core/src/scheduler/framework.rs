@@ -29,6 +29,17 @@ impl ClusterEvent {
         [Self::NodeAdded, Self::NodeChanged, Self::PodLeft, Self::PodPlaced, Self::NamespaceChanged];
 }
 
+/// One such change.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterChange<'a> {
+    /// What happened.
+    pub event: ClusterEvent,
+    /// The node it happened to, or on, as it is now; `None` where that is not known.
+    pub node: Option<&'a NodeInfo>,
+    /// The pod that was placed or left; `None` where more than that has changed.
+    pub pod: Option<&'a PodInfo>,
+}
+
 /// Why a node is refused: short phrases that read well after a count (`Insufficient cpu`, `node(s) were
 /// unschedulable`). Empty means: the pod may run there.
 pub type Reasons = Vec<Cow<'static, str>>;
@@ -53,6 +64,11 @@ pub trait FilterPlugin: Send + Sync + 'static {
     /// Which changes may turn a refusal around; others do not wake the pod.
     fn turned_by(&self) -> &'static [ClusterEvent] {
         &[ClusterEvent::NodeAdded, ClusterEvent::NodeChanged]
+    }
+
+    /// Whether this change, of one of those kinds, may turn a refusal around. Must not miss any that does.
+    fn hint(&self, pod: &PodInfo, change: &ClusterChange<'_>, snapshot: &Snapshot) -> bool {
+        change.node.is_none_or(|node| self.refuse(pod, node, snapshot).is_empty())
     }
 }
 
@@ -297,6 +313,27 @@ impl Scheduler for FrameworkScheduler {
         diagnosis.nodes.is_empty()
             || event == ClusterEvent::NodeAdded
             || self.turned_by(event).any(|filter| diagnosis.filters().any(|name| name == filter))
+    }
+
+    fn helps(&self, snapshot: &Snapshot, pod: &PodInfo, refused_by: &[&str], change: &ClusterChange<'_>) -> bool {
+        let event = change.event;
+        let displaces = |f: &dyn FilterPlugin| {
+            let lesser = |node: &NodeInfo| node.pods.values().any(|other| other.priority < pod.priority);
+            f.turned_by().contains(&ClusterEvent::PodLeft) && !pod.never_preempts && change.node.is_some_and(lesser)
+        };
+        let open = |f: &dyn FilterPlugin| f.hint(pod, change, snapshot) || displaces(f);
+        let mut filters = self.profile.filters.iter().map(AsRef::as_ref);
+        if event == ClusterEvent::NodeAdded {
+            return filters.all(open);
+        }
+        // What the change cannot turn around must not be in the way on the very node.
+        let on_node = matches!(event, ClusterEvent::NodeChanged | ClusterEvent::PodLeft);
+        let elsewhere = |f: &dyn FilterPlugin| {
+            let turned = f.turned_by().contains(&event);
+            turned || !on_node || change.node.is_none_or(|node| f.refuse(pod, node, snapshot).is_empty())
+        };
+        let turned = |f: &dyn FilterPlugin| f.turned_by().contains(&event) && refused_by.contains(&f.name());
+        filters.clone().all(elsewhere) && filters.any(|f| turned(f) && open(f))
     }
 
     fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, why: &Diagnosis) -> Result<Preemption, NoRoom> {

@@ -38,7 +38,8 @@ mod terms;
 pub use budgets::Budget;
 pub use driver::{Followed, SchedulerConfig, SchedulerDriver, SchedulerLoop};
 pub use framework::{
-    ClusterEvent, Enough, FilterPlugin, FrameworkScheduler, PodFilter, Profile, Reasons, ScorePlugin, Weighted,
+    ClusterChange, ClusterEvent, Enough, FilterPlugin, FrameworkScheduler, PodFilter, Profile, Reasons, ScorePlugin,
+    Weighted,
 };
 pub use info::{NodeInfo, PodInfo};
 pub use outcome::{Choice, Diagnosis, Outcome};
@@ -71,6 +72,12 @@ pub trait Scheduler: Send + Sync + 'static {
 
     /// True where `event` may make room for a pod that was refused with `diagnosis`. Asked once per refusal and event.
     fn may_help(&self, _diagnosis: &Diagnosis, _event: ClusterEvent) -> bool {
+        true
+    }
+
+    /// True where this very change may make room for a pod that these filters refused. Asked of the changes that
+    /// [`may_help`](Self::may_help) named; must not miss any that does.
+    fn helps(&self, _: &Snapshot, _pod: &PodInfo, _refused_by: &[&str], _: &ClusterChange<'_>) -> bool {
         true
     }
 

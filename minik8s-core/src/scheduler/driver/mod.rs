@@ -6,7 +6,7 @@ mod looks;
 mod refusal;
 mod writes;
 
-use super::{Budget, ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
+use super::{Budget, ClusterChange, ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
 use crate::api::ApiResult;
 use crate::client::{Change, Client, EventRecorder, EventType, Informer, reference_of};
 use crate::clock::SharedClock;
@@ -165,7 +165,7 @@ impl SchedulerDriver {
                     return;
                 }
                 self.snapshot.put_node(NodeInfo::from_node(&new));
-                self.queue.wake(event);
+                self.wake(event, new.metadata.name.as_deref(), None);
             }
             Change::Deleted(node) => self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
             Change::Resync => self.resync(),
@@ -197,7 +197,7 @@ impl SchedulerDriver {
         let labels = meta.labels.clone().unwrap_or_default();
         if self.snapshot.namespace(name) != Some(&labels) {
             self.snapshot.put_namespace(name, labels);
-            self.queue.wake(ClusterEvent::NamespaceChanged);
+            self.wake(ClusterEvent::NamespaceChanged, None, None);
         }
     }
 
@@ -209,11 +209,16 @@ impl SchedulerDriver {
         } else if !info.node_name.is_empty() {
             self.queue.remove(&info.uid);
             // Most changes of a running pod are of its status, and make no difference to others.
-            let known = self.snapshot.pod(&info.uid).is_some_and(|known| known.asks_the_same(&info));
-            let news = self.assumed.remove(&info.uid).is_some() || !known;
-            self.snapshot.put_pod(info);
+            let known = self.snapshot.pod(&info.uid);
+            let (same, moved) = known.map_or((false, false), |known| {
+                (known.asks_the_same(&info), known.labels != info.labels || known.node_name != info.node_name)
+            });
+            let news = self.assumed.remove(&info.uid).is_some() || !same;
+            self.snapshot.put_pod(info.clone());
             if news {
-                self.queue.wake(ClusterEvent::PodPlaced);
+                // One that changes counts for some no longer, and for others from now on.
+                let pod = Some(&*info).filter(|_| !moved);
+                self.wake(ClusterEvent::PodPlaced, Some(&info.node_name), pod);
             }
         } else if wants_node(pod) && self.scheduler(&info).is_some() {
             if !self.assumed.contains_key(&info.uid) {
@@ -231,8 +236,23 @@ impl SchedulerDriver {
     fn left(&mut self, uid: &str) {
         self.queue.remove(uid);
         self.assumed.remove(uid);
+        let gone = self.snapshot.pod(uid).cloned();
         self.snapshot.remove_pod(uid);
-        self.queue.wake(ClusterEvent::PodLeft);
+        if let Some(pod) = gone {
+            self.wake(ClusterEvent::PodLeft, Some(&pod.node_name), Some(&pod));
+        }
+    }
+
+    /// Tries pods again for which the change may make room.
+    fn wake(&mut self, event: ClusterEvent, node: Option<&str>, pod: Option<&PodInfo>) {
+        let Self { snapshot, queue, config, .. } = self;
+        let node = node.and_then(|name| snapshot.node(name));
+        let change = ClusterChange { event, node, pod };
+        queue.wake(event, |waiting, refused_by| {
+            let mut schedulers = config.schedulers.iter();
+            let scheduler = schedulers.find(|s| s.name() == waiting.scheduler_name);
+            scheduler.is_none_or(|s| s.helps(snapshot, waiting, refused_by, &change))
+        });
     }
 
     fn scheduler(&self, pod: &PodInfo) -> Option<&Arc<dyn Scheduler>> {

@@ -6,6 +6,7 @@ use super::looks::said_already;
 use crate::client::{EventType, reference_of};
 use crate::clock::rfc3339;
 use crate::scheduler::{Diagnosis, NoRoom, PodInfo, Preemption, Scheduler};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -25,7 +26,9 @@ impl SchedulerDriver {
         }
         let nominee = Arc::new(PodInfo { nominated: nominated.clone(), ..(**pod).clone() });
         self.snapshot.nominate(nominee);
-        self.queue.park(&pod.uid, Instant::now(), |event| scheduler.may_help(why, event));
+        let refused_by: BTreeSet<&'static str> = why.filters().collect();
+        let refused_by = refused_by.into_iter().collect();
+        self.queue.park(&pod.uid, Instant::now(), refused_by, |event| scheduler.may_help(why, event));
         let since = rfc3339(self.clock.now());
         self.tell(pod, Said { uid: pod.uid.clone(), message, nominated, since });
     }

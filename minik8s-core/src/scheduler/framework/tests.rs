@@ -104,3 +104,48 @@ fn selectors_and_host_ports_keep_pods_off_nodes() {
     snapshot.put_pod(Arc::new(with_port("y", "b")));
     assert!(matches!(scheduler.schedule(&snapshot, &with_port("z", "")), Outcome::Unschedulable(_)));
 }
+
+/// A change helps the pods that it makes room for, and nobody else.
+#[test]
+fn changes_help_exactly_those_they_make_room_for() {
+    let scheduler = FrameworkScheduler::new(Policy::Default.profile());
+    let labelled = |pod: PodInfo, app: &str| PodInfo { labels: [("app".to_owned(), app.to_owned())].into(), ..pod };
+    let on = |pod: PodInfo, node: &str| PodInfo { node_name: node.into(), ..pod };
+    let heavy = |cpu: i64| PodInfo { requests: Resources { milli_cpu: cpu, ..Resources::default() }, ..pod("w") };
+    let mut snapshot = Snapshot::default();
+    let rack = |name: &str, cpu| NodeInfo { labels: [("rack".to_owned(), name.to_owned())].into(), ..node(name, cpu) };
+    snapshot.put_node(rack("full", 500));
+    snapshot.put_node(NodeInfo { unschedulable: true, ..rack("closed", 4000) });
+    snapshot.put_pod(Arc::new(on(PodInfo { priority: 5, ..heavy(400) }, "full")));
+    let near: k8s_openapi::api::core::v1::Affinity = serde_json::from_value(serde_json::json!({"podAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "rack", "labelSelector": {"matchLabels": {"app": "db"}}}]}}))
+    .unwrap();
+    let near = PodInfo { affinity: Some(Arc::new(near)), ..heavy(50) };
+    let (db, web) = (labelled(on(pod("o"), "full"), "db"), labelled(on(pod("o"), "full"), "web"));
+    let low = PodInfo { priority: 1, ..heavy(200) };
+    let high = PodInfo { priority: 9, ..heavy(200) };
+    use ClusterEvent::{NodeAdded, NodeChanged, PodLeft, PodPlaced};
+    let (fit, cordon, affinity) = ("NodeResourcesFit", "NodeUnschedulable", "InterPodAffinity");
+    // what it shows, the pod that waits, who refused it, what happens, where, to which pod, whether it helps
+    type Row<'a> = (&'a str, &'a PodInfo, &'a [&'a str], ClusterEvent, &'a str, Option<&'a PodInfo>, bool);
+    let (small, large) = (heavy(100), heavy(8000));
+    let table: [Row<'_>; 12] = [
+        ("there is room where a pod left", &small, &[fit, cordon], PodLeft, "full", Some(&web), true),
+        ("there is none yet", &low, &[fit, cordon], PodLeft, "full", Some(&web), false),
+        ("but it could displace the rest", &high, &[fit, cordon], PodLeft, "full", Some(&web), true),
+        ("the node is closed all the same", &small, &[fit, cordon], PodLeft, "closed", Some(&web), false),
+        ("a label is not what was missing", &low, &[fit], NodeChanged, "full", None, false),
+        ("a node that is still closed", &small, &[cordon], NodeChanged, "closed", None, false),
+        ("one that is open", &small, &[cordon], NodeChanged, "full", None, true),
+        ("a new node that is closed", &small, &[fit], NodeAdded, "closed", None, false),
+        ("a new node that is too small", &large, &[fit], NodeAdded, "full", None, false),
+        ("a new node that fits", &small, &[fit], NodeAdded, "full", None, true),
+        ("the pod it wants to be near", &near, &[affinity], PodPlaced, "full", Some(&db), true),
+        ("another one", &near, &[affinity], PodPlaced, "full", Some(&web), false),
+    ];
+    for (shows, waits, refused_by, event, at, other, helps) in table {
+        let change = ClusterChange { event, node: snapshot.node(at), pod: other };
+        assert_eq!(scheduler.helps(&snapshot, waits, refused_by, &change), helps, "{shows}");
+    }
+}

@@ -36,6 +36,7 @@ enum Place {
     Unschedulable {
         flush: Due,
         helped_by: Vec<ClusterEvent>,
+        refused_by: Arc<[&'static str]>,
     },
 }
 
@@ -118,19 +119,31 @@ impl SchedulingQueue {
         }
     }
 
-    /// No node fits: again after an event that `may_help` it, not before its back-off is over.
-    pub fn park(&mut self, uid: &str, now: Instant, may_help: impl Fn(ClusterEvent) -> bool) {
+    /// No node fits, as these filters say: again after an event that `may_help` it, not before its back-off is over.
+    pub fn park(
+        &mut self,
+        uid: &str,
+        now: Instant,
+        refused_by: Arc<[&'static str]>,
+        may_help: impl Fn(ClusterEvent) -> bool,
+    ) {
         if let Some((uid, _)) = self.pods.get_key_value(uid) {
             let uid = uid.clone();
             let flush = Due::new(now + FLUSH_AFTER, &uid);
             let helped_by = ClusterEvent::ALL.into_iter().filter(|event| may_help(*event)).collect();
-            self.move_to(&uid, Place::Unschedulable { flush, helped_by });
+            self.move_to(&uid, Place::Unschedulable { flush, helped_by, refused_by });
         }
     }
 
-    /// Something changed: the pods that it may help are tried again.
-    pub fn wake(&mut self, event: ClusterEvent) {
-        for uid in self.helped_by.remove(&event).unwrap_or_default() {
+    /// Something changed: of the pods that such an event may help, those that it `helps` are tried again. It is asked
+    /// with the pod and the filters that refused it.
+    pub fn wake(&mut self, event: ClusterEvent, helps: impl Fn(&PodInfo, &[&'static str]) -> bool) {
+        let Some(waiting) = self.helped_by.get(&event) else { return };
+        let helped = waiting.iter().filter(|uid| match self.pods.get(*uid) {
+            Some(Waiting { pod, place: Place::Unschedulable { refused_by, .. }, .. }) => helps(pod, refused_by),
+            _ => false,
+        });
+        for uid in helped.cloned().collect::<Vec<_>>() {
             self.retry(&uid);
         }
     }
@@ -167,7 +180,7 @@ impl SchedulingQueue {
             Place::Tried => {}
             Place::Active(rank) => drop(self.active.insert(rank, uid.clone())),
             Place::BackOff(due) => self.backing_off.insert(due),
-            Place::Unschedulable { flush, helped_by } => {
+            Place::Unschedulable { flush, helped_by, .. } => {
                 self.flushes.insert(flush);
                 for event in helped_by {
                     self.helped_by.entry(event).or_default().insert(uid.clone());
@@ -181,11 +194,14 @@ impl SchedulingQueue {
             Place::Tried => {}
             Place::Active(rank) => drop(self.active.remove(&rank)),
             Place::BackOff(due) => self.backing_off.remove(&due),
-            Place::Unschedulable { flush, helped_by } => {
+            Place::Unschedulable { flush, helped_by, .. } => {
                 self.flushes.remove(&flush);
                 for event in helped_by {
                     if let Some(pods) = self.helped_by.get_mut(&event) {
                         pods.remove(uid);
+                        if pods.is_empty() {
+                            self.helped_by.remove(&event);
+                        }
                     }
                 }
             }

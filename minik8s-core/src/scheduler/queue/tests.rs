@@ -3,6 +3,10 @@
 use super::timers::looks;
 use super::*;
 
+fn nobody() -> Arc<[&'static str]> {
+    Arc::from([])
+}
+
 fn pod(uid: &str, priority: i32) -> Arc<PodInfo> {
     Arc::new(PodInfo { uid: uid.into(), priority, ..PodInfo::default() })
 }
@@ -24,10 +28,10 @@ async fn a_parked_pod_waits_for_a_change_that_helps_and_for_its_back_off() {
     q.put(pod("a", 0));
     let t0 = Instant::now();
     assert!(q.pop(t0).is_some());
-    q.park("a", t0, |event| event == ClusterEvent::PodLeft);
-    q.wake(ClusterEvent::PodPlaced);
+    q.park("a", t0, nobody(), |event| event == ClusterEvent::PodLeft);
+    q.wake(ClusterEvent::PodPlaced, |_, _| true);
     assert!(q.pop(t0 + Duration::from_secs(60)).is_none());
-    q.wake(ClusterEvent::PodLeft);
+    q.wake(ClusterEvent::PodLeft, |_, _| true);
     assert!(q.pop(t0).is_none(), "not before its back-off is over");
     assert_eq!(q.next_wake(), Some(t0 + Duration::from_secs(1)));
     assert!(q.pop(t0 + Duration::from_secs(1)).is_some());
@@ -63,11 +67,11 @@ async fn a_pod_stands_in_one_place() {
         ("new", |q, _| q.put(pod("a", 0)), [1, 0, 0, 0]),
         ("the same again", |q, _| q.put(pod("a", 0)), [1, 0, 0, 0]),
         ("popped", |q, now| drop(q.pop(now)), [0, 0, 0, 0]),
-        ("parked", |q, now| q.park("a", now, |e| e != ClusterEvent::PodPlaced), [0, 0, 1, 4]),
-        ("parked anew", |q, now| q.park("a", now, |e| e == ClusterEvent::PodLeft), [0, 0, 1, 1]),
-        ("not helped", |q, _| q.wake(ClusterEvent::NodeAdded), [0, 0, 1, 1]),
-        ("helped", |q, _| q.wake(ClusterEvent::PodLeft), [0, 1, 0, 0]),
-        ("helped again", |q, _| q.wake(ClusterEvent::PodLeft), [0, 1, 0, 0]),
+        ("parked", |q, now| q.park("a", now, nobody(), |e| e != ClusterEvent::PodPlaced), [0, 0, 1, 4]),
+        ("parked anew", |q, now| q.park("a", now, nobody(), |e| e == ClusterEvent::PodLeft), [0, 0, 1, 1]),
+        ("not helped", |q, _| q.wake(ClusterEvent::NodeAdded, |_, _| true), [0, 0, 1, 1]),
+        ("helped", |q, _| q.wake(ClusterEvent::PodLeft, |_, _| true), [0, 1, 0, 0]),
+        ("helped again", |q, _| q.wake(ClusterEvent::PodLeft, |_, _| true), [0, 1, 0, 0]),
         ("changed", |q, _| q.put(pod("a", 3)), [1, 0, 0, 0]),
         ("gone", |q, _| q.remove("a"), [0, 0, 0, 0]),
     ];
@@ -85,9 +89,9 @@ async fn a_parked_pod_is_tried_in_the_end_though_nothing_helped() {
     let (mut q, t0) = (SchedulingQueue::default(), Instant::now());
     q.put(pod("a", 0));
     assert!(q.pop(t0).is_some());
-    q.park("a", t0, |_| false);
+    q.park("a", t0, nobody(), |_| false);
     assert_eq!(q.next_wake(), Some(t0 + FLUSH_AFTER));
-    ClusterEvent::ALL.into_iter().for_each(|event| q.wake(event));
+    ClusterEvent::ALL.into_iter().for_each(|event| q.wake(event, |_, _| true));
     assert!(q.pop(t0 + FLUSH_AFTER - Duration::from_millis(1)).is_none());
     assert!(q.pop(t0 + FLUSH_AFTER).is_some());
 }
@@ -102,7 +106,7 @@ async fn ten_thousand_unschedulable_pods_do_not_slow_a_pop() {
         let uid = format!("u{n}");
         q.put(pod(&uid, 0));
         assert!(q.pop(t0).is_some());
-        q.park(&uid, t0 + Duration::from_millis(n as u64), |event| event == ClusterEvent::NodeAdded && n < 3);
+        q.park(&uid, t0 + Duration::from_millis(n as u64), nobody(), |event| event == ClusterEvent::NodeAdded && n < 3);
     }
     assert_eq!(q.flushes.len(), MANY);
     q.put(pod("new", 0));
@@ -111,15 +115,36 @@ async fn ten_thousand_unschedulable_pods_do_not_slow_a_pop() {
     assert_eq!(popped.unwrap().uid, "new");
     assert!(looks < FEW, "a pop looked {looks} times");
     let (_, looks) = looks::during(|| {
-        q.wake(ClusterEvent::PodPlaced);
-        q.wake(ClusterEvent::PodLeft);
+        q.wake(ClusterEvent::PodPlaced, |_, _| true);
+        q.wake(ClusterEvent::PodLeft, |_, _| true);
         q.next_wake()
     });
     assert!(looks < FEW, "events that help nobody made for {looks} looks");
-    let (_, looks) = looks::during(|| q.wake(ClusterEvent::NodeAdded));
+    let (_, looks) = looks::during(|| q.wake(ClusterEvent::NodeAdded, |_, _| true));
     assert_eq!((q.backing_off.len(), q.flushes.len()), (3, MANY - 3));
     assert!(looks < 3 * FEW, "moving three pods made for {looks} looks");
     let (woken, looks) = looks::during(|| std::iter::from_fn(|| q.pop(now)).count());
     assert_eq!(woken, 3);
     assert!(looks < 4 * FEW, "popping three pods made for {looks} looks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_wakes_exactly_those_that_it_helps() {
+    let (mut q, t0) = (SchedulingQueue::default(), Instant::now());
+    for (uid, filter) in [("a", "Fit"), ("b", "Fit"), ("c", "Taints")] {
+        q.put(pod(uid, 0));
+        assert!(q.pop(t0).is_some());
+        q.park(uid, t0, Arc::from([filter]), |event| event == ClusterEvent::PodLeft);
+    }
+    let woken = |q: &mut SchedulingQueue| {
+        let now = t0 + Duration::from_secs(60);
+        std::iter::from_fn(|| q.pop(now)).map(|p| p.uid.clone()).collect::<Vec<_>>()
+    };
+    q.wake(ClusterEvent::NodeAdded, |_, _| true);
+    q.wake(ClusterEvent::PodLeft, |_, _| false);
+    assert!(woken(&mut q).is_empty());
+    q.wake(ClusterEvent::PodLeft, |pod, refused_by| pod.uid != "b" && refused_by == ["Fit"]);
+    assert_eq!(woken(&mut q), ["a"]);
+    q.wake(ClusterEvent::PodLeft, |_, _| true);
+    assert_eq!(woken(&mut q), ["b", "c"], "the others still wait for it");
 }

@@ -7,7 +7,7 @@ mod tests;
 use crate::scheduler::domains::Domains;
 use crate::scheduler::terms::{PodTerms, Term};
 use crate::scheduler::{
-    ClusterEvent, FilterPlugin, NodeInfo, Places, PodFilter, PodInfo, Reasons, ScorePlugin, Snapshot,
+    ClusterChange, ClusterEvent, FilterPlugin, NodeInfo, Places, PodFilter, PodInfo, Reasons, ScorePlugin, Snapshot,
 };
 
 /// Refuses nodes in domains that required terms exclude, those of pods that are there already included; prefers the
@@ -52,6 +52,15 @@ impl FilterPlugin for InterPodAffinity {
 
     fn turned_by(&self) -> &'static [ClusterEvent] {
         &ClusterEvent::ALL
+    }
+
+    /// Pods that one of the two means.
+    fn hint(&self, pod: &PodInfo, change: &ClusterChange<'_>, snapshot: &Snapshot) -> bool {
+        let Some(other) = change.pod else { return true };
+        let mine = PodTerms::of(pod).unwrap_or_default();
+        let theirs = PodTerms::of(other).unwrap_or_default().apart;
+        mine.near.iter().chain(&mine.apart).any(|term| term.means(other, snapshot))
+            || theirs.iter().any(|term| term.means(pod, snapshot))
     }
 }
 

@@ -68,8 +68,12 @@ impl Constraint {
 
     /// True where `other` counts for `pod`. Pods that are about to go do not.
     pub(super) fn counts(&self, pod: &PodInfo, other: &PodInfo) -> bool {
+        !other.terminating && self.means(pod, other)
+    }
+
+    /// True where `other` counts for `pod` as long as it stays.
+    pub(super) fn means(&self, pod: &PodInfo, other: &PodInfo) -> bool {
         pod.namespace == other.namespace
-            && !other.terminating
             && match &self.counted {
                 Counted::Selected(selector) => selector.matches(&other.labels),
                 Counted::Alike => alike(pod, other),

@@ -2,7 +2,7 @@
 
 use super::PodSpread;
 use super::constraint::{self, Constraint};
-use crate::scheduler::{ClusterEvent, FilterPlugin, NodeInfo, PodFilter, PodInfo, Reasons, Snapshot};
+use crate::scheduler::{ClusterChange, ClusterEvent, FilterPlugin, NodeInfo, PodFilter, PodInfo, Reasons, Snapshot};
 use std::collections::{BTreeMap, HashMap};
 
 const SKEWED: &str = "node(s) didn't match pod topology spread constraints";
@@ -80,6 +80,12 @@ impl FilterPlugin for PodSpread {
 
     fn turned_by(&self) -> &'static [ClusterEvent] {
         &[ClusterEvent::NodeAdded, ClusterEvent::NodeChanged, ClusterEvent::PodLeft, ClusterEvent::PodPlaced]
+    }
+
+    /// Pods that count move the domains against each other, nodes make and unmake them.
+    fn hint(&self, pod: &PodInfo, change: &ClusterChange<'_>, _: &Snapshot) -> bool {
+        let constraints = || constraint::of(pod, "DoNotSchedule");
+        change.pod.is_none_or(|other| constraints().iter().any(|c| c.means(pod, other)))
     }
 }
 
