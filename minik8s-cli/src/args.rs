@@ -223,6 +223,10 @@ pub(crate) struct NodeOptions {
     /// A manifest of kind Node, whose name, labels and taints the node gets
     #[arg(long, value_name = "FILE", help_heading = "Node")]
     pub(crate) node_manifest: Option<PathBuf>,
+    /// How often the node says that it lives; less than half of the cluster's --node-monitor-grace-period
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Node",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) lease_period: u64,
     /// Containers that name no seccomp profile get the customary one instead of none
     #[arg(long, help_heading = "Node")]
     pub(crate) seccomp_default: bool,

@@ -15,6 +15,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections that may wait to be taken.
@@ -68,6 +69,8 @@ fn containerd_dir(data: &Path) -> PathBuf {
 pub(crate) fn node_config(options: &NodeOptions, record: &Record, data: &Path) -> Result<NodeConfig> {
     let mut config = NodeConfig {
         seccomp_profiles: data.join("seccomp"),
+        lease_period: Duration::from_secs(options.lease_period),
+        lease_duration: Duration::from_secs(options.lease_period.saturating_mul(4)),
         seccomp_default: options.seccomp_default,
         log_max_bytes: options.log_max_bytes,
         log_max_files: options.log_max_files,

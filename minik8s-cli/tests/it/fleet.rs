@@ -4,6 +4,7 @@
 use super::harness::{IMAGE, until};
 use minik8s_core::testkit::hosts::{Hosts, NEEDS, Process};
 use minik8s_core::testkit::need::{self, Need};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -16,42 +17,96 @@ use tempfile::TempDir;
 
 const MINIK8S: &str = env!("CARGO_BIN_EXE_minik8s");
 
+/// A process of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// The whole control plane and the first node.
+    Server,
+    ApiServer,
+    Scheduler,
+    Controllers,
+    /// The agent of a host.
+    Agent(usize),
+}
+
+impl Part {
+    fn host(self) -> usize {
+        if let Part::Agent(host) = self { host } else { 0 }
+    }
+
+    /// How its output begins when it works.
+    fn word(self) -> &'static str {
+        match self {
+            Part::Server | Part::ApiServer => "ready https",
+            Part::Scheduler | Part::Controllers => "running with",
+            Part::Agent(_) => "joined https",
+        }
+    }
+}
+
 /// The cluster. Fields go in this order: processes before what they run on.
 pub(crate) struct Fleet {
-    /// Server first; `None` for one that was killed.
-    parts: Vec<Option<Process>>,
+    running: BTreeMap<Part, Process>,
     pub(crate) hosts: Hosts,
+    /// All that should run, in the order in which it starts.
+    parts: Vec<Part>,
     token: String,
-    /// What the server and the agents are told besides.
+    /// What the control plane is told besides.
     arguments: Vec<String>,
+    /// What the nodes are told besides.
+    node_arguments: Vec<String>,
     _images: TempDir,
 }
 
 impl Fleet {
-    /// A cluster on these hosts whose nodes are all ready; `None` where the machine cannot.
-    pub(crate) fn start(hosts: impl FnOnce() -> Hosts, arguments: &[&str]) -> Option<Self> {
+    /// A cluster on these hosts whose nodes are all ready, the server a single process; `None` where the machine cannot.
+    pub(crate) fn start(hosts: impl FnOnce() -> Hosts, arguments: &[&str], nodes: &[&str]) -> Option<Self> {
+        Self::of(hosts, vec![Part::Server], arguments, nodes)
+    }
+
+    /// The same, each component of the control plane a process of its own.
+    pub(crate) fn start_in_pieces(hosts: impl FnOnce() -> Hosts, arguments: &[&str]) -> Option<Self> {
+        let parts = vec![Part::ApiServer, Part::Scheduler, Part::Controllers, Part::Agent(0)];
+        Self::of(hosts, parts, arguments, &[])
+    }
+
+    fn of(hosts: impl FnOnce() -> Hosts, parts: Vec<Part>, arguments: &[&str], nodes: &[&str]) -> Option<Self> {
         let containers = [Need::Program("containerd"), Need::Program("runc")];
         if !need::met(NEEDS) || !need::met(&containers) {
             return None;
         }
         let images = tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap();
-        let archive = minik8s_runtime::testing::busybox_image(images.path()).unwrap();
-        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let archive = minik8s_runtime::testing::busybox_image(images.path()).unwrap().display().to_string();
         let hosts = hosts();
-        let parts = (0..hosts.len()).map(|_| None).collect();
-        let mut fleet = Self { parts, hosts, token: String::new(), arguments, _images: images };
-        let archive = archive.display().to_string();
+        let parts = parts.into_iter().chain((1..hosts.len()).map(Part::Agent)).collect();
+        let words = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        let (arguments, node_arguments, token) = (words(arguments), words(nodes), String::new());
+        let running = BTreeMap::new();
+        let mut fleet = Self { running, hosts, parts, token, arguments, node_arguments, _images: images };
         std::thread::scope(|scope| {
-            for host in 0..fleet.hosts.len() {
+            let nodes = fleet.parts.iter().filter(|part| matches!(part, Part::Server | Part::Agent(_)));
+            for part in nodes {
                 let (fleet, archive) = (&fleet, &archive);
-                scope.spawn(move || fleet.on(host, &["image", "import", archive, "--name", IMAGE]));
+                scope.spawn(move || {
+                    let mut command = fleet.command(*part, MINIK8S);
+                    let done = command.args(["image", "import", archive, "--name", IMAGE]).output().unwrap();
+                    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+                });
             }
         });
-        fleet.run(0);
-        fleet.token = fleet.minik8s(&["token", "create"]).trim().to_owned();
-        (1..fleet.hosts.len()).for_each(|host| fleet.run(host));
+        for part in fleet.parts.clone() {
+            if let (Part::Agent(_), true) = (part, fleet.token.is_empty()) {
+                fleet.token = fleet.minik8s(&["token", "create"]).trim().to_owned();
+            }
+            fleet.run(part);
+        }
         fleet.ready();
         Some(fleet)
+    }
+
+    /// All parts, in the order in which they start.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.parts.clone()
     }
 
     /// Waits until every node is ready.
@@ -69,75 +124,89 @@ impl Fleet {
         line.split_whitespace().nth(1).unwrap_or_default().to_owned()
     }
 
-    fn data(&self, host: usize) -> PathBuf {
-        self.hosts[host].data().join("minik8s")
+    fn data(&self, part: Part) -> PathBuf {
+        let directory = if let Part::Agent(_) = part { "agent" } else { "server" };
+        self.hosts[part.host()].data().join(directory)
     }
 
-    fn command(&self, host: usize) -> Command {
-        let mut command = self.hosts[host].command(MINIK8S);
-        command.env("MINIK8S_DATA_DIR", self.data(host)).env("HOME", self.hosts[host].data());
-        command.env("KUBECONFIG", self.data(0).join("admin.kubeconfig")).env_remove("MINIK8S_TOKEN");
+    fn command(&self, part: Part, program: &str) -> Command {
+        let mut command = self.hosts[part.host()].command(program);
+        command.env("MINIK8S_DATA_DIR", self.data(part)).env("HOME", self.hosts[part.host()].data());
+        command.env("KUBECONFIG", self.data(Part::Server).join("admin.kubeconfig")).env_remove("MINIK8S_TOKEN");
         command
     }
 
-    /// Starts the server or an agent, again after it was killed.
-    pub(crate) fn run(&mut self, host: usize) {
-        let mut command = self.command(host);
-        let name = self.hosts[host].name();
-        if host == 0 {
-            command.args(["server", "--node-name", &name]).args(&self.arguments);
-        } else {
-            let server = format!("https://{}:6443", self.hosts[0].address());
-            command.args(["agent", "--server", &server, "--node-name", &name]).env("MINIK8S_TOKEN", &self.token);
-        }
-        let process = self.hosts[host].spawn(if host == 0 { "server" } else { "agent" }, command);
-        let before = process.output().matches(if host == 0 { "ready https" } else { "joined https" }).count();
-        self.parts[host] = Some(process);
-        if host == 0 {
-            // Others need it; an agent comes when it can.
-            until("the server is ready", 60, || self.log(0).matches("ready https").count() > before);
-        }
+    fn program(&self, part: Part) -> Command {
+        let (name, server) = (self.hosts[part.host()].name(), self.data(Part::Server));
+        let url = format!("https://{}:6443", self.hosts[0].address());
+        let mut command = match part {
+            Part::Server => self.command(part, MINIK8S),
+            Part::ApiServer => self.command(part, env!("CARGO_BIN_EXE_minik8s-apiserver")),
+            Part::Scheduler => self.command(part, env!("CARGO_BIN_EXE_minik8s-scheduler")),
+            Part::Controllers => self.command(part, env!("CARGO_BIN_EXE_minik8s-controller-manager")),
+            Part::Agent(_) => self.command(part, env!("CARGO_BIN_EXE_minik8s-agent")),
+        };
+        match part {
+            Part::Server => {
+                command.args(["server", "--node-name", &name]).args(&self.arguments).args(&self.node_arguments)
+            }
+            Part::ApiServer => command.args(&self.arguments),
+            Part::Scheduler => command.arg("--kubeconfig").arg(server.join("scheduler.kubeconfig")),
+            Part::Controllers => command
+                .arg("--kubeconfig")
+                .arg(server.join("controller-manager.kubeconfig"))
+                .arg("--pki")
+                .arg(server.join("pki")),
+            Part::Agent(_) => command
+                .args(["--server", &url, "--node-name", &name])
+                .env("MINIK8S_TOKEN", &self.token)
+                .args(&self.node_arguments),
+        };
+        command
     }
 
-    /// What the process of a host said so far.
-    pub(crate) fn log(&self, host: usize) -> String {
-        self.parts[host].as_ref().map(Process::output).unwrap_or_default()
+    /// Starts a part, again after it was killed, and waits until it works.
+    pub(crate) fn run(&mut self, part: Part) {
+        let process = self.hosts[part.host()].spawn(&format!("{part:?}"), self.program(part));
+        let said = |process: &Process| process.output().matches(part.word()).count();
+        let before = said(&process);
+        until(&format!("{part:?} works"), 60, || said(&process) > before);
+        self.running.insert(part, process);
     }
 
-    /// SIGKILL for the server or an agent; containers live on.
-    pub(crate) fn kill(&mut self, host: usize) {
-        if let Some(mut process) = self.parts[host].take() {
+    /// What a part said so far.
+    pub(crate) fn log(&self, part: Part) -> String {
+        self.running.get(&part).map(Process::output).unwrap_or_default()
+    }
+
+    /// SIGKILL; containers live on.
+    pub(crate) fn kill(&mut self, part: Part) {
+        if let Some(mut process) = self.running.remove(&part) {
             process.kill();
         }
     }
 
-    /// Pulls the plug of a host.
+    /// Pulls the plug of a host that runs an agent.
     pub(crate) fn crash(&mut self, host: usize) {
         self.hosts.crash(host);
-        self.parts[host] = None;
+        self.running.remove(&Part::Agent(host));
     }
 
     /// Turns it on again, agent and all.
     pub(crate) fn boot(&mut self, host: usize) {
         self.hosts.boot(host);
-        self.run(host);
-    }
-
-    fn on(&self, host: usize, args: &[&str]) -> String {
-        let output = self.command(host).args(args).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {error}\nthe server's log:\n{}", self.log(0));
-        String::from_utf8(output.stdout).unwrap()
+        self.run(Part::Agent(host));
     }
 
     /// A command of a user who sits at the server's machine.
     pub(crate) fn minik8s(&self, args: &[&str]) -> String {
-        self.on(0, args)
+        let output = self.try_minik8s(args);
+        output.unwrap_or_else(|error| panic!("{args:?}: {error}\nthe server's log:\n{}", self.log(Part::Server)))
     }
 
     /// The same, where it may fail.
     pub(crate) fn try_minik8s(&self, args: &[&str]) -> Result<String, String> {
-        let output = self.command(0).args(args).output().unwrap();
+        let output = self.command(Part::Server, MINIK8S).args(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }

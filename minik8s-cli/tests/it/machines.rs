@@ -31,7 +31,7 @@ fn reach_each_other(fleet: &Fleet) {
 
 #[test]
 fn machines_of_one_subnet_are_one_cluster() {
-    let Some(fleet) = Fleet::start(|| Hosts::shared(3), &[]) else { return };
+    let Some(fleet) = Fleet::start(|| Hosts::shared(3), &[], &[]) else { return };
     reach_each_other(&fleet);
     assert!(fleet.minik8s(&["logs", &fleet.hosts[2].name()]).is_empty(), "a log from another machine");
     let told = fleet.minik8s(&["exec", &fleet.hosts[2].name(), "--", "hostname"]);
@@ -41,6 +41,6 @@ fn machines_of_one_subnet_are_one_cluster() {
 
 #[test]
 fn machines_of_different_subnets_are_one_cluster() {
-    let Some(fleet) = Fleet::start(|| Hosts::subnets(&[1, 1]), &[]) else { return };
+    let Some(fleet) = Fleet::start(|| Hosts::subnets(&[1, 1]), &[], &[]) else { return };
     reach_each_other(&fleet);
 }

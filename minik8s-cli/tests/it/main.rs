@@ -19,3 +19,4 @@ mod machines;
 mod profiles;
 mod real;
 mod regressions;
+mod surviving;

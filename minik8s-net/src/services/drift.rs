@@ -36,6 +36,15 @@ pub(super) fn intact(socket: &mut NftSocket, program: &Program) -> Result<bool, 
     Ok(true)
 }
 
+/// True where the kernel has rules in the program's table, whatever they are.
+pub(super) fn exists(socket: &mut NftSocket, program: &Program) -> Result<bool, NftError> {
+    match rules(socket, &program.around().table) {
+        Ok(found) => Ok(!found.is_empty()),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn shape(rule: &Rule) -> Vec<String> {
     rule.exprs.iter().map(|expr| expr.name().to_owned()).collect()
 }

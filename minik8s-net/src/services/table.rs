@@ -28,6 +28,10 @@ struct Inner {
     /// Of the rules when they were last known to be as the program says; `None` before the first time.
     generation: Option<u32>,
     stale: Stale,
+    /// What services there are was said, and may be none.
+    told: bool,
+    /// The kernel has the table of an earlier process, which leads to services that are not known here yet.
+    inherited: bool,
 }
 
 /// What remembered flows are about that must be forgotten: kept until that has worked.
@@ -57,22 +61,25 @@ impl ServiceRules {
                 services: Arc::default(),
                 generation: None,
                 stale: Stale::default(),
+                told: false,
+                inherited: false,
             })),
         }
     }
 
-    /// Makes the table, or repairs it.
+    /// Makes the table, or repairs it. One that an earlier process left stays as it is until the services are known:
+    /// without them it would lead nowhere, and it is as true as it was a moment ago.
     pub(crate) async fn ensure(&self) -> NetworkResult<()> {
-        self.run(|inner| {
-            let services = inner.services.clone();
-            inner.sync(services)
-        })
-        .await
+        self.run(Inner::ensure).await
     }
 
     /// Makes rules match `services`.
     pub(crate) async fn sync(&self, services: Arc<ServiceTable>) -> NetworkResult<()> {
-        self.run(|inner| inner.sync(services)).await
+        self.run(|inner| {
+            (inner.told, inner.inherited) = (true, false);
+            inner.sync(services)
+        })
+        .await
     }
 
     /// Adds or changes what a pod needs.
@@ -112,6 +119,17 @@ impl ServiceRules {
 }
 
 impl Inner {
+    fn ensure(&mut self) -> Result<(), NftError> {
+        if !self.told && self.generation.is_none() {
+            let Self { socket, program, .. } = self;
+            self.inherited = drift::exists(open(socket)?, program)?;
+            if self.inherited {
+                return Ok(());
+            }
+        }
+        self.sync(self.services.clone())
+    }
+
     fn sync(&mut self, services: Arc<ServiceTable>) -> Result<(), NftError> {
         self.services = services;
         if !self.check()? {
@@ -131,6 +149,10 @@ impl Inner {
         let [go, come] = self.program.set_pod(id, pod);
         // A client that asked before there was a pod has a flow to the host itself.
         self.stale.fronts.extend(self.program.host_ports(id));
+        // It comes with the services.
+        if self.inherited {
+            return Ok(());
+        }
         if !sound {
             return self.rebuild();
         }
@@ -221,6 +243,7 @@ impl Inner {
         self.program = Program::new(self.program.around().clone());
         self.services = Arc::default();
         self.stale = Stale::default();
+        (self.told, self.inherited) = (false, false);
         let mut batch = Batch::new(&self.program.around().table, None);
         // Adding first makes removing succeed where there is none.
         batch.add_table();
