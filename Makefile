@@ -1,7 +1,8 @@
 # make demo    the main job: build, start a cluster, show it working, take it down
 # make test    everything that can be tested on this machine
+# make simulate SEEDS=100..200   the cluster played through by the dice, seed by seed
 # make verify  the gate: changes nothing
-.PHONY: help setup build demo test verify fix bench
+.PHONY: help setup build demo test simulate verify fix bench
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -22,6 +23,10 @@ demo: build
 test: setup
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
+
+SEEDS ?= 1..1000
+simulate:
+	MINIK8S_SEEDS=$(SEEDS) $(CARGO) test --workspace --test it -- --exact simulation::the_cluster_survives_every_seed --nocapture
 
 verify:
 	$(CARGO) fmt --all --check

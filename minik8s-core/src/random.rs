@@ -1,13 +1,30 @@
 //! The one place randomness comes from: jitter for whoever waits, and the server's own dice, which a seed makes
-//! repeatable.
+//! repeatable. A simulation seeds its whole thread.
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::cell::RefCell;
+
+thread_local! {
+    /// The dice of a thread that runs a simulation.
+    static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
 
 /// A number from 0 (included) to 1 (excluded), for jitter.
 pub fn fraction() -> f64 {
-    rand::random()
+    SEEDED.with_borrow_mut(|dice| dice.as_mut().map_or_else(rand::random, |dice| dice.random()))
+}
+
+/// Makes the jitter of this thread repeatable.
+#[cfg(feature = "testkit")]
+pub(crate) fn seed_thread(seed: u64) {
+    SEEDED.set(Some(StdRng::seed_from_u64(seed)));
+}
+
+/// Whether this thread runs a simulation.
+pub(crate) fn is_seeded() -> bool {
+    SEEDED.with_borrow(Option::is_some)
 }
 
 /// A secret of this many small letters and digits, from a generator fit for keys.

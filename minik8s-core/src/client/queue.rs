@@ -213,6 +213,7 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
                 None => woken.await,
                 Some(due) => {
                     tokio::select! {
+                        biased;
                         () = woken => {}
                         () = tokio::time::sleep_until(due) => {}
                     }

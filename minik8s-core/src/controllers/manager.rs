@@ -131,6 +131,7 @@ async fn keep(controller: Arc<dyn Controller>, ctx: ControllerContext) {
         let how = if end.is_err() { "panicked" } else { "ended" };
         error!(controller = controller.name(), "controller {how}, starting it again");
         tokio::select! {
+            biased;
             () = ctx.stop.cancelled() => {}
             () = tokio::time::sleep(RESTART.jittered(ends, random::fraction())) => {}
         }

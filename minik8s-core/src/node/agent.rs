@@ -199,6 +199,14 @@ impl Workers {
         self.recover(&informer).await;
         loop {
             tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match ended {
+                    Ok((task, ())) => self.ended(task, false),
+                    Err(error) => {
+                        tracing::error!(%error, "a pod's worker broke off; it is started again");
+                        self.ended(error.id(), true);
+                    }
+                },
                 change = changes.next() => match change {
                     Some(change) => self.change(change, &changes),
                     None => return,
@@ -207,13 +215,6 @@ impl Workers {
                     Some(RuntimeEvent::Container { sandbox, .. }) => self.context.pods.wake(&sandbox),
                     Some(RuntimeEvent::Resync) => self.doubt(),
                     None => events = self.events().await,
-                },
-                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match ended {
-                    Ok((task, ())) => self.ended(task, false),
-                    Err(error) => {
-                        tracing::error!(%error, "a pod's worker broke off; it is started again");
-                        self.ended(error.id(), true);
-                    }
                 },
             }
         }

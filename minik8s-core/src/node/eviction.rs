@@ -16,7 +16,7 @@ pub(crate) async fn keep_limits(context: Arc<Context>) {
             if limits.is_empty() || pod::is_terminal(&pod) || pod::deletion(&pod).is_some() {
                 continue;
             }
-            let measured = tokio::task::spawn_blocking(move || limits.iter().find_map(Limit::exceeded)).await;
+            let measured = crate::blocking::run(move || limits.iter().find_map(Limit::exceeded)).await;
             if let Ok(Some(message)) = measured {
                 handle.edit(|slot| slot.evicted = Some(message));
             }

@@ -51,6 +51,7 @@ pub(crate) async fn services(context: Arc<Context>, services: Informer<Service>,
         }
         let first = async {
             tokio::select! {
+                biased;
                 change = service_changes.next() => change.map(|change| service_keys(&change)),
                 change = slice_changes.next() => change.map(|change| slice_keys(&change)),
             }

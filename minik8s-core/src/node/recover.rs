@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::ids;
 use super::worker::Found;
+use crate::blocking;
 use crate::network::PodNetwork;
 use crate::runtime::{ContainerInfo, Labels, SandboxInfo};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -95,7 +96,9 @@ impl Remains {
             if let Err(error) = context.runtime.unmount_below(&path).await {
                 tracing::warn!(path = %path.display(), %error, "cannot unmount volumes nobody uses");
             }
-            if let Err(error) = tokio::fs::remove_dir_all(&path).await {
+            let removed = path.clone();
+            let removed = blocking::run(move || std::fs::remove_dir_all(removed)).await;
+            if let Err(error) = removed.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a directory nobody uses");
             }
         }

@@ -171,6 +171,7 @@ pub(crate) async fn keep_status(
             }
         };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             changed = health.changed() => if changed.is_err() { return },
             // While writing fails, its own pace counts.

@@ -52,6 +52,7 @@ pub(crate) async fn write(context: Arc<Context>, handle: Arc<PodHandle>, mut wis
                 tracing::warn!(pod = pod::key(&handle.pod()), %error, "cannot write the pod's status");
                 let pause = tokio::time::sleep(context.retry.delay(failures));
                 tokio::select! {
+                    biased;
                     () = pause => fresh = false,
                     changed = wishes.changed() => {
                         if changed.is_err() {
@@ -80,6 +81,9 @@ async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> Ap
         Base::Record => to_json(pod::status(pod))?,
         Base::Unknown => to_json(pod::status(&api.get(pod::name(pod)).await?))?,
     };
+    // That a pod has ended is the last word on it: an agent that starts again while the pod goes finds nothing of it,
+    // and would call it pending.
+    let new = if has_ended(&old) && !has_ended(&new) { old.clone() } else { new };
     if let Some(status) = difference(&old, &new) {
         let patch = json!({"metadata": {"uid": pod::uid(pod)}, "status": status});
         api.patch_status(pod::name(pod), PatchType::StrategicMerge, &patch).await?;
@@ -91,6 +95,10 @@ async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> Ap
         api.delete(pod::name(pod), &options).await?;
     }
     Ok(())
+}
+
+fn has_ended(status: &Value) -> bool {
+    matches!(status.get("phase").and_then(Value::as_str), Some("Succeeded" | "Failed"))
 }
 
 /// The strategic merge patch that makes `old` into `new`. Conditions merge by type, so that those of others stay.

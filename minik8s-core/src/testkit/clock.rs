@@ -11,6 +11,13 @@ pub struct TokioClock {
     since: Instant,
 }
 
+impl TokioClock {
+    /// A clock that shows `start` now.
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self { start, since: Instant::now() }
+    }
+}
+
 impl Default for TokioClock {
     fn default() -> Self {
         Self { start: Timestamp::now(), since: Instant::now() }

@@ -109,6 +109,7 @@ fn dammed(events: WatchStream, held: watch::Receiver<bool>) -> WatchStream {
                 return Some((event, (events, held, kept)));
             }
             tokio::select! {
+                biased;
                 event = events.next() => kept.push_back(event?),
                 Ok(()) = held.changed() => {}
             }

@@ -17,6 +17,7 @@ pub mod runtime;
 pub mod scheduler;
 pub mod served;
 pub mod sim_node;
+pub mod simulation;
 pub mod store;
 mod stub;
 pub mod suite;

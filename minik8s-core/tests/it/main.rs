@@ -13,4 +13,8 @@ mod noop_network;
 mod rest;
 mod scheduling;
 mod server;
+mod simulation;
 mod store;
+
+// For the simulation: one seed is one run.
+minik8s_core::repeatable_hashing!();

@@ -114,6 +114,7 @@ impl Election {
             match view.decide(&self.config.identity, self.config.lease_duration, Instant::now()) {
                 Step::Wait(until) => {
                     tokio::select! {
+                        biased;
                         _ = changes.next() => {}
                         () = sleep_until(until) => {}
                     }
@@ -142,6 +143,7 @@ impl Election {
         {
             let mut work = pin!(work(end.clone()));
             let lost = tokio::select! {
+                biased;
                 () = &mut work => false,
                 () = self.hold(&mut held) => true,
             };
@@ -220,6 +222,7 @@ impl Election {
     async fn pause(&self, stop: &CancellationToken) {
         let period = Backoff::new(self.config.retry_period, self.config.retry_period);
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = sleep(period.jittered(1, random::fraction())) => {}
         }

@@ -54,6 +54,7 @@ impl<K: Send + Sync + 'static> Driver<K> {
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = follow => {}
         }

@@ -156,6 +156,7 @@ impl<K: Send + Sync + 'static> Informer<K> {
     pub async fn synced(&self) -> bool {
         let mut synced = self.inner.shared.synced.subscribe();
         tokio::select! {
+            biased;
             done = synced.wait_for(|done| *done) => done.is_ok(),
             () = self.inner.stopped.cancelled() => false,
         }

@@ -49,13 +49,17 @@ impl Controller for NodeLifecycleController {
                 zones.note(&node, ready == "True");
             }
         }
-        let (queue, heard, zones) = (ctx.queue(), Mutex::default(), Mutex::new(zones));
+        let (queue, heard, marked, zones) = (ctx.queue(), Mutex::default(), Mutex::default(), Mutex::new(zones));
         let (q, grace) = (queue.clone(), self.grace);
-        let watcher = Arc::new(Watcher { ctx: ctx.clone(), queue: q, nodes, pods, leases, grace, heard, zones });
+        let watcher =
+            Arc::new(Watcher { ctx: ctx.clone(), queue: q, nodes, pods, leases, grace, heard, zones, marked });
         watcher.watch(&queue);
         run_workers(&ctx, &queue, 2, watcher).await;
     }
 }
+
+/// A pod is marked no more often than this.
+const MARK_AGAIN: Duration = Duration::from_secs(5);
 
 /// When the lease was renewed last, and the node's status.
 type Heartbeat = [Option<Timestamp>; 2];
@@ -70,6 +74,8 @@ struct Watcher {
     /// When each node was heard last, by our own clock, and what it said then: clocks of machines differ.
     heard: Mutex<HashMap<String, (Heartbeat, Instant)>>,
     zones: Mutex<Zones>,
+    /// When pods of lost nodes were marked, by node and uid.
+    marked: Mutex<HashMap<String, HashMap<String, Instant>>>,
 }
 
 impl Watcher {
@@ -144,6 +150,7 @@ impl Reconciler for Watcher {
     async fn reconcile(&self, name: &String) -> ApiResult<Outcome> {
         let Some(node) = self.nodes.get(name) else {
             self.heard.lock().remove(name);
+            self.marked.lock().remove(name);
             let changed = self.zones.lock().forget(name);
             self.look_again(changed);
             return Ok(Outcome::Done);
@@ -155,11 +162,12 @@ impl Reconciler for Watcher {
         self.look_again(noted == Some(true));
         let (give_up, later) = self.verdict(&node);
         self.write_taints(&node, give_up).await?;
-        if is_lost(&node) {
-            self.mark_pods(name).await?;
+        let again = if is_lost(&node) { self.mark_pods(name).await? } else { None };
+        if !is_lost(&node) {
+            self.marked.lock().remove(name);
         }
         let heartbeat = (!left.is_zero()).then_some(left);
-        Ok(heartbeat.into_iter().chain(later).min().map_or(Outcome::Done, Outcome::After))
+        Ok(heartbeat.into_iter().chain(later).chain(again).min().map_or(Outcome::Done, Outcome::After))
     }
 }
 
@@ -200,14 +208,25 @@ impl Watcher {
         self.ctx.client.all::<Node>().patch(name, PatchType::Merge, &patch).await.map(drop)
     }
 
-    /// What the pods of a silent node last said of themselves does not count any more.
-    async fn mark_pods(&self, node: &str) -> ApiResult<()> {
-        for pod in self.pods.list_by(BY_NODE, node) {
+    /// What the pods of a silent node last said of themselves does not count any more. A pod that says so again has an
+    /// agent that speaks, and this controller may be the one that is behind: it does not answer at once. Tells when.
+    async fn mark_pods(&self, node: &str) -> ApiResult<Option<Duration>> {
+        let pods = self.pods.list_by(BY_NODE, node);
+        let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
+        let mut again = None;
+        for pod in pods {
             if is_ready(&pod) && !is_finished(&pod) {
+                let since = self.marked.lock().get(node).and_then(|pods| pods.get(&uid(&pod)).map(Instant::elapsed));
+                if let Some(wait) = since.and_then(|since| MARK_AGAIN.checked_sub(since)).filter(|wait| !wait.is_zero())
+                {
+                    again = Some(again.map_or(wait, |other: Duration| other.min(wait)));
+                    continue;
+                }
+                self.marked.lock().entry(node.to_owned()).or_default().insert(uid(&pod), Instant::now());
                 self.ctx.events.event(&reference_of(&*pod), EventType::Warning, NODE_NOT_READY, "Node is not ready");
                 mark(&self.ctx, &pod, "Ready", "False", (NODE_NOT_READY, "Node is not ready")).await?;
             }
         }
-        Ok(())
+        Ok(again)
     }
 }

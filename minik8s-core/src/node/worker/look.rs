@@ -1,6 +1,7 @@
 //! How a worker looks at the world: the runtime's list, the changes of the record, the probes that should run.
 
 use super::{Worker, ops};
+use crate::blocking;
 use crate::node::lifecycle::{Busy, Health, Life, Seen, ending};
 use crate::node::pod::{self, Role};
 use crate::node::pods::Slot;
@@ -8,9 +9,8 @@ use crate::node::probe::{Place, ProbeKind, Target};
 use crate::node::{ids, lifecycle};
 use crate::runtime::{ContainerInfo, ContainerState, RuntimeResult};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use std::io::SeekFrom;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 /// How much of a container's last words is shown.
 const WORDS: u64 = 4096;
@@ -160,12 +160,16 @@ fn kinds(_role: Role, container: &Container, busy: Option<&Busy>, health: &Healt
 
 /// The end of a file that may have any length: a container writes it.
 async fn tail(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = tokio::fs::File::open(path).await?;
-    let length = file.metadata().await?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(limit))).await?;
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes).await?;
-    Ok(bytes)
+    let path = path.to_owned();
+    let read = move || {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    blocking::run(read).await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
 }
 
 async fn last_words(path: &Path) -> String {

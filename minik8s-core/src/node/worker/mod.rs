@@ -278,6 +278,7 @@ impl Worker {
             }
         };
         let done = tokio::select! {
+            biased;
             () = self.handle.wake.notified() => None,
             done = self.ops.join_next(), if !self.ops.is_empty() => done,
             Some(news) = self.news.recv() => {

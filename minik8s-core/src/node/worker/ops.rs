@@ -133,7 +133,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// File work, off the event loop.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+    crate::blocking::run(work).await.map_err(|e| e.to_string())
 }
 
 pub(super) async fn refresh(context: Arc<Context>, pod: Arc<Pod>, ips: Vec<IpAddr>, stop: CancellationToken) -> Done {

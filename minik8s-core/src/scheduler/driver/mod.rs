@@ -104,6 +104,7 @@ impl SchedulerDriver {
         let mut namespace_changes = self.follows.namespaces.subscribe();
         let mut budget_changes = self.follows.budgets.subscribe();
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             synced = self.follows.synced() => if !synced { return },
         }
@@ -115,12 +116,14 @@ impl SchedulerDriver {
             // Without a permit there is nothing to wake for: a binding that comes back brings one.
             let wake = self.queue.next_wake().filter(|_| self.permits.available_permits() > 0);
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
-                Some(change) = pod_changes.next() => self.pod_changed(change),
-                Some(change) = node_changes.next() => self.node_changed(change),
-                Some(change) = namespace_changes.next() => self.namespace_changed(change),
-                Some(change) = budget_changes.next() => self.budget_changed(change),
+                // The rarest first, so that a flood of pods keeps nothing else waiting.
                 Some(bound) = results.recv() => self.bound(bound),
+                Some(change) = budget_changes.next() => self.budget_changed(change),
+                Some(change) = namespace_changes.next() => self.namespace_changed(change),
+                Some(change) = node_changes.next() => self.node_changed(change),
+                Some(change) = pod_changes.next() => self.pod_changed(change),
                 () = sleep_until(wake) => {}
             }
         }

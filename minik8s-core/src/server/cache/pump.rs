@@ -33,6 +33,7 @@ impl Pump {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stream: WatchStream, stop: CancellationToken) {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = self.follow(stream) => {}
         }

@@ -75,7 +75,7 @@ impl StoreLog {
             Outcome::Missing => states(versions, from, to).any(|state| state.is_none()),
             Outcome::Exists => states(versions, from, to).any(|state| state.is_some()),
             Outcome::Conflict | Outcome::Refused | Outcome::Unknown => true,
-        };
+        } && was_as_wanted(versions, call);
         if fits {
             return Ok(());
         }
@@ -163,6 +163,23 @@ fn states(
     let first = versions.range(..=from).next_back().and_then(|(_, uid)| uid.as_ref());
     let later = versions.range((Excluded(from), std::ops::Bound::Included(to.max(from)))).map(|(_, uid)| uid.as_ref());
     std::iter::once(first).chain(later)
+}
+
+/// Whether a change that was done met an object that was as the call wanted it.
+fn was_as_wanted(versions: &BTreeMap<Revision, Option<String>>, call: &Call) -> bool {
+    let (Op::Update(_, when) | Op::Patch(_, when) | Op::Delete(when)) = &call.op else { return true };
+    let revision = match &call.outcome {
+        Outcome::Is(seen) => seen.revision,
+        Outcome::Gone(revision) => *revision,
+        _ => return true,
+    };
+    // Nothing was different: then nothing was written.
+    if when.revision == Some(revision) {
+        return true;
+    }
+    let Some((before, uid)) = versions.range(..revision).next_back() else { return when.revision.is_none() };
+    let same_uid = when.uid.is_none() || uid.is_none() || when.uid == *uid;
+    same_uid && when.revision.is_none_or(|wanted| wanted == *before)
 }
 
 /// Whether the version that an answer shows stood at some time of the call, or was written by it.
