@@ -9,6 +9,9 @@
 //! (strangers at node ports) gets one that the peers send back through the tunnel. What the host sends as itself bears
 //! the bridge's address, so that requests and replies go the same way.
 //!
+//! A node port is reached at every address of the node but 127.0.0.1, which only leads to endpoints on the node itself:
+//! the kernel lets no packet leave the machine under a loopback address.
+//!
 //! **Checksums.** The outer UDP checksum is zero, as RFC 7348 wants it for IPv4; the inner one is computed by the device
 //! or left to the link, like all offloads. The known loss of packets between tunnels and address translation came from
 //! a mark that made the *outer* packet be translated a second time, on kernels before 5.7. Our rules mark nothing and
