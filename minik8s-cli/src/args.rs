@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Run a command in a container
     Exec(Exec),
+    /// Let ports of this machine lead to ports of a pod
+    PortForward(PortForward),
     /// Set the number of replicas
     Scale(Scale),
     /// Watch, undo or restart a rollout
@@ -418,6 +420,19 @@ pub(crate) struct Exec {
     /// The command, after --
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PortForward {
+    /// A pod, or svc/NAME, deploy/NAME for one of its pods
+    #[arg(value_name = "POD|TYPE/NAME")]
+    pub(crate) what: String,
+    /// Ports, by number or name: REMOTE, LOCAL:REMOTE, or :REMOTE for any local one
+    #[arg(required = true, value_name = "[LOCAL:]REMOTE")]
+    pub(crate) ports: Vec<String>,
+    /// Address of this machine to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,6 +10,7 @@ mod get;
 mod image;
 mod logs;
 mod pods;
+mod port_forward;
 mod rollout;
 mod scale;
 mod token;
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(options) => delete::run(&Conn::open(&args).await?, options).await?,
         Command::Logs(options) => logs::run(&Conn::open(&args).await?, options).await?,
         Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
+        Command::PortForward(options) => port_forward::run(&Conn::open(&args).await?, options).await?,
         Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
         Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,
         Command::Uncordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, false).await?,

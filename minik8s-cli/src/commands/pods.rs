@@ -12,7 +12,7 @@ pub(crate) async fn find(conn: &Conn, word: &str, container: Option<&str>) -> Re
     Ok((name, container))
 }
 
-async fn pod_named(conn: &Conn, word: &str) -> Result<Value> {
+pub(super) async fn pod_named(conn: &Conn, word: &str) -> Result<Value> {
     let path = |name: &str| format!("/api/v1/namespaces/{}/pods/{name}", conn.namespace);
     if !word.contains('/') {
         return conn.get(&path(word)).await;

@@ -11,6 +11,7 @@ mod drain;
 mod edges;
 mod etcd;
 mod fleet;
+mod forward;
 mod harness;
 mod join;
 mod kubectl;

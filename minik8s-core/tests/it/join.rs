@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -114,6 +115,41 @@ async fn a_machine_joins_and_runs_pods_and_its_logs_are_reached() {
     let request = request.body(http_body_util::Full::<bytes::Bytes>::default()).unwrap();
     use tower::ServiceExt;
     assert_eq!(cluster.http_service().oneshot(request).await.unwrap().status(), 200);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn ports_and_usage_of_a_machine_that_joined_are_reached() {
+    let cluster = cluster().await;
+    let _remote = remote(&cluster, "far").await;
+    ready(&cluster, "far").await;
+    let echo: Pod =
+        serde_json::from_value(json!({"metadata": {"name": "echo"}, "spec": {"nodeName": "far", "containers":
+        [{"name": "c", "image": "i", "command": ["nc", "-ll", "-p", "7001", "-e", "cat"]}]}}))
+        .unwrap();
+    let pods = cluster.client().api::<Pod>("default");
+    pods.create(&echo).await.unwrap();
+    wait::until("the pod runs", BOUND, || async {
+        (pods.get("echo").await.ok()?.status?.phase.as_deref() == Some("Running")).then_some(())
+    })
+    .await;
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&cluster.kubeconfig().unwrap().to_yaml()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let client = kube::Client::try_from(config).unwrap();
+    let api: kube::Api<Pod> = kube::Api::namespaced(client.clone(), "default");
+    let mut forwarder = api.portforward("echo", &[7001, 7002]).await.unwrap();
+    let refused = forwarder.take_error(7002).unwrap();
+    let error = tokio::time::timeout(BOUND, refused).await.expect("told in time").expect("an error");
+    assert!(error.contains("failed to connect to localhost:7002 inside namespace"), "{error}");
+    let mut port = forwarder.take_stream(7001).unwrap();
+    port.write_all(b"to and fro").await.unwrap();
+    let mut back = [0; 10];
+    tokio::time::timeout(BOUND, port.read_exact(&mut back)).await.expect("in time").unwrap();
+    assert_eq!(&back, b"to and fro");
+    let summary = http::Request::get("/api/v1/nodes/far/proxy/stats/summary").body(Vec::new()).unwrap();
+    let summary: serde_json::Value = client.request(summary).await.unwrap();
+    let used = summary["pods"].as_array().unwrap().iter().find(|p| p["podRef"]["name"] == "echo").unwrap();
+    assert!(used["containers"][0]["memory"]["workingSetBytes"].as_u64() > Some(0), "{summary}");
     cluster.stop().await;
 }
 
