@@ -3,6 +3,7 @@
 
 mod api;
 mod client;
+mod clock;
 mod cluster;
 mod controllers;
 mod fake_runtime;
