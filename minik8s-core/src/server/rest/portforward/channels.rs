@@ -86,7 +86,7 @@ async fn read(mut stream: SplitStream<Socket>, inputs: Vec<mpsc::Sender<Bytes>>)
     while let Some(Ok(message)) = stream.next().await {
         // Behind a farewell nothing comes but its end, and asking for that sends the answer to it.
         let Message::Binary(data) = message else { continue };
-        let Some(channel) = data.first().copied().filter(|channel| channel % 2 == 0 && data.len() > 1) else {
+        let Some(channel) = data.first().copied().filter(|channel| channel.is_multiple_of(2) && data.len() > 1) else {
             continue;
         };
         if let Some(input) = inputs.get(usize::from(channel / 2)) {

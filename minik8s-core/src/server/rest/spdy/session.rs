@@ -212,7 +212,7 @@ impl<F: Future<Output = ()> + Send + 'static, O: FnMut(Incoming) -> Option<F>> S
     async fn open(&mut self, id: u32, fin: bool, headers: Headers) {
         self.streams.retain(|_, entry| !entry.over.is_cancelled());
         while self.tasks.try_join_next().is_some() {}
-        if id % 2 == 0 || self.streams.contains_key(&id) {
+        if id.is_multiple_of(2) || self.streams.contains_key(&id) {
             return self.say(Outgoing::Reset(id, Reset::ProtocolError)).await;
         }
         if self.streams.len() >= STREAMS {
