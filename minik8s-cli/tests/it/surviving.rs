@@ -3,7 +3,7 @@
 
 use super::fleet::{Fleet, Seen};
 use super::harness::{IMAGE, until};
-use minik8s_core::testkit::hosts::Hosts;
+use minik8s_core::testkit::hosts::{Hosts, NEEDS};
 use minik8s_core::testkit::need::{self, Need};
 use std::collections::BTreeSet;
 
@@ -200,4 +200,53 @@ fn etcd_may_be_killed_and_nothing_that_was_written_is_lost() {
     fleet.apply("late.yaml", &super::fleet::web("late", "host-1"));
     fleet.until_ready("late");
     none_failed(&caller.stop(), 100);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_says_so_and_recovers() {
+    if !need::met(NEEDS) {
+        return;
+    }
+    let hosts = Hosts::shared(1);
+    let host = &hosts[0];
+    let data = host.data().join("small");
+    std::fs::create_dir_all(&data).unwrap();
+    let place = data.display().to_string();
+    host.run(&format!("mount -t tmpfs -o size=4m,mode=0700 small {place}"));
+    let start = || {
+        let mut command = host.command(env!("CARGO_BIN_EXE_minik8s"));
+        command.args(["server", "--runtime", "fake", "--network", "noop", "--data-dir", &place]);
+        let process = host.spawn("server", command);
+        let before = process.output().matches("ready https").count();
+        until("the server is ready", 60, || {
+            assert!(!process.output().contains("error:"), "{}", process.output());
+            process.output().matches("ready https").count() > before
+        });
+        process
+    };
+    let minik8s = |args: &[&str]| {
+        let mut command = host.command(env!("CARGO_BIN_EXE_minik8s"));
+        let output = command.args(args).args(["--kubeconfig", &format!("{place}/admin.kubeconfig")]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    let write = |index: usize| {
+        let path = host.data().join("map.yaml");
+        let value = "x".repeat(200 << 10);
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m{index}}}\ndata: {{a: {value}}}\n");
+        std::fs::write(&path, text).unwrap();
+        minik8s(&["apply", "-f", &path.display().to_string()])
+    };
+    let mut server = start();
+    let (kept, why) = (0..).find_map(|index| write(index).err().map(|why| (index, why))).unwrap();
+    assert!(kept > 0 && why.to_lowercase().contains("space"), "refused without a reason: {why}");
+    assert!(minik8s(&["get", "configmap", "m0"]).is_ok(), "reading goes on");
+    host.run(&format!("mount -o remount,size=64m {place}"));
+    until("writes go through again", 60, || write(kept).is_ok());
+    server.kill();
+    let _server = start();
+    let names = minik8s(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    let lost: Vec<usize> =
+        (0..=kept).filter(|index| !names.split(' ').any(|name| name == format!("m{index}"))).collect();
+    assert!(lost.is_empty(), "what was acknowledged is gone: {lost:?} of {names}");
 }
