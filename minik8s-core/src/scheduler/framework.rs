@@ -239,24 +239,25 @@ impl FrameworkScheduler {
     }
 
     /// The nodes that pass the filters, until there are enough, and why the others did not.
-    fn search<'a>(&self, snapshot: &'a Snapshot, pod: &PodInfo) -> (Vec<&'a NodeInfo>, Diagnosis) {
+    fn search<'a>(&self, snapshot: &'a Snapshot, pod: &PodInfo) -> Found<'a> {
         let mut filters = self.prepare(pod, snapshot);
         let enough = self.profile.enough.of(snapshot.len());
-        let (mut feasible, mut diagnosis) = (Vec::new(), Diagnosis::default());
+        let mut found = Found::default();
         let nominated = snapshot.nomination(&pod.uid).and_then(|name| snapshot.node(name));
         if let Some(node) = nominated.filter(|node| filters.refusal(node).is_none()) {
-            return (vec![node], diagnosis);
+            found.feasible.push(node);
+            return found;
         }
         for node in in_turn(snapshot, enough) {
             match filters.refusal(node) {
-                None => feasible.push(node),
-                Some(why) => drop(diagnosis.nodes.insert(node.name.clone(), why)),
+                None => found.feasible.push(node),
+                Some(why) => found.refused.push((node, why)),
             }
-            if feasible.len() == enough {
+            if found.feasible.len() == enough {
                 break;
             }
         }
-        (feasible, diagnosis)
+        found
     }
 
     fn totals(&self, pod: &PodInfo, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
@@ -270,10 +271,30 @@ impl FrameworkScheduler {
     }
 
     /// Orders equally good nodes by chance, the same chance for the same pod, node and seed.
-    fn lot(&self, pod: &PodInfo, node: &NodeInfo) -> u64 {
+    fn lots(&self, pod: &PodInfo) -> impl Fn(&NodeInfo) -> u64 + use<> {
         let mut hasher = DefaultHasher::new();
-        (self.profile.seed, &pod.uid, &pod.name, &node.name).hash(&mut hasher);
-        hasher.finish()
+        (self.profile.seed, &pod.uid, &pod.name).hash(&mut hasher);
+        let of_pod = hasher.finish();
+        // The finish of SplitMix64: every bit of either depends on all bits of both.
+        move |node| {
+            let mixed = (node.lot ^ of_pod).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        }
+    }
+}
+
+/// What came of looking at nodes.
+#[derive(Default)]
+struct Found<'a> {
+    feasible: Vec<&'a NodeInfo>,
+    /// The others that were looked at, and why they were refused.
+    refused: Vec<(&'a NodeInfo, (&'static str, Reasons))>,
+}
+
+impl Found<'_> {
+    fn diagnosis(self) -> Diagnosis {
+        Diagnosis { nodes: self.refused.into_iter().map(|(node, why)| (node.name.clone(), why)).collect() }
     }
 }
 
@@ -294,15 +315,17 @@ impl Scheduler for FrameworkScheduler {
     }
 
     fn schedule(&self, snapshot: &Snapshot, pod: &PodInfo) -> Outcome {
-        let (feasible, diagnosis) = self.search(snapshot, pod);
-        let considered = feasible.len() + diagnosis.nodes.len();
+        let found = self.search(snapshot, pod);
+        let considered = found.feasible.len() + found.refused.len();
+        let feasible = &found.feasible;
         let totals = match feasible.len() {
             0 | 1 => vec![0; feasible.len()],
-            _ => self.totals(pod, &feasible, snapshot),
+            _ => self.totals(pod, feasible, snapshot),
         };
-        let best = feasible.iter().zip(totals).max_by_key(|(node, total)| (*total, self.lot(pod, node)));
+        let lot = self.lots(pod);
+        let best = feasible.iter().zip(totals).max_by_key(|(node, total)| (*total, lot(node)));
         match best {
-            None => Outcome::Unschedulable(diagnosis),
+            None => Outcome::Unschedulable(found.diagnosis()),
             Some((node, score)) => {
                 Outcome::Node(Choice { node: node.name.clone(), score, feasible: feasible.len(), considered })
             }

@@ -1,6 +1,7 @@
 //! Pods and nodes as the scheduler sees them: what matters, decoded once.
 
 use super::Resources;
+use super::topology::NodeTopology;
 use crate::network::Protocol;
 use k8s_openapi::api::core::v1::{Affinity, Node, Pod, Taint, Toleration, TopologySpreadConstraint};
 use std::collections::{BTreeMap, HashMap};
@@ -93,8 +94,33 @@ impl PodInfo {
 
     /// True where the other version of the pod asks for the same, whatever became of it.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        let asked = |pod: &Self| Self { nominated: String::new(), started: None, ..pod.clone() };
-        asked(self) == asked(other)
+        // Every field is named, so that a new one is thought about.
+        let Self {
+            uid,
+            namespace,
+            name,
+            labels,
+            node_name,
+            requests,
+            host_ports,
+            node_selector,
+            affinity,
+            tolerations,
+            spread,
+            priority,
+            never_preempts,
+            nominated: _,
+            terminating,
+            started: _,
+            owner,
+            scheduler_name,
+        } = self;
+        (uid, namespace, name, node_name) == (&other.uid, &other.namespace, &other.name, &other.node_name)
+            && (labels, requests, host_ports) == (&other.labels, &other.requests, &other.host_ports)
+            && (node_selector, affinity) == (&other.node_selector, &other.affinity)
+            && (tolerations, spread, owner) == (&other.tolerations, &other.spread, &other.owner)
+            && (priority, never_preempts) == (&other.priority, &other.never_preempts)
+            && (terminating, scheduler_name) == (&other.terminating, &other.scheduler_name)
     }
 
     /// `namespace/name`
@@ -135,6 +161,10 @@ pub struct NodeInfo {
     pub busy: (i64, i64),
     /// Where the snapshot keeps it; given by [`Snapshot`](super::Snapshot), the same for as long as the node is known.
     pub slot: usize,
+    /// Numbers for its topology labels; given by [`Snapshot`](super::Snapshot).
+    pub topology: NodeTopology,
+    /// Orders it by chance among nodes that are equally good; given by [`Snapshot`](super::Snapshot).
+    pub lot: u64,
     /// The pods on it, by uid; kept by [`Snapshot`](super::Snapshot).
     pub pods: HashMap<String, Arc<PodInfo>>,
 }

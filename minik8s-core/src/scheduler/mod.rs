@@ -34,6 +34,7 @@ mod queue;
 mod resources;
 mod snapshot;
 mod terms;
+mod topology;
 
 pub use budgets::Budget;
 pub use driver::{Followed, SchedulerConfig, SchedulerDriver, SchedulerLoop};
@@ -53,6 +54,7 @@ pub use preemption::{NoRoom, Preemption};
 pub use queue::SchedulingQueue;
 pub use resources::Resources;
 pub use snapshot::Snapshot;
+pub use topology::NodeTopology;
 
 /// Chooses nodes for pods.
 ///

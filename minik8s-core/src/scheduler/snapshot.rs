@@ -3,8 +3,10 @@
 
 use super::budgets::Budgets;
 use super::peers::{Peers, Places};
+use super::topology::Topology;
 use super::{Budget, NodeInfo, PodInfo};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// All nodes with their pods.
@@ -24,6 +26,7 @@ pub struct Snapshot {
     /// Labels of namespaces, by name.
     namespaces: HashMap<String, BTreeMap<String, String>>,
     budgets: Budgets,
+    topology: Topology,
     /// Pods for which room is being made, by node and uid: the canonical copy.
     nominated: HashMap<String, HashMap<String, Arc<PodInfo>>>,
     /// The node on which room is made for each of them.
@@ -156,12 +159,19 @@ impl Snapshot {
             self.slots.push(None);
         }
         node.slot = slot;
+        node.topology = self.topology.enter(&node.labels);
+        let mut hasher = DefaultHasher::new();
+        node.name.hash(&mut hasher);
+        node.lot = hasher.finish();
         node.requested = super::Resources::default();
         node.busy = (0, 0);
         node.pods = HashMap::new();
         let Some(place) = self.slots.get_mut(slot) else { return };
         match place.take() {
-            Some(old) => old.pods.into_values().for_each(|pod| node.add_pod(pod)),
+            Some(old) => {
+                self.topology.leave(&old.labels);
+                old.pods.into_values().for_each(|pod| node.add_pod(pod));
+            }
             None => {
                 self.names.insert(node.name.clone(), slot);
                 for pod in self.waiting.remove(&node.name).unwrap_or_default().into_values() {
@@ -178,6 +188,7 @@ impl Snapshot {
         let Some(slot) = self.names.remove(name) else { return };
         let Some(old) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.free.push(slot);
+        self.topology.leave(&old.labels);
         old.pods.values().for_each(|pod| self.peers.remove(pod, slot));
         if !old.pods.is_empty() {
             self.waiting.insert(name.to_owned(), old.pods);

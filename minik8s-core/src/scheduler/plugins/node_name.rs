@@ -30,12 +30,15 @@ impl FilterPlugin for NodeSchedulable {
     }
 
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
+        if !node.unschedulable {
+            return Vec::new();
+        }
         let taint = k8s_openapi::api::core::v1::Taint {
             key: "node.kubernetes.io/unschedulable".into(),
             effect: "NoSchedule".into(),
             ..Default::default()
         };
-        if !node.unschedulable || super::taints::tolerates(&pod.tolerations, &taint) {
+        if super::taints::tolerates(&pod.tolerations, &taint) {
             return Vec::new();
         }
         vec!["node(s) were unschedulable".into()]

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::scheduler::domains::Domains;
+use crate::scheduler::domains::{self, Domains};
 use crate::scheduler::terms::{PodTerms, Term};
 use crate::scheduler::{
     ClusterChange, ClusterEvent, FilterPlugin, NodeInfo, Places, PodFilter, PodInfo, Reasons, ScorePlugin, Snapshot,
@@ -88,7 +88,7 @@ impl Ready<'_> {
 
     fn near_enough(&self, node: &NodeInfo) -> bool {
         let terms = &self.terms.near;
-        if !terms.iter().all(|term| node.labels.contains_key(&term.key)) {
+        if !terms.iter().all(|term| domains::has(&term.key, node)) {
             return false;
         }
         let met = terms.iter().all(|term| self.near.at(&term.key, node).is_some_and(|count| count > 0));

@@ -1,11 +1,11 @@
 //! Constraints as they are worked with: selectors read, defaults filled in.
 
 use crate::api::{LabelOp, Selector};
+use crate::scheduler::domains;
 use crate::scheduler::plugins::{node_affinity, taints};
 use crate::scheduler::terms::with_own;
 use crate::scheduler::{NodeInfo, PodInfo, Snapshot};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
-use std::collections::HashMap;
 
 pub(super) const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -87,11 +87,13 @@ impl Constraint {
     }
 
     /// How many pods that count are on each node, by slot.
-    pub(super) fn on_nodes(&self, pod: &PodInfo, snapshot: &Snapshot) -> HashMap<usize, i64> {
-        let mut found = HashMap::new();
+    pub(super) fn on_nodes(&self, pod: &PodInfo, snapshot: &Snapshot) -> Vec<i64> {
+        let mut found = vec![0; snapshot.slots()];
         for (_, places) in snapshot.peers_in(&pod.namespace).filter(|(other, _)| self.counts(pod, other)) {
             for (slot, count) in places {
-                *found.entry(*slot).or_default() += count;
+                if let Some(there) = found.get_mut(*slot) {
+                    *there += count;
+                }
             }
         }
         found
@@ -108,5 +110,5 @@ fn alike(pod: &PodInfo, other: &PodInfo) -> bool {
 
 /// A node without one of the keys is in no domain of any of the constraints.
 pub(super) fn has_all_keys(constraints: &[Constraint], node: &NodeInfo) -> bool {
-    constraints.iter().all(|c| node.labels.contains_key(&c.key))
+    constraints.iter().all(|c| domains::has(&c.key, node))
 }

@@ -70,7 +70,7 @@ impl FilterPlugin for PodSpread {
         for node in snapshot.nodes().filter(|node| constraint::has_all_keys(&constraints, node)) {
             for ((constraint, pods), tally) in constraints.iter().zip(&on_nodes).zip(&mut tallies) {
                 if let Some(domain) = node.labels.get(&constraint.key).filter(|_| constraint.includes(pod, node)) {
-                    tally.add(domain, pods.get(&node.slot).copied().unwrap_or_default());
+                    tally.add(domain, pods.get(node.slot).copied().unwrap_or_default());
                 }
             }
         }

@@ -2,14 +2,13 @@
 
 use super::PodSpread;
 use super::constraint::{self, Constraint, HOSTNAME};
-use crate::scheduler::domains::Domains;
+use crate::scheduler::domains::{self, Domains};
 use crate::scheduler::{NodeInfo, PodInfo, ScorePlugin, Snapshot};
-use std::collections::{HashMap, HashSet};
 
 /// A constraint with what is in each domain.
 struct Counted {
     constraint: Constraint,
-    on_nodes: HashMap<usize, i64>,
+    on_nodes: Vec<i64>,
     domains: Domains,
     weight: f64,
 }
@@ -19,8 +18,8 @@ impl Counted {
         let on_nodes = constraint.on_nodes(pod, snapshot);
         let mut domains = Domains::default();
         if constraint.key != HOSTNAME {
-            for (slot, count) in &on_nodes {
-                if let Some(node) = snapshot.at(*slot).filter(|node| constraint.includes(pod, node)) {
+            for (slot, count) in on_nodes.iter().enumerate().filter(|(_, count)| **count > 0) {
+                if let Some(node) = snapshot.at(slot).filter(|node| constraint.includes(pod, node)) {
                     domains.add(&constraint.key, node, *count);
                 }
             }
@@ -28,7 +27,7 @@ impl Counted {
         #[allow(clippy::cast_precision_loss, reason = "a number of nodes")]
         let size = match constraint.key.as_str() {
             HOSTNAME => nodes.len(),
-            key => nodes.iter().filter_map(|n| n.labels.get(key)).collect::<HashSet<_>>().len(),
+            key => domains::different(key, nodes),
         } as f64;
         Self { constraint, on_nodes, domains, weight: (size + 2.0).ln() }
     }
@@ -36,7 +35,7 @@ impl Counted {
     /// What the node's domain is worth; more is worse.
     fn cost(&self, node: &NodeInfo) -> f64 {
         let there = match self.constraint.key.as_str() {
-            HOSTNAME => Some(self.on_nodes.get(&node.slot).copied().unwrap_or_default()),
+            HOSTNAME => Some(self.on_nodes.get(node.slot).copied().unwrap_or_default()),
             key => self.domains.at(key, node),
         };
         #[allow(clippy::cast_precision_loss, reason = "a number of pods")]
