@@ -101,7 +101,7 @@ mod tests {
     fn values_keep_their_number_while_a_node_has_them() {
         let zone = |value: &str| BTreeMap::from([(KEYS[0].to_owned(), value.to_owned())]);
         let mut topology = Topology::default();
-        let mut number = |value: &str, topology: &mut Topology| match topology.enter(&zone(value)).place(0) {
+        let number = |value: &str, topology: &mut Topology| match topology.enter(&zone(value)).place(0) {
             Some(Place::Domain(number)) => number,
             other => panic!("{other:?}"),
         };

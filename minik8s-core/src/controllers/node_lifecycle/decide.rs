@@ -181,7 +181,8 @@ mod tests {
         use GiveUp::{AsBefore, TakeBack, Yes};
         let lost = json!([{"key": UNREACHABLE, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
         // Ready, the taints it has, what becomes of its pods; the taints it should have, where they are others
-        let table: [(Option<&str>, &serde_json::Value, GiveUp, Option<&[&str]>); 9] = [
+        type Row<'a> = (Option<&'a str>, &'a serde_json::Value, GiveUp, Option<&'a [&'a str]>);
+        let table: [Row<'_>; 9] = [
             (Some("True"), &json!([]), AsBefore, None),
             (Some("True"), &lost, Yes, Some(&[])),
             (Some("False"), &json!([]), Yes, Some(&["not-ready:NoSchedule", "not-ready:NoExecute"])),

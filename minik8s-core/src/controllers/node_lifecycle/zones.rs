@@ -196,7 +196,8 @@ mod tests {
         use Permit::{After, NotNow, Now, TakeBack};
         let seconds = Duration::from_secs;
         // zones as (name, ready, silent); what the first and the second silent node of zone `a` are told
-        let table: [(&[(&str, usize, usize)], Permit, Permit); 7] = [
+        type Row<'a> = (&'a [(&'a str, usize, usize)], Permit, Permit);
+        let table: [Row<'_>; 7] = [
             (&[("a", 9, 1)], Now, After(seconds(10))),
             (&[("a", 1, 1)], Now, After(seconds(10))),
             (&[("a", 1, 2)], Now, After(seconds(10))),
@@ -218,8 +219,8 @@ mod tests {
         let told: Vec<bool> = (0..5).map(|i| world.note(&node(&format!("a-{i}"), "a"), false)).collect();
         assert_eq!(told, [false, false, true, false, true], "most of it, then all of it");
         assert!(world.nobody_answers() && !world.note(&node("a-0", "a"), false));
-        assert!(world.forget("a-0") == false && world.nobody_answers());
+        assert!(!world.forget("a-0") && world.nobody_answers());
         assert!(world.note(&node("b-0", "b"), true) && !world.nobody_answers());
-        assert!(world.note(&node("a-1", "b"), false) == false, "a node may move to another zone");
+        assert!(!world.note(&node("a-1", "b"), false), "a node may move to another zone");
     }
 }
