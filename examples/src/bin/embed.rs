@@ -5,8 +5,9 @@
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams, PostParams};
+use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use minik8s_core::cluster::Cluster;
 use serde_json::json;
@@ -15,6 +16,12 @@ use serde_json::json;
 async fn main() -> Result<()> {
     let cluster = Cluster::builder().fake_node("node-1").fake_node("node-2").start().await?;
     let client = cluster.kube_client();
+
+    // Nodes become ready in their own time, and pods that come earlier go to whichever is.
+    let nodes: Api<Node> = Api::all(client.clone());
+    for name in ["node-1", "node-2"] {
+        await_condition(nodes.clone(), name, is_ready).await?;
+    }
 
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": "web"},
@@ -47,4 +54,9 @@ async fn main() -> Result<()> {
     }
     cluster.stop().await;
     Ok(())
+}
+
+fn is_ready(node: Option<&Node>) -> bool {
+    let conditions = node.and_then(|node| node.status.as_ref()).into_iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

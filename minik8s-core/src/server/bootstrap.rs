@@ -98,7 +98,19 @@ async fn make(server: &ApiServer, target: Target, object: &Value) -> ApiResult<(
     }
 }
 
+/// True where an object is there and says what it should.
+async fn says(server: &ApiServer, target: &Target, object: &Value) -> bool {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
+    let Ok(found) = server.get(&Target { name, ..target.clone() }).await else { return false };
+    let (Ok(found), Some(wanted)) = (found.value(), object.as_object()) else { return false };
+    wanted.iter().filter(|(field, _)| *field != "metadata").all(|(field, value)| found.get(field) == Some(value))
+}
+
+/// Makes an object say this. Where it does already, nothing is written: a server that starts changes nothing.
 async fn replace(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
+    if says(server, &target, object).await {
+        return Ok(());
+    }
     match server.create(&target, body(object)?, &WriteOptions::default()).await {
         Err(error) if error.is_already_exists() => {
             let name = object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);

@@ -194,6 +194,26 @@ async fn a_node_sees_and_writes_only_what_concerns_it() {
 }
 
 #[tokio::test]
+async fn a_range_that_overlaps_with_another_nodes_is_refused_and_another_is_taken() {
+    let cluster = cluster().await;
+    let _far = remote(&cluster, "far").await;
+    ready(&cluster, "far").await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = cluster.join_token(HOUR).await.unwrap();
+    let near = open(&config(&cluster, "near", Some(token), directory.path())).await.unwrap();
+    let nodes = Client::new(Arc::new(near.transport())).all::<Node>();
+    let with = |range: &str| -> Node {
+        let spec = json!({"podCIDR": range, "podCIDRs": [range]});
+        serde_json::from_value(json!({"metadata": {"name": "near"}, "spec": spec})).unwrap()
+    };
+    let refused = nodes.create(&with("10.244.8.0/22")).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Forbidden, "{refused}");
+    assert!(refused.message.contains("10.244.9.0/24") && refused.message.contains("\"far\""), "{refused}");
+    assert!(nodes.create(&with("10.244.12.0/22")).await.is_ok());
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_opens_nothing_but_the_door() {
     let cluster = cluster().await;
     let token = cluster.join_token(HOUR).await.unwrap();

@@ -2,8 +2,9 @@
 //! and leases in its own name only, and nothing by which it would draw pods to itself.
 
 use crate::api::{ApiError, ApiResult, Reason};
-use crate::server::{Admission, AdmissionRequest, WriteContext};
+use crate::server::{Admission, AdmissionRequest, Settings, WriteContext};
 use async_trait::async_trait;
+use ipnet::IpNet;
 use serde_json::Value;
 
 /// Labels that say what may run on a node are not its own to set.
@@ -17,7 +18,15 @@ impl Admission for NodeRestriction {
     async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut Value, ctx: &dyn WriteContext) -> ApiResult<()> {
         let Some(node) = ctx.user().and_then(|user| user.node()) else { return Ok(()) };
         let name = request.target.name.as_deref().unwrap_or_default();
-        match check(node, &request.target.gvr.resource, name, object, request.old) {
+        let mut why = check(node, &request.target.gvr.resource, name, object, request.old);
+        if why.is_none() && request.target.gvr.resource == "nodes" && ranges(request.old).is_empty() {
+            let asked = ranges(Some(object));
+            if !asked.is_empty() {
+                let others = ctx.all(&request.target.gvr, true).await?;
+                why = foreign(node, &asked, ctx.settings(), &others);
+            }
+        }
+        match why {
             None => Ok(()),
             Some(why) => {
                 let place = format!("{} {name:?}", request.target.gvr.qualified());
@@ -25,6 +34,37 @@ impl Admission for NodeRestriction {
             }
         }
     }
+}
+
+/// The ranges of a node's pods.
+fn ranges(node: Option<&Value>) -> Vec<IpNet> {
+    let spec = node.and_then(|node| node.get("spec"));
+    let all = spec.and_then(|spec| spec.get("podCIDRs")).and_then(Value::as_array).into_iter().flatten();
+    let one = spec.and_then(|spec| spec.get("podCIDR"));
+    all.chain(one).filter_map(|range| range.as_str()?.parse().ok()).collect()
+}
+
+/// Why a node may not bring these ranges: packets for them would go astray, or come to it that are others'.
+fn foreign(node: &str, asked: &[IpNet], settings: &Settings, others: &[Value]) -> Option<String> {
+    let overlap = |a: &IpNet, b: &IpNet| a.contains(&b.network()) || b.contains(&a.network());
+    for range in asked {
+        if overlap(range, &settings.service_cidr) {
+            return Some(format!(
+                "brings the range {range}, which overlaps with that of Services, {}",
+                settings.service_cidr
+            ));
+        }
+        if let Some(cluster) = settings.pod_cidr.filter(|cluster| !cluster.contains(range)) {
+            return Some(format!("brings the range {range}, which is not part of the cluster's, {cluster}"));
+        }
+        for other in others {
+            let name = other.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            if let Some(held) = ranges(Some(other)).iter().find(|held| name != node && overlap(range, held)) {
+                return Some(format!("brings the range {range}, which overlaps with {held} of node {name:?}"));
+            }
+        }
+    }
+    None
 }
 
 fn check(node: &str, resource: &str, name: &str, new: &Value, old: Option<&Value>) -> Option<String> {
@@ -51,6 +91,25 @@ fn guarded(node: &Value) -> Vec<(String, Value)> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn ranges_of_others_are_not_brought() {
+        let settings = Settings { pod_cidr: Some("10.244.0.0/16".parse().unwrap()), ..Settings::default() };
+        let other =
+            json!({"metadata": {"name": "n2"}, "spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]}});
+        let why = |range: &str| foreign("n1", &[range.parse().unwrap()], &settings, std::slice::from_ref(&other));
+        assert_eq!(why("10.244.3.0/24"), None);
+        for (range, word) in [
+            ("10.244.8.0/22", "\"n2\""),
+            ("10.244.9.0/25", "\"n2\""),
+            ("10.96.3.0/24", "Services"),
+            ("10.1.0.0/24", "10.244.0.0/16"),
+        ] {
+            assert!(why(range).is_some_and(|why| why.contains(word)), "{range}: {:?}", why(range));
+        }
+        // Its own, from before.
+        assert_eq!(foreign("n2", &["10.244.9.0/24".parse().unwrap()], &settings, &[other]), None);
+    }
 
     #[test]
     fn a_node_writes_its_own_record_without_taints_and_guarded_labels() {

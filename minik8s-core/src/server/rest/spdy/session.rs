@@ -263,8 +263,15 @@ async fn send(mut queue: mpsc::Receiver<Outgoing>, mut write: impl AsyncWrite + 
                 Outgoing::Ping(id) => frame::put_ping(id, &mut bytes),
             }
         }
-        write.write_all(&bytes).await?;
-        write.flush().await?;
+        let written = async {
+            write.write_all(&bytes).await?;
+            write.flush().await
+        };
+        match written.await {
+            // Who has left is told nothing more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
+        }
         bytes.clear();
     }
     Ok(())
