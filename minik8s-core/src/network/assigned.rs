@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 /// Makes a network from the range of the node's pods.
 type Make = Box<dyn Fn(ipnet::IpNet) -> NetworkResult<SharedNetwork> + Send + Sync>;
 
-/// See the [module](self). Until the range is known, everything but taking nothing down is refused.
+/// A network whose range of addresses is somebody else's to give. Until the range is known, everything but taking nothing down is refused.
 ///
 /// ```
 /// use minik8s_core::network::{Assigned, NetworkPlugin, NoopNetwork, PodAttachment};

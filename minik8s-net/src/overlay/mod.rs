@@ -1,7 +1,7 @@
 //! Ways to the pods of other nodes: plain routes where a node is in the same subnet, a VXLAN tunnel to all others.
 //!
 //! There is one tunnel device for all peers and nothing is learned or flooded. A peer's range leads to the first address
-//! of the range, on the device; that address has a hardware address which follows from it ([`vtep_mac`]), and that one
+//! of the range, on the device; that address has a hardware address which follows from it (`vtep_mac`), and that one
 //! lies behind the peer's node. The three entries per peer follow from the [`Peer`] alone, so nobody has to announce
 //! anything, and an agent that starts again finds them as they should be.
 //!
