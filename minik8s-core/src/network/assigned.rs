@@ -9,13 +9,13 @@ type Make = Box<dyn Fn(ipnet::IpNet) -> NetworkResult<SharedNetwork> + Send + Sy
 /// A network whose range of addresses is somebody else's to give. Until the range is known, everything but taking nothing down is refused.
 ///
 /// ```
-/// use minik8s_core::network::{Assigned, NetworkPlugin, NoopNetwork, PodAttachment};
+/// use minik8s_core::network::{Assigned, NetworkError, NetworkPlugin, NoopNetwork, PodAttachment};
 /// use std::sync::Arc;
 ///
 /// # futures::executor::block_on(async {
 /// let network = Assigned::new(|range| match range {
 ///     ipnet::IpNet::V4(range) => Ok(Arc::new(NoopNetwork::new(range))),
-///     ipnet::IpNet::V6(_) => unimplemented!("IPv4 only"),
+///     ipnet::IpNet::V6(_) => Err(NetworkError::Unsupported("ranges of IPv6 addresses")),
 /// });
 /// assert!(network.capabilities().assigned);
 /// assert!(network.setup().await.is_err());
