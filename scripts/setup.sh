@@ -19,6 +19,8 @@ needs=(
   "kill:procps"              # only for tests, which end what they started
   "cc:gcc"                   # the linker, and the C parts of the TLS library
   "make:make"
+  "tmux:tmux"                # only for tests: the terminal that a live screen is looked at in
+  "prometheus:prometheus"    # only for tests, which start their own on a free port
 )
 
 have() { PATH="$PATH:/usr/sbin:/sbin:/usr/local/bin" command -v "$1" >/dev/null 2>&1; }

@@ -8,6 +8,7 @@ pub(crate) use machine::{
 
 use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
+use crate::commands::top::Top;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Let ports of this machine lead to ports of a pod
     PortForward(PortForward),
+    /// Show what nodes and pods use; on a terminal, live
+    Top(Top),
     /// Set the number of replicas
     Scale(Scale),
     /// Watch, undo or restart a rollout

@@ -7,6 +7,7 @@ mod commands;
 pub mod components;
 mod manifest;
 mod output;
+mod terminal;
 mod up;
 
 use args::{Args, Command};

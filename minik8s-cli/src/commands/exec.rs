@@ -3,14 +3,14 @@
 use super::pods;
 use crate::api::Conn;
 use crate::args::Exec;
+use crate::terminal::{RawTerminal, keyboard, size};
 use anyhow::{Context, Result, bail};
 use futures::SinkExt;
 use futures::channel::mpsc::Sender;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess, TerminalSize};
-use nix::sys::termios::{self, SetArg, Termios};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
@@ -58,20 +58,6 @@ fn exit_code(status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status) ->
     }
 }
 
-/// Standard input, read by a thread of its own: a blocked read must not keep the program from ending.
-fn keyboard() -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel(8);
-    std::thread::spawn(move || {
-        let mut buffer = [0; 8192];
-        while let Ok(n) = std::io::stdin().read(&mut buffer) {
-            if n == 0 || sender.blocking_send(buffer[..n].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
 /// Passes input on, and its end. The command may end first; then nobody wants the rest.
 async fn feed(mut from: mpsc::Receiver<Vec<u8>>, mut to: impl AsyncWrite + Unpin) {
     while let Some(bytes) = from.recv().await {
@@ -95,40 +81,11 @@ async fn print(mut from: impl AsyncRead + Unpin, mut to: impl Write) {
 async fn report_size(mut sizes: Sender<TerminalSize>) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
     loop {
-        if let Some(size) = terminal_size()
-            && sizes.send(size).await.is_err()
+        if let Some((width, height)) = size()
+            && sizes.send(TerminalSize { width, height }).await.is_err()
         {
             return;
         }
         changes.recv().await;
-    }
-}
-
-#[allow(unsafe_code, reason = "asking the terminal for its size has no safe wrapper in the tree")]
-fn terminal_size() -> Option<TerminalSize> {
-    nix::ioctl_read_bad!(window_size, nix::libc::TIOCGWINSZ, nix::libc::winsize);
-    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the pointer is to a live winsize, which is what TIOCGWINSZ fills.
-    unsafe { window_size(0, &mut size) }.ok()?;
-    Some(TerminalSize { width: size.ws_col, height: size.ws_row })
-}
-
-/// The terminal passes every key on while this lives.
-struct RawTerminal(Termios);
-
-impl RawTerminal {
-    fn enter() -> Result<Self> {
-        let before = termios::tcgetattr(std::io::stdin()).context("cannot read the terminal's mode")?;
-        let mut raw = before.clone();
-        termios::cfmakeraw(&mut raw);
-        termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw).context("cannot set the terminal's mode")?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // Nothing can be done where even this fails.
-        let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }

@@ -14,6 +14,7 @@ mod port_forward;
 mod rollout;
 mod scale;
 mod token;
+pub(crate) mod top;
 mod version;
 
 use crate::api::Conn;
@@ -43,6 +44,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => logs::run(&Conn::open(&args).await?, options).await?,
         Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
         Command::PortForward(options) => port_forward::run(&Conn::open(&args).await?, options).await?,
+        Command::Top(options) => Box::pin(top::run(&Conn::open(&args).await?, options)).await?,
         Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
         Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,
         Command::Uncordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, false).await?,

@@ -21,3 +21,4 @@ mod profiles;
 mod real;
 mod regressions;
 mod surviving;
+mod top;

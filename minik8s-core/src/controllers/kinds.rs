@@ -29,7 +29,7 @@ impl From<&KindNames> for KindRef {
 
 /// Where the list of kinds comes from. Kinds may come and go while the cluster runs.
 pub trait KindDirectory: Send + Sync + 'static {
-    /// The kinds now, each storage once: a kind that is another's alias is left out.
+    /// The kinds now, each storage once: a kind that is another's alias, or is not stored, is left out.
     fn kinds(&self) -> Vec<KindRef>;
 }
 
@@ -42,6 +42,10 @@ impl KindDirectory for Vec<KindRef> {
 impl KindDirectory for Registry {
     fn kinds(&self) -> Vec<KindRef> {
         let table = self.snapshot();
-        table.kinds().filter(|kind| kind.stored_as().is_none()).map(|kind| kind.names().into()).collect()
+        table
+            .kinds()
+            .filter(|kind| kind.stored_as().is_none() && kind.computed().is_none())
+            .map(|kind| kind.names().into())
+            .collect()
     }
 }

@@ -45,6 +45,28 @@ pub struct ContainerUsage {
     pub stats: ContainerStats,
 }
 
+/// What a machine has used as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineUsage {
+    /// Unix milliseconds of the reading.
+    pub at: i64,
+    /// CPU time since it started, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Memory that cannot be reclaimed, in bytes.
+    pub memory_working_set: u64,
+    /// All memory in use, in bytes.
+    pub memory_usage: u64,
+}
+
+/// What a node has used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeUsage {
+    /// The machine as a whole; `None` where containers are all there is to measure, as on nodes that pretend.
+    pub machine: Option<MachineUsage>,
+    /// Its running containers.
+    pub containers: Vec<ContainerUsage>,
+}
+
 /// Which lines of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
@@ -77,8 +99,8 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn attach(&self, container: &ContainerRef, stdin: bool) -> ApiResult<StreamSession>;
     /// Connects to a TCP port of the pod's loopback. The connection ends with an error where the way to the node does.
     async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection>;
-    /// What the running containers of the node have used.
-    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>>;
+    /// What the node and its running containers have used.
+    async fn stats(&self) -> ApiResult<NodeUsage>;
 }
 
 /// The nodes that can be reached now, by name.

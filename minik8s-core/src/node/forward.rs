@@ -1,6 +1,6 @@
 //! Connections to ports of pods and the usage of containers, as messages between a node and the API server.
 
-use super::access::{ContainerRef, ContainerUsage, PodRef};
+use super::access::{ContainerRef, ContainerUsage, MachineUsage, NodeUsage, PodRef};
 use crate::grpc::error::from_status;
 use crate::grpc::v1::{self, forwarded::Part};
 use crate::pieces::{Piece, connection};
@@ -87,6 +87,30 @@ impl From<v1::PodRef> for PodRef {
     fn from(pod: v1::PodRef) -> Self {
         let v1::PodRef { namespace, pod, uid } = pod;
         Self { namespace, pod, uid }
+    }
+}
+
+impl From<NodeUsage> for v1::StatsReply {
+    fn from(usage: NodeUsage) -> Self {
+        let machine = usage.machine.map(|m| v1::MachineUsage {
+            at_unix_millis: m.at,
+            cpu_nanos: m.cpu_ns,
+            memory_working_set: m.memory_working_set,
+            memory_usage: m.memory_usage,
+        });
+        Self { machine, containers: usage.containers.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<v1::StatsReply> for NodeUsage {
+    fn from(reply: v1::StatsReply) -> Self {
+        let machine = reply.machine.map(|m| MachineUsage {
+            at: m.at_unix_millis,
+            cpu_ns: m.cpu_nanos,
+            memory_working_set: m.memory_working_set,
+            memory_usage: m.memory_usage,
+        });
+        Self { machine, containers: reply.containers.into_iter().map(Into::into).collect() }
     }
 }
 

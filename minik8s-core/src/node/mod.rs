@@ -11,11 +11,12 @@ mod context;
 mod eviction;
 mod forward;
 mod hooks;
-mod ids;
+pub(crate) mod ids;
 mod images;
 mod lease;
 mod lifecycle;
 mod logs;
+mod machine;
 mod pod;
 mod pods;
 mod probe;
@@ -33,7 +34,9 @@ mod streams;
 mod volumes;
 mod worker;
 
-pub use access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, NodeDirectory, PodRef};
+pub use access::{
+    ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeDirectory, NodeUsage, PodRef,
+};
 pub use agent::{NodeAgent, NodeAgentBuilder};
 pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};

@@ -1,6 +1,6 @@
 //! A node at the other end of a connection, and the messages that its door is made of.
 
-use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
+use super::access::{ContainerRef, LogOptions, NodeAccess, NodeUsage, PodRef};
 use super::forward;
 use crate::api::{ApiError, ApiResult};
 use crate::grpc::error::from_status;
@@ -163,9 +163,9 @@ impl NodeAccess for RemoteNode {
         Ok(Box::new(forward::near_end(reply.into_inner(), send)))
     }
 
-    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+    async fn stats(&self) -> ApiResult<NodeUsage> {
         let reply = self.client.clone().stats(v1::StatsRequest {}).await.map_err(|s| from_status(&s))?;
-        Ok(reply.into_inner().containers.into_iter().map(Into::into).collect())
+        Ok(reply.into_inner().into())
     }
 }
 

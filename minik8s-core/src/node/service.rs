@@ -102,7 +102,7 @@ impl node_server::Node for Door {
 
     async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<v1::StatsReply>, Status> {
         let usage = self.access.stats().await.map_err(|e| to_status(&e))?;
-        Ok(Response::new(v1::StatsReply { containers: usage.into_iter().map(Into::into).collect() }))
+        Ok(Response::new(usage.into()))
     }
 }
 

@@ -1,10 +1,11 @@
 //! The door to this node's containers: logs from their files; commands, terminals, connections and usage from the runtime.
 
-use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
+use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, NodeUsage, PodRef};
 use super::config::NodeConfig;
 use super::logs::{self, Ended, Life};
-use super::{ids, worker};
+use super::{ids, machine, worker};
 use crate::api::{ApiError, ApiResult, Reason};
+use crate::clock::SharedClock;
 use crate::runtime::{
     Connection, ContainerInfo, ContainerState, ExecSpec, RuntimeError, RuntimeEvent, SharedRuntime, StreamSession,
 };
@@ -23,11 +24,12 @@ const READS: usize = 8;
 pub(crate) struct Access {
     config: NodeConfig,
     runtime: SharedRuntime,
+    clock: SharedClock,
 }
 
 impl Access {
-    pub(crate) fn new(config: NodeConfig, runtime: SharedRuntime) -> Self {
-        Self { config, runtime }
+    pub(crate) fn new(config: NodeConfig, runtime: SharedRuntime, clock: SharedClock) -> Self {
+        Self { config, runtime, clock }
     }
 
     /// The present life of a container.
@@ -100,11 +102,13 @@ impl NodeAccess for Access {
         self.runtime.connect(&pod.uid, port).await.map_err(|e| refused(&e))
     }
 
-    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+    async fn stats(&self) -> ApiResult<NodeUsage> {
+        let real = self.runtime.capabilities().await.map_err(|e| refused(&e))?.real_processes;
         let all = self.runtime.containers(None).await.map_err(|e| refused(&e))?;
         let running: Vec<_> = all.into_iter().filter(|c| c.state == ContainerState::Running).collect();
         let reads = stream::iter(running).map(|container| usage(&self.runtime, container)).buffered(READS);
-        reads.try_filter_map(|usage| std::future::ready(Ok(usage))).try_collect().await
+        let containers = reads.try_filter_map(|usage| std::future::ready(Ok(usage))).try_collect().await?;
+        Ok(NodeUsage { machine: if real { machine::usage(self.clock.now()) } else { None }, containers })
     }
 }
 

@@ -4,6 +4,7 @@
 use super::admission::Admission;
 use super::auth::NodeRestriction;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
+use super::usage::Usage;
 use super::{Kind, KindTable, Metrics, Registry, Settings, kinds, verbs};
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Reason, Schemas, Target};
 use crate::client::{
@@ -120,6 +121,7 @@ impl ApiServerBuilder {
             schemas: self.schemas,
             admission: self.admission,
             metrics: Metrics::default(),
+            usage: Usage::new(self.nodes.clone()),
             nodes: self.nodes,
             dice: Dice::new(self.seed),
             stop: stop.clone(),
@@ -135,7 +137,7 @@ impl ApiServerBuilder {
 /// The stored resources of a table, each with the selectable fields of every kind that reads it.
 fn stored_resources(table: &KindTable) -> Vec<StoredResource> {
     let mut all: BTreeMap<Gvr, StoredResource> = BTreeMap::new();
-    for kind in table.kinds() {
+    for kind in table.kinds().filter(|kind| kind.computed().is_none()) {
         let gvr = kind.stored_as().unwrap_or_else(|| kind.names().gvr.clone());
         let resource = all.entry(gvr.clone()).or_insert_with(|| StoredResource::new(gvr));
         for field in kind.fields() {
@@ -158,6 +160,7 @@ pub struct ApiServer {
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) dice: Dice,
     pub(crate) stop: CancellationToken,
+    pub(crate) usage: Usage,
     metrics: Metrics,
     nodes: NodeDirectory,
     _pump: DropGuard,

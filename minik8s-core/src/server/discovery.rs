@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const READ_VERBS: [&str; 2] = ["get", "list"];
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// A document and its entity tag.
@@ -117,7 +118,7 @@ fn aggregated_resource(kind: &dyn Kind) -> Value {
         "responseKind": {"group": names.gvr.group, "version": names.gvr.version, "kind": names.kind},
         "scope": if names.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": names.singular,
-        "verbs": VERBS,
+        "verbs": verbs(kind),
     });
     add_lists(&mut resource, names);
     let subresources: Vec<Value> = subresources(kind)
@@ -131,6 +132,10 @@ fn aggregated_resource(kind: &dyn Kind) -> Value {
         resource["subresources"] = subresources.into();
     }
     resource
+}
+
+fn verbs(kind: &dyn Kind) -> &'static [&'static str] {
+    if kind.computed().is_some() { &READ_VERBS } else { &VERBS }
 }
 
 /// Empty lists are left out: some clients stumble over them.
@@ -228,7 +233,7 @@ fn classic_resources(kind: &dyn Kind) -> Vec<Value> {
         "singularName": names.singular,
         "namespaced": names.namespaced,
         "kind": names.kind,
-        "verbs": VERBS,
+        "verbs": verbs(kind),
     });
     add_lists(&mut resource, names);
     let mut resources = vec![resource];

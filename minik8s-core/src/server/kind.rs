@@ -1,10 +1,11 @@
 //! What makes a kind: everything the generic server must know about one, in one place. A kind is one file that
 //! implements [`Kind`] and one line in the registry's table; nothing else in the server names it.
 
+use super::ApiServer;
 use super::auth::User;
-use crate::api::{ApiError, ApiResult, Gvr, Reason};
+use crate::api::{ApiError, ApiResult, Gvr, Reason, Target};
 pub use crate::api::{FieldErrors, NameRule};
-use crate::client::DeleteOptions;
+use crate::client::{DeleteOptions, ListOptions};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -175,6 +176,16 @@ impl Default for Settings {
     }
 }
 
+/// Objects that are stored nowhere, but worked out whenever somebody asks for them. They can be read, not written.
+#[async_trait]
+pub trait Computed: Send + Sync {
+    /// The objects of a collection, or the one a target names; in order. A target with a sub-resource is a collection.
+    ///
+    /// # Errors
+    /// `NotFound` for one that is not there; whatever keeps them from being worked out.
+    async fn objects(&self, server: &ApiServer, target: &Target, options: &ListOptions) -> ApiResult<Vec<Value>>;
+}
+
 /// Everything the generic server must know about a kind. Objects are generic JSON here: typed structs would drop
 /// fields they do not know. Every hook is pure but [`admit`](Kind::admit).
 #[async_trait]
@@ -275,6 +286,11 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Lifetime after the last write (events).
     fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Set for a kind whose objects are not stored.
+    fn computed(&self) -> Option<&dyn Computed> {
         None
     }
 

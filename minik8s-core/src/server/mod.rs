@@ -20,6 +20,7 @@ mod printing;
 mod registry;
 pub mod rest;
 pub mod tls;
+pub(crate) mod usage;
 mod verbs;
 
 pub use admission::{Admission, AdmissionRequest};
@@ -27,8 +28,8 @@ pub use api_server::{ApiServer, ApiServerBuilder};
 pub use cache::WatchSettings;
 pub use health::Health;
 pub use kind::{
-    ActionNames, Beside, Claim, Column, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule, ScalePaths,
-    SelectableField, Settings, WriteContext,
+    ActionNames, Beside, Claim, Column, Computed, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule,
+    ScalePaths, SelectableField, Settings, WriteContext,
 };
 pub use metrics::Metrics;
 pub use registry::{KindTable, Registry};

@@ -23,5 +23,5 @@ mod stub;
 pub mod suite;
 pub mod wait;
 
-pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Script, Which};
+pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Load, Script, Which};
 pub use stub::StubTransport;

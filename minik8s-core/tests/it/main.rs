@@ -9,6 +9,7 @@ mod controllers;
 mod fake_runtime;
 mod join;
 mod kubectl;
+mod metrics;
 mod node;
 mod noop_network;
 mod rest;

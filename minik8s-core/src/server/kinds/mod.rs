@@ -8,6 +8,7 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod lease;
+mod metrics;
 mod namespace;
 mod node;
 mod pod;
@@ -37,6 +38,8 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(event::CoreEventKind::new()),
         Arc::new(event::EventKind::new()),
         Arc::new(lease::LeaseKind::new()),
+        Arc::new(metrics::NodeMetricsKind::new()),
+        Arc::new(metrics::PodMetricsKind::new()),
         Arc::new(namespace::NamespaceKind::new()),
         Arc::new(node::NodeKind::new()),
         Arc::new(pod::PodKind::new()),

@@ -7,7 +7,7 @@ use super::status::json_response;
 use super::verbs::Request;
 use crate::api::{ApiError, ApiResult, Reason, Target};
 use crate::clock::rfc3339;
-use crate::node::ContainerUsage;
+use crate::node::{ContainerUsage, MachineUsage, NodeUsage};
 use http::Response;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -63,6 +63,10 @@ struct Summary {
 #[serde(rename_all = "camelCase")]
 struct NodeStats {
     node_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<CpuStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryStats>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -104,7 +108,21 @@ struct MemoryStats {
     working_set_bytes: u64,
 }
 
-fn summary(node: &str, usage: Vec<ContainerUsage>) -> Summary {
+fn summary(node: &str, usage: NodeUsage) -> Summary {
+    Summary { node: machine(node, usage.machine), pods: pods(usage.containers) }
+}
+
+fn machine(node: &str, usage: Option<MachineUsage>) -> NodeStats {
+    let cpu = usage.map(|m| CpuStats { time: time(m.at), usage_core_nano_seconds: m.cpu_ns });
+    let memory = usage.map(|m| MemoryStats {
+        time: time(m.at),
+        usage_bytes: m.memory_usage,
+        working_set_bytes: m.memory_working_set,
+    });
+    NodeStats { node_name: node.to_owned(), cpu, memory }
+}
+
+fn pods(usage: Vec<ContainerUsage>) -> Vec<PodStats> {
     let mut pods: BTreeMap<PodReference, Vec<ContainerUsage>> = BTreeMap::new();
     for one in usage {
         let of = &one.container;
@@ -116,7 +134,7 @@ fn summary(node: &str, usage: Vec<ContainerUsage>) -> Summary {
         start_time: time(containers.iter().map(|c| c.started_at).min().unwrap_or_default()),
         containers: containers.into_iter().map(container).collect(),
     };
-    Summary { node: NodeStats { node_name: node.to_owned() }, pods: pods.into_iter().map(pod).collect() }
+    pods.into_iter().map(pod).collect()
 }
 
 fn container(usage: ContainerUsage) -> ContainerStats {

@@ -58,8 +58,11 @@ pub(crate) fn verb(method: &Method, target: &Target, kind: &dyn Kind, watch: boo
     if target.namespace.is_some() != namespaced && (target.namespace.is_some() || target.name.is_some()) {
         return Err(no_such_resource());
     }
-    if watch && target.subresource.is_none() && method == Method::GET {
+    if watch && kind.computed().is_none() && target.subresource.is_none() && method == Method::GET {
         return Ok(Verb::Watch);
+    }
+    if kind.computed().is_some() {
+        return computed_verb(method, target);
     }
     if let Some(sub) = &target.subresource {
         return subresource_verb(method, target, kind, sub);
@@ -73,6 +76,15 @@ pub(crate) fn verb(method: &Method, target: &Target, kind: &dyn Kind, watch: boo
         ("PUT", true) => Ok(Verb::Update),
         ("PATCH", true) => Ok(Verb::Patch),
         ("DELETE", true) => Ok(Verb::Delete),
+        _ => Err(no_such_method()),
+    }
+}
+
+/// What is not stored is only read.
+fn computed_verb(method: &Method, target: &Target) -> ApiResult<Verb> {
+    match (method.as_str(), target.name.is_some() && target.subresource.is_none()) {
+        ("GET" | "HEAD", true) => Ok(Verb::Get),
+        ("GET" | "HEAD", false) => Ok(Verb::List),
         _ => Err(no_such_method()),
     }
 }

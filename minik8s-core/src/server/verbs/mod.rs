@@ -6,6 +6,7 @@ mod asking;
 mod body;
 mod collection;
 mod commit;
+mod computed;
 mod create;
 mod delete;
 mod modify;

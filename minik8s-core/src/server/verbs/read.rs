@@ -24,6 +24,9 @@ enum Freshness {
 
 impl ApiServer {
     pub(crate) async fn get_object(&self, target: &Target) -> ApiResult<Arc<Object>> {
+        if let Some(kind) = self.computed(target)? {
+            return self.compute_one(kind.as_ref(), target).await;
+        }
         let served = self.resolve(target)?;
         match target.subresource.as_deref() {
             None => {}
@@ -42,6 +45,9 @@ impl ApiServer {
     }
 
     pub(crate) async fn list_objects(&self, target: &Target, options: &ListOptions) -> ApiResult<ObjectList> {
+        if let Some(kind) = self.computed(target)? {
+            return self.compute_all(kind.as_ref(), target, options).await;
+        }
         if target.subresource.is_some() {
             return Err(method_not_allowed());
         }

@@ -30,6 +30,9 @@ impl ApiServer {
     /// What serves a target's resource.
     pub(crate) fn resolve(&self, target: &Target) -> ApiResult<Served> {
         let kind = self.registry.get(&target.gvr).ok_or_else(unknown_resource)?;
+        if kind.computed().is_some() {
+            return Err(method_not_allowed());
+        }
         let names = kind.names();
         if !names.namespaced && target.namespace.is_some() {
             return Err(unknown_resource());

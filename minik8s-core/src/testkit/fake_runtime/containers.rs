@@ -3,7 +3,7 @@
 use super::images::normalise;
 use super::process::Control;
 use super::script::command_line;
-use super::{FakeContainer, FakeOp, FakeRuntime, not_found};
+use super::{FakeContainer, FakeOp, FakeRuntime, Load, not_found};
 use crate::runtime::{
     ContainerInfo, ContainerSpec, ContainerState, ContainerStats, Containers, Exit, RuntimeError, RuntimeResult,
 };
@@ -50,7 +50,10 @@ impl FakeRuntime {
             labels: spec.labels.clone(),
             ..ContainerInfo::default()
         };
-        state.containers.insert(spec.id.clone(), FakeContainer { info, spec: spec.clone(), control: None });
+        state.containers.insert(
+            spec.id.clone(),
+            FakeContainer { info, spec: spec.clone(), control: None, used: super::load::Used::default() },
+        );
         Ok(())
     }
 
@@ -75,6 +78,7 @@ impl FakeRuntime {
         let (control, stdin) = Control::new();
         container.info.state = ContainerState::Running;
         container.info.started_at = self.inner.now();
+        container.used.begin(container.info.started_at);
         container.info.pid = Some(100_000 + state.last_pid);
         container.control = Some(control.clone());
         let sandbox = container.info.sandbox.clone();
@@ -143,14 +147,16 @@ impl Containers for FakeRuntime {
 
     async fn stats(&self, id: &str) -> RuntimeResult<ContainerStats> {
         self.inner.call(FakeOp::Stats, id).await?;
-        let state = self.inner.state.lock();
-        let container = state.containers.get(id).ok_or_else(|| not_found("container", id))?;
+        let at = self.inner.now();
+        let mut guard = self.inner.state.lock();
+        let state = &mut *guard;
+        let container = state.containers.get_mut(id).ok_or_else(|| not_found("container", id))?;
         if container.info.state != ContainerState::Running {
             return Err(wrong_state(id, "not running", "read its statistics"));
         }
-        let at = self.inner.now();
-        let alive = u64::try_from(at - container.info.started_at).unwrap_or(0);
-        // A hundredth of a core, and a few megabytes: plausible for something idle.
-        Ok(ContainerStats { at, cpu_ns: alive * 10_000, memory_working_set: 4 << 20, memory_usage: 6 << 20, pids: 1 })
+        let load = state.loads.as_ref().map_or_else(Load::default, |loads| loads(&container.info.labels));
+        let cpu_ns = container.used.until(at, load.milli_cpu);
+        let memory_usage = load.memory_bytes + (2 << 20);
+        Ok(ContainerStats { at, cpu_ns, memory_working_set: load.memory_bytes, memory_usage, pids: 1 })
     }
 }

@@ -7,6 +7,7 @@
 
 mod containers;
 mod images;
+mod load;
 mod log;
 mod ports;
 mod process;
@@ -17,6 +18,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use load::Load;
 pub use script::{End, ExecAnswer, FakeCall, FakeOp, Script, Which};
 
 use crate::clock::{SharedClock, SystemClock};
@@ -63,12 +65,14 @@ struct State {
     faults: Vec<Fault>,
     calls: Vec<FakeCall>,
     last_pid: u32,
+    loads: Option<load::Loads>,
 }
 
 struct FakeContainer {
     info: ContainerInfo,
     spec: ContainerSpec,
     control: Option<Arc<Control>>,
+    used: load::Used,
 }
 
 impl Default for FakeRuntime {

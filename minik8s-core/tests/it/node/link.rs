@@ -8,7 +8,9 @@ use futures::{FutureExt, StreamExt};
 use minik8s_core::api::{ApiError, ApiResult, Reason};
 use minik8s_core::client::{GrpcConfig, GrpcTransport};
 use minik8s_core::grpc::v1::node_link_client::NodeLinkClient;
-use minik8s_core::node::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef, serve_link};
+use minik8s_core::node::{
+    ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeUsage, PodRef, serve_link,
+};
 use minik8s_core::runtime::{Connection, ContainerStats, ExecSpec, RuntimeError, StreamSession};
 use minik8s_core::server::auth::User;
 use minik8s_core::testkit::served::Served;
@@ -102,10 +104,12 @@ impl NodeAccess for Named {
         Ok(Box::new(near))
     }
 
-    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
-        Ok(vec![usage()])
+    async fn stats(&self) -> ApiResult<NodeUsage> {
+        Ok(NodeUsage { machine: Some(MACHINE), containers: vec![usage()] })
     }
 }
+
+const MACHINE: MachineUsage = MachineUsage { at: 1, cpu_ns: u64::MAX, memory_working_set: 2, memory_usage: 3 };
 
 fn usage() -> ContainerUsage {
     let stats = ContainerStats { at: 3, cpu_ns: u64::MAX, memory_working_set: 5, memory_usage: 6, pids: 7 };
@@ -168,7 +172,7 @@ async fn a_port_is_reached_both_ways_and_each_direction_ends_by_itself() {
     port.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "more");
     wait::until("the node let go of it", BOUND, || async { (held.load(Ordering::SeqCst) == 0).then_some(()) }).await;
-    assert_eq!(access.stats().await.unwrap(), [usage()]);
+    assert_eq!(access.stats().await.unwrap(), NodeUsage { machine: Some(MACHINE), containers: vec![usage()] });
 }
 
 #[tokio::test]

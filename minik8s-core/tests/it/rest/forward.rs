@@ -148,6 +148,9 @@ async fn a_node_tells_what_its_containers_have_used() {
             "startTime": "1970-01-01T00:00:01Z", "containers": containers})
     };
     let pods = [pod("p", &[container("a"), container("b")]), pod("q", &[container("c")])];
-    assert_eq!(summary, json!({"node": {"nodeName": "n1"}, "pods": pods}));
+    let node = json!({"nodeName": "n1",
+        "cpu": {"time": "1970-01-01T00:00:02Z", "usageCoreNanoSeconds": 60},
+        "memory": {"time": "1970-01-01T00:00:02Z", "usageBytes": 80, "workingSetBytes": 70}});
+    assert_eq!(summary, json!({"node": node, "pods": pods}));
     assert!(read("/api/v1/nodes/n1/proxy/metrics").await.unwrap_err().to_string().contains("stats/summary"));
 }

@@ -8,7 +8,7 @@ use futures::{SinkExt, StreamExt};
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use minik8s_core::api::{ApiError, ApiResult, Target};
 use minik8s_core::client::{Payload, Transport, WriteOptions};
-use minik8s_core::node::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, PodRef};
+use minik8s_core::node::{ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeUsage, PodRef};
 use minik8s_core::runtime::{Connection, ContainerStats, ExecSpec, Output, StreamSession, TerminalSize};
 use minik8s_core::testkit::served::Served;
 use minik8s_core::testkit::wait;
@@ -60,14 +60,16 @@ impl NodeAccess for EchoNode {
         Ok(Box::new(near))
     }
 
-    async fn stats(&self) -> ApiResult<Vec<ContainerUsage>> {
+    async fn stats(&self) -> ApiResult<NodeUsage> {
         let of = |pod: &str, container: &str| {
             let [namespace, pod, uid, container] = ["default", pod, pod, container].map(str::to_owned);
             ContainerRef { namespace, pod, uid, container }
         };
         let stats = ContainerStats { at: 2000, cpu_ns: 30, memory_working_set: 40, memory_usage: 50, pids: 1 };
         let usage = |container| ContainerUsage { container, started_at: 1000, stats: stats.clone() };
-        Ok([of("p", "a"), of("p", "b"), of("q", "c")].map(usage).into())
+        let containers = [of("p", "a"), of("p", "b"), of("q", "c")].map(usage).into();
+        let machine = MachineUsage { at: 2000, cpu_ns: 60, memory_working_set: 70, memory_usage: 80 };
+        Ok(NodeUsage { machine: Some(machine), containers })
     }
 }
 
