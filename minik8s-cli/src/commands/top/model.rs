@@ -174,7 +174,7 @@ pub(super) mod tests {
             Pod::read(&json!({"metadata": {"namespace": namespace, "name": name}, "containers": containers})).unwrap()
         };
         View {
-            nodes: ["n1", "n2"].map(|name| Node::read(&record(name), &[usage.clone()]).unwrap()).into(),
+            nodes: ["n1", "n2"].map(|name| Node::read(&record(name), std::slice::from_ref(&usage)).unwrap()).into(),
             pods: vec![
                 pod("a", "web", &[("app", "100m", "100Mi"), ("side", "50m", "200Mi")]),
                 pod("b", "db", &[("db", "120m", "50Mi")]),
