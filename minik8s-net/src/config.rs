@@ -12,7 +12,8 @@ const MAX_LINK_NAME: usize = 15;
 /// Configuration of a [`crate::BridgeNetwork`]. [`BridgeConfig::new`] has the defaults of a single node.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
-    /// Name of the bridge; names of the table and of the pods' links follow from it.
+    /// Name of the bridge that has the node's address among its pods; names of the table and of the pods' links follow
+    /// from it.
     pub bridge: String,
     /// Where allocations and saved settings are kept.
     pub state_dir: PathBuf,
@@ -69,6 +70,11 @@ impl BridgeConfig {
     pub fn link_name(&self, pod: &str) -> String {
         let hash = fnv(self.bridge.bytes().chain([0]).chain(pod.bytes()));
         format!("{LINK_PREFIX}{:011x}", hash & 0xfff_ffff_ffff)
+    }
+
+    /// The group of the host's ends of pods' links, which rules tell them by. Group 0 is everybody's.
+    pub(crate) fn link_group(&self) -> u32 {
+        (fnv(self.bridge.bytes()) as u32 & 0x7fff_ffff) | 1
     }
 
     /// The tunnel to other nodes.

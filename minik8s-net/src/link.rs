@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,20 +27,22 @@ pub(crate) struct Link {
     pub(crate) mac: Vec<u8>,
     pub(crate) mtu: u32,
     pub(crate) master: Option<u32>,
+    pub(crate) group: u32,
     pub(crate) up: bool,
     pub(crate) alias: Option<String>,
     pub(crate) bridge: bool,
     pub(crate) tunnel: Option<Tunnel>,
 }
 
-/// A pair of links: one end here below a bridge, the other as `eth0` in another namespace.
+/// A pair of links: one end here, the other as `eth0` in another namespace.
 #[derive(Debug)]
 pub(crate) struct Pair<'a> {
     pub(crate) host: &'a str,
-    pub(crate) bridge: u32,
+    pub(crate) group: u32,
     pub(crate) mtu: u32,
     pub(crate) inside: &'a File,
-    pub(crate) mac: [u8; 6],
+    /// Hardware addresses of the end here and of the other.
+    pub(crate) macs: [[u8; 6]; 2],
 }
 
 /// The netlink socket of one namespace.
@@ -93,14 +95,19 @@ impl Links {
         self.change("start", link, LinkUnspec::new_with_index(link.index).up().build()).await
     }
 
-    pub(crate) async fn set_master(&self, link: &Link, bridge: u32) -> NetworkResult<()> {
-        self.change("connect", link, LinkUnspec::new_with_index(link.index).controller(bridge).up().build()).await
+    /// A link of a group that is up and below nothing.
+    pub(crate) async fn set_alone(&self, link: &Link, group: u32) -> NetworkResult<()> {
+        if link.up && link.master.is_none() && link.group == group {
+            return Ok(());
+        }
+        let message = LinkUnspec::new_with_index(link.index).nocontroller().link_group(group).up().build();
+        self.change("connect", link, message).await
     }
 
-    /// Lets a port send back what came in through it: a pod that reaches itself by its service's address.
-    pub(crate) async fn set_hairpin(&self, link: &Link) -> NetworkResult<()> {
-        let set = self.0.link().set_port(LinkBridgePort::new(link.index).hairpin(true).build()).execute().await;
-        unless(set, &[]).map_err(failed("set hairpin of", link.name.clone()))
+    /// Fixes the hardware address of a neighbour, so that nobody has to ask for it.
+    pub(crate) async fn add_neighbour(&self, link: &Link, ip: Ipv4Addr, mac: &[u8]) -> NetworkResult<()> {
+        let added = self.0.neighbours().add(link.index, IpAddr::V4(ip)).link_layer_address(mac).replace();
+        unless(added.execute().await, &[EEXIST]).map_err(failed("add", format!("neighbour {ip} of {}", link.name)))
     }
 
     async fn change(&self, what: &'static str, link: &Link, message: LinkMessage) -> NetworkResult<()> {
@@ -110,13 +117,19 @@ impl Links {
 
     /// Makes a pair in one step: neither end is ever seen under another name or in another place.
     pub(crate) async fn add_pair(&self, pair: &Pair<'_>) -> NetworkResult<()> {
+        let [own, other] = pair.macs;
         let peer = LinkUnspec::new_with_name("eth0")
-            .address(pair.mac.to_vec())
+            .address(other.to_vec())
             .mtu(pair.mtu)
             .setns_by_fd(pair.inside.as_raw_fd())
             .build();
-        let mut message =
-            LinkMessageBuilder::<LinkUnspec>::new().name(pair.host).mtu(pair.mtu).controller(pair.bridge).up().build();
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(pair.host)
+            .address(own.to_vec())
+            .mtu(pair.mtu)
+            .link_group(pair.group)
+            .up()
+            .build();
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -210,6 +223,7 @@ fn describe(message: LinkMessage) -> Link {
             LinkAttribute::Address(mac) => link.mac = mac,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::Group(group) => link.group = group,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => {
                 link.bridge = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Bridge)));

@@ -42,31 +42,40 @@ impl BridgeNetwork {
                 hint: "the namespace is another network's; give the pod a fresh one".to_owned(),
             });
         }
-        self.make_pair(links, &bridge, record, &inside, end.is_some()).await?;
-        configure_inside(&pod_links, record.ip, self.config.gateway()).await
+        let host = self.make_pair(links, bridge.mtu, record, &inside, end.is_some()).await?;
+        self.lead_to(links, &host, record.ip).await?;
+        configure_inside(&pod_links, record.ip, self.config.gateway(), &host.mac).await
+    }
+
+    /// The way from the host to a pod: the pod's link alone leads to it, and takes what the host sends from loopback.
+    pub(super) async fn lead_to(&self, links: &Links, host: &Link, ip: Ipv4Addr) -> NetworkResult<()> {
+        links.set_alone(host, self.config.link_group()).await?;
+        // The first lets the host reach node ports by 127.0.0.1; the rules keep pods out.
+        for (setting, value) in [("route_localnet", "1"), ("rp_filter", "0"), ("send_redirects", "0")] {
+            let setting = format!("net/ipv4/conf/{}/{setting}", host.name);
+            sysctl::write(&setting, value).map_err(failed("set", &*setting))?;
+        }
+        links.add_direct_route(host, ip.into(), self.config.gateway()).await?;
+        links.add_neighbour(host, ip, &pod_mac(ip)).await
     }
 
     /// Both ends exist, or are made; half a pair, or one that leads to a former sandbox, is replaced.
     async fn make_pair(
         &self,
         links: &Links,
-        bridge: &Link,
+        mtu: u32,
         record: &Record,
         inside: &File,
         inner_end: bool,
-    ) -> NetworkResult<()> {
+    ) -> NetworkResult<Link> {
         let host = links.find(&record.link).await?;
         if !(inner_end && host.is_some()) {
             links.remove(&record.link).await?;
-            let mac = pod_mac(record.ip);
-            let pair = Pair { host: &record.link, bridge: bridge.index, mtu: bridge.mtu, inside, mac };
+            let macs = [pod_mac(self.config.gateway()), pod_mac(record.ip)];
+            let pair = Pair { host: &record.link, group: self.config.link_group(), mtu, inside, macs };
             links.add_pair(&pair).await?;
         }
-        let host = links.find(&record.link).await?.ok_or_else(|| failed("find", &*record.link)("it vanished"))?;
-        if host.master != Some(bridge.index) || !host.up {
-            links.set_master(&host, bridge.index).await?;
-        }
-        links.set_hairpin(&host).await
+        links.find(&record.link).await?.ok_or_else(|| failed("find", &*record.link)("it vanished"))
     }
 
     pub(super) async fn bridge(&self, links: &Links) -> NetworkResult<Link> {
@@ -95,14 +104,15 @@ async fn enter(record: &Record, inside: &File) -> NetworkResult<Links> {
     links.await.map_err(failed("enter", &*pod))?.map_err(failed("open a netlink socket in", pod))
 }
 
-async fn configure_inside(links: &Links, ip: Ipv4Addr, gateway: Ipv4Addr) -> NetworkResult<()> {
+async fn configure_inside(links: &Links, ip: Ipv4Addr, gateway: Ipv4Addr, mac: &[u8]) -> NetworkResult<()> {
     let find = async |name: &str| links.find(name).await?.ok_or_else(|| failed("find", name)("it vanished"));
     links.set_up(&find("lo").await?).await?;
     let eth = find("eth0").await?;
     links.set_up(&eth).await?;
     links.add_address(&eth, ip, 32).await?;
     links.add_direct_route(&eth, gateway.into(), ip).await?;
-    links.add_default_route(&eth, gateway).await
+    links.add_default_route(&eth, gateway).await?;
+    links.add_neighbour(&eth, gateway, mac).await
 }
 
 /// Follows from the address, so that a neighbour's memory of a reused address stays true.

@@ -1,8 +1,9 @@
-//! A node's network on a Linux bridge.
+//! A node's network: a bridge that is the node's place in the range of its pods, and a pair of links for each pod.
 //!
-//! Pods get one end of a pair of links, an address of the node's range with a full-length prefix, and a default route
-//! to the bridge: traffic between pods is routed by the host, never switched past it. Replies therefore always meet
-//! the connection tracking that translated the request, whether or not bridges call netfilter on this machine.
+//! Pods get one end of a pair, an address of the node's range with a full-length prefix, and a default route to the
+//! bridge's address; the other end stays beside the bridge, not on it, with a route to the pod. Traffic between pods is
+//! routed by the host, never switched past it, so replies always meet the connection tracking that translated the
+//! request; and no packet pays for a bridge that it only passes through, nor for netfilter being called there once more.
 
 mod attach;
 mod setup;
@@ -136,7 +137,9 @@ impl BridgeNetwork {
 fn surroundings(config: &BridgeConfig) -> Surroundings {
     Surroundings {
         table: config.table(),
-        bridge: config.bridge.clone(),
+        group: config.link_group(),
+        gateway: config.gateway(),
+        tunnel: config.overlay.map(|overlay| (overlay.address, overlay.port)),
         node: config.node.clone(),
         pods: config.pod_cidr.trunc(),
         cluster: config.cluster_cidr.trunc(),

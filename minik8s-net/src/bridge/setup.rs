@@ -5,7 +5,7 @@ use super::attach::pod_mac;
 use crate::config::LINK_PREFIX;
 use crate::kernel::failed;
 use crate::link::{Link, Links};
-use crate::sysctl::{self, Saved};
+use crate::sysctl::Saved;
 use ipnet::Ipv4Net;
 use minik8s_core::network::{NetworkError, NetworkResult};
 use nix::fcntl::{Flock, FlockArg};
@@ -27,7 +27,7 @@ impl BridgeNetwork {
         links.add_address(&bridge, gateway, self.config.pod_cidr.prefix_len()).await?;
         links.add_direct_route(&bridge, self.config.service_cidr, gateway).await?;
         self.set_forwarding()?;
-        self.reconnect(links, &bridge).await
+        self.reconnect(links).await
     }
 
     /// The bridge, made where it is missing. One that somebody else made, or that a live process runs, is refused.
@@ -107,26 +107,19 @@ impl BridgeNetwork {
 
     fn set_forwarding(&self) -> NetworkResult<()> {
         let file = self.config.state_dir.join("sysctl.json");
-        let name = &self.config.bridge;
-        let shared = Saved::load(&file).set(&file, FORWARD, "1");
-        shared.map_err(failed("set", FORWARD))?;
-        // These vanish with the bridge. The first lets the host reach node ports by 127.0.0.1; the rules keep pods out.
-        for (setting, value) in [("route_localnet", "1"), ("rp_filter", "0"), ("send_redirects", "0")] {
-            let setting = format!("net/ipv4/conf/{name}/{setting}");
-            sysctl::write(&setting, value).map_err(failed("set", &*setting))?;
-        }
-        Ok(())
+        Saved::load(&file).set(&file, FORWARD, "1").map_err(failed("set", FORWARD))
     }
 
-    /// Links of known pods find their bridge again after somebody removed it.
-    async fn reconnect(&self, links: &Links, bridge: &Link) -> NetworkResult<()> {
-        let names: Vec<String> = self.ledger.lock().records().map(|r| r.link.clone()).collect();
-        for name in names {
-            if let Some(link) = links.find(&name).await?
-                && link.master != Some(bridge.index)
-            {
-                links.set_master(&link, bridge.index).await?;
-                links.set_hairpin(&link).await?;
+    /// Known pods are led to again after somebody took their routes away.
+    async fn reconnect(&self, links: &Links) -> NetworkResult<()> {
+        let known: Vec<_> = self.ledger.lock().records().map(|r| (r.link.clone(), r.ip)).collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let all = links.all().await?;
+        for (name, ip) in known {
+            if let Some(link) = all.iter().find(|link| link.name == name) {
+                self.lead_to(links, link, ip).await?;
             }
         }
         Ok(())
@@ -164,9 +157,8 @@ impl BridgeNetwork {
         };
         let bridge = all.iter().find(|l| l.name == self.config.bridge).map(|l| l.index);
         let known: Vec<String> = self.ledger.lock().records().map(|r| r.link.clone()).collect();
-        let ours = |l: &&Link| {
-            l.name.starts_with(LINK_PREFIX) && (known.contains(&l.name) || (bridge.is_some() && l.master == bridge))
-        };
+        let group = self.config.link_group();
+        let ours = |l: &&Link| l.name.starts_with(LINK_PREFIX) && (known.contains(&l.name) || l.group == group);
         let names = all.iter().filter(ours).map(|l| &l.name).chain(bridge.map(|_| &self.config.bridge));
         for name in names {
             match self.links().await {

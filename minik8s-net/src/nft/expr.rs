@@ -94,9 +94,11 @@ pub(crate) enum Expr {
     },
     /// Transport protocol.
     L4Proto(Reg),
-    /// Names of links.
-    InputName(Reg),
-    OutputName(Reg),
+    /// Groups of links.
+    InputGroup(Reg),
+    OutputGroup(Reg),
+    /// What the packet is to its connection, as a bit.
+    CtState(Reg),
     /// Bits of the connection's status.
     CtStatus(Reg),
     /// Kind of the destination address: local, broadcast, ….
@@ -132,7 +134,12 @@ pub(crate) enum Expr {
         address: Reg,
         port: Reg,
     },
+    Snat {
+        address: Reg,
+    },
     Masquerade,
+    /// The packet passes by connection tracking.
+    NoTrack,
     RejectTcp,
     RejectPort,
 }
@@ -152,8 +159,8 @@ impl Expr {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Expr::Network { .. } | Expr::Transport { .. } => "payload",
-            Expr::L4Proto(_) | Expr::InputName(_) | Expr::OutputName(_) => "meta",
-            Expr::CtStatus(_) => "ct",
+            Expr::L4Proto(_) | Expr::InputGroup(_) | Expr::OutputGroup(_) => "meta",
+            Expr::CtState(_) | Expr::CtStatus(_) => "ct",
             Expr::DestinationType(_) | Expr::SourceType(_) => "fib",
             Expr::And { .. } => "bitwise",
             Expr::Equal(..) | Expr::NotEqual(..) => "cmp",
@@ -161,7 +168,8 @@ impl Expr {
             Expr::Set { .. } | Expr::Verdict(_) => "immediate",
             Expr::Random { .. } => "numgen",
             Expr::Remember { .. } => "dynset",
-            Expr::Dnat { .. } => "nat",
+            Expr::Dnat { .. } | Expr::Snat { .. } => "nat",
+            Expr::NoTrack => "notrack",
             Expr::Masquerade => "masq",
             Expr::RejectTcp | Expr::RejectPort => "reject",
         }
@@ -172,8 +180,9 @@ impl Expr {
             Expr::Network { offset, len, to } => numbers(out, &[(1, to.0), (2, 1), (3, *offset), (4, *len)]),
             Expr::Transport { offset, len, to } => numbers(out, &[(1, to.0), (2, 2), (3, *offset), (4, *len)]),
             Expr::L4Proto(to) => numbers(out, &[(1, to.0), (2, 16)]),
-            Expr::InputName(to) => numbers(out, &[(1, to.0), (2, 6)]),
-            Expr::OutputName(to) => numbers(out, &[(1, to.0), (2, 7)]),
+            Expr::InputGroup(to) => numbers(out, &[(1, to.0), (2, 21)]),
+            Expr::OutputGroup(to) => numbers(out, &[(1, to.0), (2, 22)]),
+            Expr::CtState(to) => numbers(out, &[(1, to.0), (2, 0)]),
             Expr::CtStatus(to) => numbers(out, &[(1, to.0), (2, 2)]),
             Expr::DestinationType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 2)]),
             Expr::SourceType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 1)]),
@@ -201,7 +210,8 @@ impl Expr {
                 numbers(out, &[(3, 1), (4, key.0)]);
             }
             Expr::Dnat { address, port } => numbers(out, &[(1, 1), (2, 2), (3, address.0), (5, port.0)]),
-            Expr::Masquerade => {}
+            Expr::Snat { address } => numbers(out, &[(1, 0), (2, 2), (3, address.0)]),
+            Expr::Masquerade | Expr::NoTrack => {}
             Expr::RejectTcp => numbers(out, &[(1, 1)]),
             Expr::RejectPort => {
                 out.u32(1, 0);

@@ -2,15 +2,19 @@
 
 use super::rules::{
     ADDRESS_ADDRESS, ADDRESS_PORT, ADDRESS_PROTOCOL_PORT, LOCAL, NODE_PORTS, PROTOCOL_PORT, REFUSE, SERVICES,
-    destination, destination_port, source, within,
+    destination, destination_port, protocol, source, within,
 };
 use crate::nft::expr::{SetRef, Verdict};
 use crate::nft::{BaseChain, Data, Expr, Reg, Rule, SetSpec};
 use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 
 pub(super) const HAIRPIN: &str = "hairpin";
 pub(super) const HOST_PORTS: &str = "host-ports";
 pub(super) const HOST_ADDRESS_PORTS: &str = "host-address-ports";
+
+/// Bits of a packet's state: it is part of a connection that is known, or about one.
+const KNOWN: u32 = 1 << 1 | 1 << 2;
 
 /// Bit of a connection's status: its destination was translated.
 const DST_NAT: u32 = 1 << 5;
@@ -19,7 +23,12 @@ const DST_NAT: u32 = 1 << 5;
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) table: String,
-    pub(crate) bridge: String,
+    /// The group of the pods' links.
+    pub(crate) group: u32,
+    /// The node's address among its pods.
+    pub(crate) gateway: Ipv4Addr,
+    /// Where tunnels to other nodes end: the node's address and the port.
+    pub(crate) tunnel: Option<(Ipv4Addr, u16)>,
     pub(crate) node: String,
     pub(crate) pods: Ipv4Net,
     pub(crate) cluster: Ipv4Net,
@@ -42,15 +51,20 @@ pub(super) fn sets() -> Vec<SetSpec> {
 /// The chains, those first that others lead to.
 pub(super) fn chains(around: &Surroundings) -> Vec<(&'static str, Option<BaseChain>, Vec<Rule>)> {
     let base = |kind, hook, priority| Some(BaseChain { kind, hook, priority });
-    let enter = || vec![rule([Expr::Verdict(Verdict::Jump("dispatch".to_owned()))], None)];
-    vec![
+    let enter = || rule([Expr::Verdict(Verdict::Jump("dispatch".to_owned()))], None);
+    let mut chains = vec![
         (REFUSE, None, refuse()),
         ("dispatch", None, dispatch(around)),
-        ("guard", base("filter", 0, -300), guard(around)),
-        ("prerouting", base("nat", 0, -100), enter()),
-        ("output", base("nat", 3, -100), enter()),
+        ("guard", base("filter", 1, -300), vec![guard(around, true)]),
+        ("prerouting", base("nat", 0, -100), vec![guard(around, false), enter()]),
+        ("output", base("nat", 3, -100), vec![enter()]),
         ("postrouting", base("nat", 4, 100), postrouting(around)),
-    ]
+    ];
+    if let Some((node, port)) = around.tunnel {
+        chains.push(("tunnel-in", base("filter", 0, -300), vec![untracked(destination, node, port)]));
+        chains.push(("tunnel-out", base("filter", 3, -300), vec![untracked(source, node, port)]));
+    }
+    chains
 }
 
 fn rule(exprs: impl IntoIterator<Item = Expr>, comment: Option<&str>) -> Rule {
@@ -63,12 +77,34 @@ fn refuse() -> Vec<Rule> {
     vec![rule(tcp, None), rule([Expr::RejectPort], None)]
 }
 
-/// The host's loopback addresses are routable on the bridge, for node ports; pods have no business there.
-fn guard(around: &Surroundings) -> Vec<Rule> {
-    let mut exprs = vec![Expr::InputName(Reg::A[0]), Expr::Equal(Reg::A[0], link_name(&around.bridge))];
-    exprs.extend(within(destination, Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), true));
+/// The host's loopback addresses are routable on pods' links, for node ports; pods have no business there but to answer.
+/// Stands where connections begin, as node ports lead elsewhere, and where packets for the host come, for those of no
+/// connection; packets that are only passed on do not meet it.
+fn guard(around: &Surroundings, answers: bool) -> Rule {
+    let a = Reg::A[0];
+    let mut exprs = within(destination, Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), true);
+    exprs.extend([Expr::InputGroup(a), Expr::Equal(a, around.group.to_ne_bytes().to_vec())]);
+    if answers {
+        let mask = KNOWN.to_ne_bytes().to_vec();
+        exprs.extend([Expr::CtState(a), Expr::And { reg: a, mask }, Expr::Equal(a, vec![0; 4])]);
+    }
     exprs.push(Expr::Verdict(Verdict::Drop));
-    vec![rule(exprs, Some("pods never reach the host's loopback"))]
+    rule(exprs, Some("pods never reach the host's loopback"))
+}
+
+/// What is inside of a tunnel's packets is tracked by itself; to track the packets around it as well would only cost.
+fn untracked(address: fn(Reg) -> Expr, node: Ipv4Addr, port: u16) -> Rule {
+    let a = Reg::A[0];
+    let exprs = [
+        protocol(a),
+        Expr::Equal(a, vec![17]),
+        destination_port(a),
+        Expr::Equal(a, port.to_be_bytes().to_vec()),
+        address(a),
+        Expr::Equal(a, node.octets().to_vec()),
+        Expr::NoTrack,
+    ];
+    rule(exprs, None)
 }
 
 /// Virtual addresses first, then ports of the node's own addresses.
@@ -100,15 +136,13 @@ fn dispatch(around: &Surroundings) -> Vec<Rule> {
 fn postrouting(around: &Surroundings) -> Vec<Rule> {
     let a = Reg::A;
     let out = |here: bool| {
-        let name = link_name(&around.bridge);
-        [Expr::OutputName(a[0]), if here { Expr::Equal(a[0], name) } else { Expr::NotEqual(a[0], name) }]
+        let group = around.group.to_ne_bytes().to_vec();
+        [Expr::OutputGroup(a[0]), if here { Expr::Equal(a[0], group) } else { Expr::NotEqual(a[0], group) }]
     };
-    let hairpin = [
-        source(a[0]),
-        destination(a[1]),
-        Expr::Lookup { set: SetRef::Named(HAIRPIN.to_owned()), key: a[0], to: None },
-        Expr::Masquerade,
-    ];
+    // The links of pods have no address of their own to hide behind.
+    let as_gateway = || [Expr::Set { reg: a[0], data: around.gateway.octets().to_vec() }, Expr::Snat { address: a[0] }];
+    let hairpin =
+        [source(a[0]), destination(a[1]), Expr::Lookup { set: SetRef::Named(HAIRPIN.to_owned()), key: a[0], to: None }];
     let loopback = within(source, Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), true);
     let pods = within(source, around.pods, true).into_iter().chain(within(destination, around.cluster, false));
     let translated = [
@@ -118,16 +152,9 @@ fn postrouting(around: &Surroundings) -> Vec<Rule> {
     ];
     let strangers = translated.into_iter().chain(within(source, around.cluster, false));
     vec![
-        rule(hairpin, Some("a pod reaches itself by a service")),
-        rule(loopback.into_iter().chain(out(true)).chain([Expr::Masquerade]), Some("node ports on loopback")),
+        rule(hairpin.into_iter().chain(as_gateway()), Some("a pod reaches itself by a service")),
+        rule(loopback.into_iter().chain(out(true)).chain(as_gateway()), Some("node ports on loopback")),
         rule(pods.chain(out(false)).chain([Expr::Masquerade]), Some("pods to the outside")),
         rule(strangers.chain(out(false)).chain([Expr::Masquerade]), Some("node ports to other nodes")),
     ]
-}
-
-/// A link's name as it is compared: whole, with zeros behind it.
-fn link_name(name: &str) -> Vec<u8> {
-    let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    bytes
 }

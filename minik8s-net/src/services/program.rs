@@ -307,7 +307,9 @@ mod tests {
     fn program() -> Program {
         Program::new(Surroundings {
             table: "t".into(),
-            bridge: "b".into(),
+            group: 1,
+            gateway: "10.244.0.1".parse().unwrap(),
+            tunnel: None,
             node: "here".into(),
             pods: "10.244.0.0/24".parse().unwrap(),
             cluster: "10.244.0.0/16".parse().unwrap(),

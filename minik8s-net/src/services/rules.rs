@@ -35,6 +35,11 @@ pub(super) fn destination(to: Reg) -> Expr {
     Expr::Network { offset: 16, len: 4, to }
 }
 
+/// The transport protocol within an IPv4 header: read faster than what the kernel found out about it.
+pub(super) fn protocol(to: Reg) -> Expr {
+    Expr::Network { offset: 9, len: 1, to }
+}
+
 /// Where TCP, UDP and SCTP alike have it.
 pub(super) fn destination_port(to: Reg) -> Expr {
     Expr::Transport { offset: 2, len: 2, to }

@@ -137,7 +137,7 @@ fn two_networks_side_by_side_do_not_touch_each_other() {
         second.attach(&request).await.unwrap();
         second.teardown().await.unwrap();
         assert_eq!(output("nft list table ip minik8s"), before);
-        assert_eq!(output("ip -o link show master mk8s0").lines().count(), 1);
+        assert_eq!(output("ip -4 route show 10.77.0.2").lines().count(), 1);
         machine.bridge().teardown().await.unwrap();
     });
 }
@@ -235,6 +235,36 @@ fn a_kill_at_any_point_of_an_attach_is_recovered_from() {
             assert_eq!(answer.text(), Some("a"), "step {step}");
         }
         machine.bridge().teardown().await.unwrap();
+    });
+}
+
+/// Whatever happens to the host's end of a pod's link.
+#[test]
+fn the_way_to_a_pod_is_found_again() {
+    alone(async |machine| {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let (pod, address) = attach(&machine, "a").await;
+        let _server = machine.serve(&Place::Pod(pod.netns), Protocol::Tcp, 8080, "a").await;
+        network.sync_services(web(&[address])).await.unwrap();
+        let link = machine.config().link_name("a");
+        let way = || output(&format!("ip route show {address}")) + &output(&format!("ip neigh show {address}"));
+        let before = way();
+        assert!(before.contains(&link) && before.contains("PERMANENT"), "{before}");
+        let damages = ["link set LINK down", "link set LINK master mk8s0", "link set LINK group 0", "neigh flush all"];
+        for damage in damages.into_iter().chain(["route del 10.77.0.2", "link del mk8s0"]) {
+            ip(&damage.replace("LINK", &link));
+            network.setup().await.unwrap();
+            assert_eq!(way(), before, "{damage}");
+            let seen = output(&format!("ip link show {link}"));
+            assert!(seen.contains(" UP ") || seen.contains("state UP"), "{damage}: {seen}");
+            assert!(!seen.contains("master") && seen.contains("group 1519606785"), "{damage}: {seen}");
+            for to in [(ADDRESS, 80), (address, 8080)] {
+                let answer = machine.ask(&Place::Host, Protocol::Tcp, to.into(), None).await;
+                assert_eq!(answer.text(), Some("a"), "{damage}: {to:?}");
+            }
+        }
+        network.teardown().await.unwrap();
     });
 }
 

@@ -161,6 +161,9 @@ async fn pods_reach_each_other_across_nodes_under_their_own_addresses() {
             let answer = traffic::ask(host, Protocol::Tcp, (pod.ip, 8080).into(), None).await;
             assert_eq!(answer, said("hi", gateway.into()));
         }
+        // What pods say to each other is tracked; the packets around it are not.
+        let tracked = cluster.hosts[0].run("cat /proc/net/nf_conntrack");
+        assert!(tracked.contains("dst=10.77.2.2") && !tracked.contains("4789"), "{tracked}");
         let tunnel = cluster.hosts[0].run("ip -d link show mk8s-vxlan");
         assert!(["nolearning", "noudpcsum", "dstport 4789", "mtu 1450"].iter().all(|w| tunnel.contains(w)), "{tunnel}");
         let ways = cluster.ways(0);
