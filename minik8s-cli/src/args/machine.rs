@@ -1,6 +1,6 @@
 //! What is typed to run a cluster, or this machine's part in one, and to take it down.
 
-use crate::up::{LostNodes, Scheduling, Tolerations};
+use crate::up::{Autoscaling, LostNodes, Scheduling, Tolerations};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use minik8s_core::controllers::PodRanges;
@@ -124,6 +124,8 @@ pub(crate) struct Up {
     pub(crate) scheduling: Scheduling,
     #[command(flatten)]
     pub(crate) lost_nodes: LostNodes,
+    #[command(flatten)]
+    pub(crate) autoscaling: Autoscaling,
 }
 
 /// What this machine's node is made of.

@@ -3,7 +3,7 @@
 use super::Verbosity;
 use crate::args::Ranges;
 use crate::output::say;
-use crate::up::{LostNodes, Scheduling, told_to_end};
+use crate::up::{Autoscaling, LostNodes, Scheduling, told_to_end};
 use anyhow::{Context, Result};
 use clap::Parser;
 use jiff::Timestamp;
@@ -54,6 +54,8 @@ pub(super) struct Controllers {
     ranges: Ranges,
     #[command(flatten)]
     lost_nodes: LostNodes,
+    #[command(flatten)]
+    autoscaling: Autoscaling,
 }
 
 pub(super) async fn scheduler(options: &Scheduler) -> Result<()> {
@@ -77,6 +79,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,
         signer,
         nodes: options.lost_nodes.node_failures(),
+        horizontal: options.autoscaling.config(),
         pod_ranges: Some(options.ranges.pods()),
         ..ControllersConfig::new(Arc::new(Registry::builtin()))
     };

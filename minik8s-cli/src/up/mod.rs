@@ -14,7 +14,7 @@ mod tuning;
 pub(crate) use agent::agent;
 pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
-pub(crate) use tuning::{LostNodes, Scheduling, Tolerations};
+pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
 
 use crate::args::{ControlPlane, NodeOptions, Up};
 use crate::output::say;
@@ -57,6 +57,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let data = &options.control.data.data_dir;
     let (mut builder, api, _lock) = control_plane(&options.control, options.node.node_ip, door).await?;
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
+    builder = builder.horizontal(options.autoscaling.config());
     if !options.without_node {
         let record = own_record(options, door)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;

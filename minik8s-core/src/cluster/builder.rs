@@ -4,6 +4,7 @@ use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
 use crate::client::ElectionConfig;
 use crate::clock::SharedClock;
+use crate::controllers::horizontal::HorizontalConfig;
 use crate::controllers::{NodeFailures, PodRanges};
 use crate::network::SharedNetwork;
 use crate::node::NodeConfig;
@@ -32,6 +33,7 @@ pub struct ClusterBuilder {
     pub(super) controllers: bool,
     pub(super) election: Option<ElectionConfig>,
     pub(super) node_failures: NodeFailures,
+    pub(super) horizontal: HorizontalConfig,
     pub(super) pod_ranges: Option<PodRanges>,
 }
 
@@ -50,6 +52,7 @@ impl Default for ClusterBuilder {
             controllers: true,
             election: None,
             node_failures: NodeFailures::default(),
+            horizontal: HorizontalConfig::default(),
             pod_ranges: None,
         }
     }
@@ -183,6 +186,12 @@ impl ClusterBuilder {
     #[must_use]
     pub fn node_failures(self, config: NodeFailures) -> Self {
         Self { node_failures: config, ..self }
+    }
+
+    /// How autoscalers are followed. Default: as in Kubernetes, four times a minute.
+    #[must_use]
+    pub fn horizontal(self, config: HorizontalConfig) -> Self {
+        Self { horizontal: config, ..self }
     }
 
     /// Runs controllers and schedulers only while this cluster leads those that share its state, under the Leases

@@ -152,7 +152,8 @@ fn start_loops(
     let signer = authority.map(|authority| Signer { life: builder.certificate_life, ..Signer::new(authority) });
     let nodes = builder.node_failures.clone();
     let defaults = ControllersConfig::new(Arc::new(server.registry().clone()));
-    let config = ControllersConfig { ca, signer, nodes, pod_ranges: builder.pod_ranges, ..defaults };
+    let horizontal = builder.horizontal.clone();
+    let config = ControllersConfig { ca, signer, nodes, horizontal, pod_ranges: builder.pod_ranges, ..defaults };
     let mut all = controllers::all(&config);
     all.extend(builder.extensions.iter().flat_map(|extension| extension.controllers()));
     let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };

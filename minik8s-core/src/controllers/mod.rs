@@ -11,6 +11,7 @@ pub mod disruption;
 pub mod endpoints;
 mod expect;
 pub mod gc;
+pub mod horizontal;
 mod kinds;
 mod manager;
 mod metrics;
@@ -55,6 +56,8 @@ pub struct ControllersConfig {
     pub finished_pods: usize,
     /// The certificate authority that pods trust, PEM; empty to publish none.
     pub ca: String,
+    /// How autoscalers are followed.
+    pub horizontal: horizontal::HorizontalConfig,
     /// Signs certificates of nodes; without one, none can join.
     pub signer: Option<certificates::Signer>,
 }
@@ -78,7 +81,9 @@ impl ControllersConfig {
     /// The defaults of Kubernetes.
     pub fn new(kinds: Arc<dyn KindDirectory>) -> Self {
         let nodes = NodeFailures::default();
-        Self { kinds, workers: 4, nodes, pod_ranges: None, finished_pods: 12_500, ca: String::new(), signer: None }
+        let horizontal = horizontal::HorizontalConfig::default();
+        let (ca, signer) = (String::new(), None);
+        Self { kinds, workers: 4, nodes, pod_ranges: None, finished_pods: 12_500, ca, horizontal, signer }
     }
 }
 
@@ -95,6 +100,7 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(NodeLifecycleController { grace: config.nodes.grace, pace: config.nodes.pace.clone() }),
         Arc::new(taint_eviction::TaintEvictionController { workers }),
         Arc::new(disruption::DisruptionController { workers, kinds: config.kinds.clone() }),
+        Arc::new(horizontal::HorizontalController { config: config.horizontal.clone(), kinds: config.kinds.clone() }),
         Arc::new(certificates::CertificateController { signer: config.signer.clone() }),
         Arc::new(bootstrap_tokens::BootstrapTokenController),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),

@@ -7,6 +7,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
 mod lease;
 mod metrics;
 mod namespace;
@@ -37,6 +38,8 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(endpoints::EndpointsKind::new()),
         Arc::new(event::CoreEventKind::new()),
         Arc::new(event::EventKind::new()),
+        Arc::new(horizontal_pod_autoscaler::AutoscalerKind::new()),
+        Arc::new(horizontal_pod_autoscaler::AutoscalerV1Kind::new()),
         Arc::new(lease::LeaseKind::new()),
         Arc::new(metrics::NodeMetricsKind::new()),
         Arc::new(metrics::PodMetricsKind::new()),

@@ -1,5 +1,6 @@
 //! What pods and nodes use, as clients of `metrics.k8s.io` see it. On fake nodes, over TLS where kubectl asks.
 
+mod autoscaling;
 mod top;
 
 use k8s_openapi::api::core::v1::Pod;
