@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use minik8s_benches::{Table, per_second, progress};
+use minik8s_benches::{Table, cpu_time, per_second, progress};
 use minik8s_core::client::{Change, Client, DeleteOptions, Informer, InformerOptions};
 use minik8s_core::clock::{SharedClock, SystemClock};
 use minik8s_core::controllers::ControllerManager;
@@ -60,28 +60,45 @@ impl Picked {
 #[tokio::main]
 async fn main() -> Result<()> {
     let picked = Picked(std::env::args().skip(1).collect());
-    let mut decisions = Table::new(["workload", "nodes", "pods", "pods/s", "a pod", "goal"]);
+    let mut decisions = Table::new(["workload", "nodes", "pods", "pods/s", "a pod", "CPU a pod", "goal"]);
     for (workload, nodes) in picked.runs("decide", &WORKLOADS[..5]) {
         progress(&format!("deciding: {workload}, {nodes} nodes"));
-        let (pods, took) = decide(workload, nodes)?;
-        decisions.row(row(workload, nodes, pods, took));
+        let cost = decide(workload, nodes)?;
+        decisions.row(row(workload, nodes, cost));
     }
     decisions.print("the decision alone: a node for one pod after the other, each counted before the next");
-    let mut all = Table::new(["workload", "nodes", "pods", "pods/s", "a pod", "goal"]);
+    let mut all = Table::new(["workload", "nodes", "pods", "pods/s", "a pod", "CPU a pod", "goal"]);
     for (workload, nodes) in picked.runs("api", &WORKLOADS) {
         progress(&format!("through the API: {workload}, {nodes} nodes"));
-        let (pods, took) = through_the_api(workload, nodes).await?;
-        all.row(row(workload, nodes, pods, took));
+        let cost = through_the_api(workload, nodes).await?;
+        all.row(row(workload, nodes, cost));
     }
     all.print("from the first create call to the last pod seen bound, memory store, in process");
     Ok(())
 }
 
-fn row(workload: &str, nodes: usize, pods: usize, took: Duration) -> [String; 6] {
+/// What some pods cost.
+struct Cost {
+    pods: usize,
+    took: Duration,
+    cpu: Duration,
+}
+
+/// Begins to count the cost of some pods; ends with a call.
+fn meter(pods: usize) -> impl FnOnce() -> Cost {
+    let (began, used) = (Instant::now(), cpu_time());
+    move || Cost { pods, took: began.elapsed(), cpu: cpu_time().saturating_sub(used) }
+}
+
+fn row(workload: &str, nodes: usize, cost: Cost) -> [String; 7] {
+    let Cost { pods, took, cpu } = cost;
     let goal = if (workload, nodes) == ("basic", 5_000) { "5,000 pods/s" } else { "" };
-    let each = took.checked_div(u32::try_from(pods).unwrap_or(u32::MAX)).unwrap_or_default();
+    let each = |total: Duration| {
+        let each = total.checked_div(u32::try_from(pods).unwrap_or(u32::MAX)).unwrap_or_default();
+        minik8s_benches::show(each)
+    };
     let rate = format!("{:.0}", per_second(pods, took));
-    [workload.into(), nodes.to_string(), pods.to_string(), rate, minik8s_benches::show(each), goal.into()]
+    [workload.into(), nodes.to_string(), pods.to_string(), rate, each(took), each(cpu), goal.into()]
 }
 
 fn count(workload: &str) -> usize {
@@ -130,7 +147,7 @@ fn info(workload: &str, number: usize) -> Result<PodInfo> {
     Ok(PodInfo { uid: format!("uid-{number}"), ..PodInfo::from_pod(&pod) })
 }
 
-fn decide(workload: &str, nodes: usize) -> Result<(usize, Duration)> {
+fn decide(workload: &str, nodes: usize) -> Result<Cost> {
     let mut snapshot = Snapshot::default();
     for number in 0..nodes {
         let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
@@ -143,17 +160,17 @@ fn decide(workload: &str, nodes: usize) -> Result<(usize, Duration)> {
     }
     let scheduler = FrameworkScheduler::new(Policy::Default.profile());
     let pods = (0..count(workload)).map(|number| info(workload, number)).collect::<Result<Vec<_>>>()?;
-    let began = Instant::now();
+    let cost = meter(count(workload));
     for mut pod in pods {
         let Outcome::Node(choice) = scheduler.schedule(&snapshot, &pod) else { bail!("no node for {}", pod.name) };
         pod.node_name = choice.node;
         snapshot.put_pod(Arc::new(pod));
     }
-    Ok((count(workload), began.elapsed()))
+    Ok(cost())
 }
 
 /// Every node is full of four pods that matter less; each new one takes the place of one of them.
-fn displace(mut snapshot: Snapshot, nodes: usize) -> Result<(usize, Duration)> {
+fn displace(mut snapshot: Snapshot, nodes: usize) -> Result<Cost> {
     let big = |number: usize| {
         let mut pod = info("basic", number)?;
         pod.requests.milli_cpu = 2000;
@@ -165,7 +182,7 @@ fn displace(mut snapshot: Snapshot, nodes: usize) -> Result<(usize, Duration)> {
         snapshot.put_pod(Arc::new(pod));
     }
     let scheduler = FrameworkScheduler::new(Policy::Default.profile());
-    let began = Instant::now();
+    let cost = meter(FEW);
     for number in 0..FEW {
         let mut pod = PodInfo { priority: 10, ..big(nodes * FULL + number)? };
         let Outcome::Unschedulable(why) = scheduler.schedule(&snapshot, &pod) else { bail!("the nodes are not full") };
@@ -174,10 +191,10 @@ fn displace(mut snapshot: Snapshot, nodes: usize) -> Result<(usize, Duration)> {
         pod.node_name = room.node;
         snapshot.put_pod(Arc::new(pod));
     }
-    Ok((FEW, began.elapsed()))
+    Ok(cost())
 }
 
-async fn through_the_api(workload: &'static str, nodes: usize) -> Result<(usize, Duration)> {
+async fn through_the_api(workload: &'static str, nodes: usize) -> Result<Cost> {
     let clock: SharedClock = Arc::new(SystemClock);
     let server = ApiServer::builder(Arc::new(MemoryStore::new())).clock(clock.clone()).start().await?;
     let client = Client::new(server.clone());
@@ -195,12 +212,12 @@ async fn through_the_api(workload: &'static str, nodes: usize) -> Result<(usize,
     if workload == "churn" {
         tokio::spawn(stop.clone().run_until_cancelled_owned(churn(client.clone())));
     }
-    let began = Instant::now();
+    let cost = meter(count(workload));
     place(&client, &pods, workload, 0..count(workload)).await?;
-    let took = began.elapsed();
+    let cost = cost();
     stop.cancel();
     server.shutdown();
-    Ok((count(workload), took))
+    Ok(cost)
 }
 
 async fn make_nodes(client: &Client, nodes: usize) -> Result<()> {

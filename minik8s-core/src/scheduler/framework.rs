@@ -58,7 +58,12 @@ pub trait FilterPlugin: Send + Sync + 'static {
     /// Called once per pod, before nodes are looked at: finds out what is the same for all of them. `None` where the
     /// filter would refuse none.
     fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Box<dyn PodFilter + 'a>> {
-        Some(Box::new(Unprepared(move |node: &NodeInfo| self.refuse(pod, node, snapshot))))
+        Some(self.for_each_node(pod, snapshot))
+    }
+
+    /// [`refuse`](Self::refuse) as a prepared filter.
+    fn for_each_node<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Box<dyn PodFilter + 'a> {
+        Box::new(Unprepared(move |node: &NodeInfo| self.refuse(pod, node, snapshot)))
     }
 
     /// Which changes may turn a refusal around; others do not wake the pod.

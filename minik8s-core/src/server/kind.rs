@@ -251,6 +251,12 @@ pub trait Kind: Send + Sync + 'static {
         &[]
     }
 
+    /// Those of [`fields`](Self::fields) that many ask for with one exact value, each for a few of many objects: found
+    /// by an index, which costs every write a little.
+    fn indexed_fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Columns of its table.
     fn columns(&self) -> &'static [Column];
 

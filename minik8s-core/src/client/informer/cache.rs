@@ -13,6 +13,9 @@ pub(super) struct Entry<K> {
     pub(super) revision: Revision,
 }
 
+/// A change, and the key of the object that changed.
+pub(super) type Told<K> = (Arc<str>, Change<K>);
+
 /// Which index keys an object stands under.
 pub(super) type IndexFn<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
 
@@ -76,19 +79,20 @@ impl<K> Cache<K> {
 
     /// Takes a newer version in. An older or the same one changes nothing. Where the object was deleted and made again
     /// unseen, that is two changes.
-    pub(super) fn apply(&mut self, key: &str, new: Entry<K>) -> Vec<Change<K>> {
+    pub(super) fn apply(&mut self, key: &str, new: Entry<K>) -> Vec<Told<K>> {
         match self.objects.get(key) {
             Some(old) if old.revision >= new.revision => Vec::new(),
             _ => self.put(key, new),
         }
     }
 
-    fn put(&mut self, key: &str, new: Entry<K>) -> Vec<Change<K>> {
-        let mut changes = Vec::new();
+    fn put(&mut self, key: &str, new: Entry<K>) -> Vec<Told<K>> {
+        let mut changes = Vec::with_capacity(1);
         if self.objects.get(key).is_some_and(|old| old.uid != new.uid) {
             changes.extend(self.remove(key));
         }
-        let key: Arc<str> = Arc::from(key);
+        let known = self.objects.get_key_value(key).map(|(key, _)| key.clone());
+        let key: Arc<str> = known.unwrap_or_else(|| Arc::from(key));
         let value = new.value.clone();
         let old = self.objects.insert(key.clone(), new).map(|e| e.value);
         for index in self.indexes.values_mut() {
@@ -97,21 +101,21 @@ impl<K> Cache<K> {
             }
             index.put(&key, &value);
         }
-        changes.push(Change::Applied { old, new: value });
+        changes.push((key, Change::Applied { old, new: value }));
         changes
     }
 
-    pub(super) fn remove(&mut self, key: &str) -> Option<Change<K>> {
-        let entry = self.objects.remove(key)?;
+    pub(super) fn remove(&mut self, key: &str) -> Option<Told<K>> {
+        let (key, entry) = self.objects.remove_entry(key)?;
         for index in self.indexes.values_mut() {
-            index.take(key, &entry.value);
+            index.take(&key, &entry.value);
         }
-        Some(Change::Deleted(entry.value))
+        Some((key, Change::Deleted(entry.value)))
     }
 
     /// Takes a whole list in: what differs is changed, what is not in it is gone. Revisions may go back, as they do when
     /// a server with a volatile store was started anew.
-    pub(super) fn replace(&mut self, list: Vec<(String, Entry<K>)>) -> Vec<Change<K>> {
+    pub(super) fn replace(&mut self, list: Vec<(String, Entry<K>)>) -> Vec<Told<K>> {
         let kept: BTreeSet<&str> = list.iter().map(|(key, _)| key.as_str()).collect();
         let gone: Vec<Arc<str>> = self.objects.keys().filter(|k| !kept.contains(&***k)).cloned().collect();
         let mut changes: Vec<_> = gone.iter().filter_map(|key| self.remove(key)).collect();
@@ -151,13 +155,13 @@ mod tests {
         Entry { value: Arc::new(value.to_owned()), uid: uid.to_owned(), revision }
     }
 
-    fn told(changes: Vec<Change<String>>) -> Vec<String> {
+    fn told(changes: Vec<Told<String>>) -> Vec<String> {
         let tell = |c: &Change<String>| match c {
             Change::Applied { old, new } => format!("{}>{new}", old.as_deref().map_or("", |o| o.as_str())),
             Change::Deleted(old) => format!("-{old}"),
             Change::Resync => "resync".to_owned(),
         };
-        changes.iter().map(tell).collect()
+        changes.iter().map(|(_, change)| tell(change)).collect()
     }
 
     #[test]

@@ -130,12 +130,11 @@ impl<K: Send + Sync + 'static> Driver<K> {
         let changes = self.shared.cache.write().replace(entries);
         self.reached(revision);
         // Nobody else changes the copy, so these stay in order without the lock.
-        for (i, change) in changes.into_iter().enumerate() {
+        for (i, (key, change)) in changes.iter().enumerate() {
             if i > 0 && i.is_multiple_of(BREATHER) {
                 tokio::task::yield_now().await;
             }
-            // An error only says that nobody listens.
-            let _ = self.shared.changes.send(change);
+            self.shared.tell(key, change);
         }
         self.shared.synced.send_replace(true);
         Ok(revision)
@@ -156,8 +155,8 @@ impl<K: Send + Sync + 'static> Driver<K> {
         };
         self.reached(object.revision);
         // Sent under the lock, so that changes are told in the order in which they happened to the copy.
-        for change in changes {
-            let _ = self.shared.changes.send(change);
+        for (key, change) in &changes {
+            shared.tell(key, change);
         }
     }
 

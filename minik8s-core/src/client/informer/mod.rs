@@ -3,6 +3,7 @@
 //! An informer lists once, then watches from there. A broken watch resumes from the last revision seen; where that is
 //! no longer kept, the informer lists again and tells the difference. Each object is decoded once and shared.
 
+mod backlog;
 mod cache;
 mod driver;
 #[cfg(test)]
@@ -10,16 +11,14 @@ mod tests;
 
 use super::{Api, ApiResource, SharedTransport};
 use crate::api::{ApiResult, Object, Revision, Target};
+use backlog::Backlog;
 use cache::Cache;
 use driver::{Driver, Source};
-use parking_lot::RwLock;
-use std::sync::Arc;
+use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{broadcast, watch};
+use std::sync::{Arc, Weak};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// How many changes a subscriber may lag behind.
-const CHANGES: usize = 512;
 
 /// What an informer follows of its collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,7 +41,7 @@ pub enum Change<K> {
     },
     /// It went; this is the last version known.
     Deleted(Arc<K>),
-    /// The subscriber lagged behind and missed changes: look at the whole list again.
+    /// The subscriber lagged so far behind that it missed changes: look at the whole list again.
     Resync,
 }
 
@@ -77,7 +76,7 @@ struct Inner<K> {
 /// What the driver writes and everyone else reads.
 struct Shared<K> {
     cache: RwLock<Cache<K>>,
-    changes: broadcast::Sender<Change<K>>,
+    subscribers: Mutex<Vec<Weak<Backlog<K>>>>,
     synced: watch::Sender<bool>,
     /// What the copy has caught up with; set after the copy.
     revision: AtomicU64,
@@ -107,7 +106,7 @@ impl<K: Send + Sync + 'static> Informer<K> {
     fn spawn(source: Source, decode: fn(&Arc<Object>) -> ApiResult<Arc<K>>, stop: CancellationToken) -> Self {
         let shared = Arc::new(Shared {
             cache: RwLock::default(),
-            changes: broadcast::Sender::new(CHANGES),
+            subscribers: Mutex::default(),
             synced: watch::Sender::new(false),
             revision: AtomicU64::new(0),
         });
@@ -174,15 +173,31 @@ impl<K: Send + Sync + 'static> Informer<K> {
     }
 
     /// The changes from now on, after they are in the copy. What is there already is not told: subscribe first, then
-    /// [`list`](Self::list).
+    /// [`list`](Self::list). Changes of an object that were not taken yet are told as one, from the version that was
+    /// told last to the newest.
     pub fn subscribe(&self) -> Changes<K> {
-        Changes { receiver: self.inner.shared.changes.subscribe(), informer: self.clone() }
+        let backlog = Arc::new(Backlog::default());
+        self.inner.shared.subscribers.lock().push(Arc::downgrade(&backlog));
+        Changes { backlog, informer: self.clone() }
+    }
+}
+
+impl<K> Shared<K> {
+    /// Tells every subscriber, and forgets those that have gone.
+    fn tell(&self, key: &Arc<str>, change: &Change<K>) {
+        self.subscribers.lock().retain(|subscriber| match subscriber.upgrade() {
+            Some(backlog) => {
+                backlog.put(key, change.clone());
+                true
+            }
+            None => false,
+        });
     }
 }
 
 /// A bounded subscription to an informer's changes.
 pub struct Changes<K> {
-    receiver: broadcast::Receiver<Change<K>>,
+    backlog: Arc<Backlog<K>>,
     informer: Informer<K>,
 }
 
@@ -191,22 +206,14 @@ impl<K: Send + Sync + 'static> Changes<K> {
     pub async fn next(&mut self) -> Option<Change<K>> {
         tokio::select! {
             biased;
-            change = self.receiver.recv() => match change {
-                Ok(change) => Some(change),
-                Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Resync),
-                Err(broadcast::error::RecvError::Closed) => None,
-            },
+            change = self.backlog.take() => Some(change),
             () = self.informer.inner.stopped.cancelled() => None,
         }
     }
 
     /// The next change, where there is one now.
     pub fn try_next(&mut self) -> Option<Change<K>> {
-        match self.receiver.try_recv() {
-            Ok(change) => Some(change),
-            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(Change::Resync),
-            Err(_) => None,
-        }
+        self.backlog.try_take()
     }
 
     /// The informer it comes from.

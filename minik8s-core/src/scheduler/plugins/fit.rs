@@ -49,9 +49,11 @@ impl LeastRequested {
     fn free_share(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
         let [cpu, memory] = busy_with(pod, node);
         let free = |(used, have): (i64, i64)| if have <= 0 || used > have { 0 } else { share(have - used, have) };
-        let shares = [(self.cpu, cpu), (self.memory, memory)];
-        let shares: Vec<i64> = shares.into_iter().filter(|(on, _)| *on).map(|(_, of)| free(of)).collect();
-        shares.iter().sum::<i64>() / shares.len().max(1) as i64
+        match (self.cpu, self.memory) {
+            (true, true) => (free(cpu) + free(memory)) / 2,
+            (true, false) => free(cpu),
+            _ => free(memory),
+        }
     }
 }
 
@@ -63,7 +65,11 @@ fn busy_with(pod: &PodInfo, node: &NodeInfo) -> [(i64, i64); 2] {
 
 /// Hundredths.
 fn share(part: i64, whole: i64) -> i64 {
-    (i128::from(part) * 100 / i128::from(whole.max(1))) as i64
+    let whole = whole.max(1);
+    match part.checked_mul(100) {
+        Some(hundredfold) => hundredfold / whole,
+        None => (i128::from(part) * 100 / i128::from(whole)) as i64,
+    }
 }
 
 /// Prefers nodes of which a large share of CPU and memory is requested already, so that others stay empty.

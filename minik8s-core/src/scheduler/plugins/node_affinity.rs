@@ -1,6 +1,6 @@
 //! `spec.nodeSelector` and `spec.affinity.nodeAffinity`.
 
-use crate::scheduler::{FilterPlugin, NodeInfo, PodInfo, ScorePlugin, Snapshot};
+use crate::scheduler::{FilterPlugin, NodeInfo, PodFilter, PodInfo, ScorePlugin, Snapshot};
 use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm};
 use std::borrow::Cow;
 
@@ -48,6 +48,11 @@ impl FilterPlugin for NodeAffinity {
         "NodeAffinity"
     }
 
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Box<dyn PodFilter + 'a>> {
+        let asks = !pod.node_selector.is_empty() || affinity(pod).is_some();
+        asks.then(|| self.for_each_node(pod, snapshot))
+    }
+
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
         if allowed(pod, node) {
             return Vec::new();
@@ -63,7 +68,7 @@ impl ScorePlugin for NodeAffinity {
 
     fn score(&self, pod: &PodInfo, nodes: &[&NodeInfo], _: &Snapshot) -> Vec<i64> {
         let preferred = affinity(pod).and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref());
-        let preferred = preferred.unwrap_or_default();
+        let Some(preferred) = preferred.filter(|terms| !terms.is_empty()) else { return vec![0; nodes.len()] };
         let weight = |node: &NodeInfo| {
             preferred.iter().filter(|p| term_matches(&p.preference, node)).map(|p| i64::from(p.weight)).sum()
         };

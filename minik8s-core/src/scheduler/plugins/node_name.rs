@@ -1,6 +1,6 @@
 //! The node a pod insists on, and cordoned nodes.
 
-use crate::scheduler::{FilterPlugin, NodeInfo, PodInfo, Snapshot};
+use crate::scheduler::{FilterPlugin, NodeInfo, PodFilter, PodInfo, Snapshot};
 use std::borrow::Cow;
 
 /// Refuses every node but the one in `spec.nodeName`, where a pod names one.
@@ -10,6 +10,10 @@ pub struct NodeName;
 impl FilterPlugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
+    }
+
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Box<dyn PodFilter + 'a>> {
+        (!pod.node_name.is_empty()).then(|| self.for_each_node(pod, snapshot))
     }
 
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {

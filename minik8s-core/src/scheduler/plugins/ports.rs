@@ -1,7 +1,7 @@
 //! Ports of the host: one pod each.
 
 use crate::network::Protocol;
-use crate::scheduler::{ClusterEvent, FilterPlugin, NodeInfo, PodInfo, Snapshot};
+use crate::scheduler::{ClusterEvent, FilterPlugin, NodeInfo, PodFilter, PodInfo, Snapshot};
 use std::borrow::Cow;
 
 /// Refuses nodes on which another pod has the same host port.
@@ -18,10 +18,11 @@ impl FilterPlugin for HostPorts {
         "NodePorts"
     }
 
+    fn prepare<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Box<dyn PodFilter + 'a>> {
+        (!pod.host_ports.is_empty()).then(|| self.for_each_node(pod, snapshot))
+    }
+
     fn refuse(&self, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> Vec<Cow<'static, str>> {
-        if pod.host_ports.is_empty() {
-            return Vec::new();
-        }
         let mut taken = node.pods.values().filter(|other| other.uid != pod.uid).flat_map(|other| &other.host_ports);
         if taken.any(|theirs| pod.host_ports.iter().any(|mine| collide(mine, theirs))) {
             return vec!["node(s) didn't have free ports for the requested pod ports".into()];

@@ -48,6 +48,11 @@ impl Filter {
             && (self.labels.is_everything() || self.labels.matches(&object.meta.labels))
     }
 
+    /// The one value that a field must have, where it must.
+    pub(crate) fn exact(&self, path: &str) -> Option<&str> {
+        self.fields.exact(path)
+    }
+
     /// A field that must have one exact value: what watchers are indexed by. The most telling one.
     pub(crate) fn trigger(&self) -> Option<(&str, &str)> {
         let name = self.name.as_deref().or_else(|| self.fields.exact(NAME)).map(|n| (NAME, n));

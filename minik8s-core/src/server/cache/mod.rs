@@ -7,6 +7,7 @@
 mod change;
 mod fanout;
 mod filter;
+mod objects;
 mod page;
 mod progress;
 mod pump;

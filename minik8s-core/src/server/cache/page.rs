@@ -2,6 +2,7 @@
 
 use super::Filter;
 use super::change::Change;
+use super::objects::Objects;
 use crate::api::{Object, Revision};
 use crate::store::Key;
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ pub(crate) struct PageRequest<'a> {
     pub(crate) after: Option<&'a str>,
     /// At most so many; 0 means all.
     pub(crate) limit: usize,
+    /// How many keys the pages before this one went past; `None` where that is not known.
+    pub(crate) passed: Option<u64>,
     /// The state at this revision instead of the newest.
     pub(crate) at: Option<Revision>,
 }
@@ -27,8 +30,10 @@ pub(crate) struct Page {
     pub(crate) items: Vec<Arc<Object>>,
     /// Key of the last object, where more follow.
     pub(crate) next: Option<Key>,
-    /// How many keys follow, matching or not.
-    pub(crate) remaining: u64,
+    /// How many keys follow, where the filter means all of them and it is known.
+    pub(crate) remaining: Option<u64>,
+    /// How many keys this page and those before it went past, where that is known.
+    pub(crate) passed: Option<u64>,
     pub(crate) revision: Revision,
 }
 
@@ -42,21 +47,29 @@ pub(crate) fn undo<'a>(changes: impl Iterator<Item = &'a Arc<Change>>) -> BTreeM
 }
 
 /// Reads a page of `now`, seen through `past` (keys whose value was another one).
-pub(crate) fn read(
-    now: &BTreeMap<Key, Arc<Object>>,
-    past: &BTreeMap<Key, Option<Arc<Object>>>,
-    request: &PageRequest<'_>,
-) -> Page {
+pub(crate) fn read(now: &Objects, past: &BTreeMap<Key, Option<Arc<Object>>>, request: &PageRequest<'_>) -> Page {
     let from = match request.after {
         Some(after) if after >= request.prefix.as_str() => Bound::Excluded(after),
         _ => Bound::Included(request.prefix.as_str()),
     };
-    let bounds = (from, Bound::Unbounded);
     let inside = |key: &Key| key.starts_with(request.prefix.as_str());
-    let present = now.range::<str, _>(bounds).filter(|(k, _)| !past.contains_key(*k));
-    let changed = past.range::<str, _>(bounds).filter_map(|(k, o)| o.as_ref().map(|o| (k, o)));
+    let present = now.range(from, request.filter).filter(|(k, _)| !past.contains_key(*k));
+    let changed = past.range::<str, _>((from, Bound::Unbounded)).filter_map(|(k, o)| o.as_ref().map(|o| (k, o)));
     let merged = Merged { left: present.peekable(), right: changed.peekable() };
-    collect(merged.take_while(|(k, _)| inside(k)), request)
+    let mut page = collect(merged.take_while(|(k, _)| inside(k)), request);
+    if request.filter.is_whole() {
+        page.passed = request.passed.map(|passed| passed + page.items.len() as u64);
+        page.remaining = page.passed.map(|passed| total(now, past, request).saturating_sub(passed));
+    }
+    page
+}
+
+/// How many keys there were under the prefix. Known without a look at each of them.
+fn total(now: &Objects, past: &BTreeMap<Key, Option<Arc<Object>>>, request: &PageRequest<'_>) -> u64 {
+    let changed = past.iter().filter(|(key, _)| key.starts_with(request.prefix.as_str()));
+    changed.fold(now.count(request.filter) as u64, |total, (key, before)| {
+        total + u64::from(before.is_some()) - u64::from(now.get(key).is_some())
+    })
 }
 
 fn collect<'a>(entries: impl Iterator<Item = (&'a Key, &'a Arc<Object>)>, request: &PageRequest<'_>) -> Page {
@@ -69,10 +82,7 @@ fn collect<'a>(entries: impl Iterator<Item = (&'a Key, &'a Arc<Object>)>, reques
             last = Some(key);
         }
     }
-    if request.filter.is_whole() {
-        page.remaining = entries.count() as u64;
-        page.next = last.filter(|_| page.remaining > 0).cloned();
-    } else if entries.any(|(_, object)| request.filter.matches(object)) {
+    if entries.any(|(_, object)| request.filter.matches(object)) {
         page.next = last.cloned();
     }
     page

@@ -2,6 +2,7 @@
 
 use super::change::Change;
 use super::fanout::{Fanout, Id, Queued};
+use super::objects::Objects;
 use super::page::{self, Page, PageRequest};
 use super::ring::{Ring, Sequence};
 use super::{Filter, Prepared, WatchSettings};
@@ -21,11 +22,13 @@ pub(crate) struct StoredResource {
     pub(crate) prefix: String,
     /// The selectable fields of every kind that reads it.
     pub(crate) fields: Vec<&'static SelectableField>,
+    /// Those by which objects are found without a look at all of them.
+    pub(crate) indexed: Vec<&'static str>,
 }
 
 impl StoredResource {
     pub(crate) fn new(gvr: Gvr) -> Self {
-        Self { prefix: keys::prefix(&gvr), gvr, fields: Vec::new() }
+        Self { prefix: keys::prefix(&gvr), gvr, fields: Vec::new(), indexed: Vec::new() }
     }
 
     /// The selectable fields of an object in its stored form.
@@ -55,7 +58,7 @@ impl StoredResource {
 }
 
 struct State {
-    objects: BTreeMap<Key, Arc<Object>>,
+    objects: Objects,
     ring: Ring,
     fanout: Fanout,
 }
@@ -78,7 +81,8 @@ pub(crate) struct Opening {
 
 impl ResourceCache {
     pub(crate) fn new(resource: StoredResource, settings: &WatchSettings) -> Self {
-        let state = State { objects: BTreeMap::new(), ring: Ring::new(settings.history), fanout: Fanout::default() };
+        let objects = Objects::new(&resource.indexed);
+        let state = State { objects, ring: Ring::new(settings.history), fanout: Fanout::default() };
         Self { resource, state: RwLock::new(state) }
     }
 
@@ -106,7 +110,8 @@ impl ResourceCache {
     pub(crate) fn open_initial(&self, filter: &Filter, reached: impl FnOnce() -> Revision) -> Opening {
         let state = self.state.read();
         let revision = reached().max(state.ring.newest().unwrap_or_default());
-        let request = PageRequest { filter, prefix: self.prefix_of(filter), after: None, limit: 0, at: None };
+        let request =
+            PageRequest { filter, prefix: self.prefix_of(filter), after: None, limit: 0, passed: None, at: None };
         let initial = page::read(&state.objects, &BTreeMap::new(), &request).items;
         Opening { initial, next: state.ring.end(), revision }
     }
@@ -211,7 +216,7 @@ impl ResourceCache {
     }
 
     fn load(&self, entries: &[&Entry], revision: Revision) {
-        let mut objects = BTreeMap::new();
+        let mut objects = Objects::new(&self.resource.indexed);
         for entry in entries {
             match self.resource.decode_stored(entry) {
                 Ok(object) => drop(objects.insert(entry.key.clone(), Arc::new(object))),

@@ -12,7 +12,7 @@ mod lease;
 mod metrics;
 mod namespace;
 mod node;
-mod pod;
+pub(super) mod pod;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;

@@ -38,14 +38,15 @@ impl ApiServer {
         if target.name.is_some() || (served.kind.names().namespaced && target.namespace.is_none()) {
             return Err(method_not_allowed());
         }
-        let sent = self.read_body(&served, &body, options)?;
-        if !meta(&sent.object, "resourceVersion").is_empty() {
-            return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
-        }
-        check_namespace(target, &sent.object)?;
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match self.try_create(&served, target, &sent.object, options).await? {
+            // Read anew where it is tried again, which is rare: what is made of it keeps nothing of what was sent.
+            let sent = self.read_body(&served, &body, options)?;
+            if !meta(&sent.object, "resourceVersion").is_empty() {
+                return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
+            }
+            check_namespace(target, &sent.object)?;
+            match self.try_create(&served, target, sent.object, options).await? {
                 Tried::Done(written) => return Ok(Written { warnings: sent.warnings, ..written }),
                 Tried::Again(why) => last = Some(why),
             }
@@ -57,11 +58,11 @@ impl ApiServer {
         &self,
         served: &Served,
         target: &Target,
-        sent: &Value,
+        mut new: Value,
         options: &WriteOptions,
     ) -> ApiResult<Tried> {
-        let also = self.living_namespace(served, target, meta(sent, "name")).await?;
-        let mut new = sent.clone();
+        let also = self.living_namespace(served, target, meta(&new, "name")).await?;
+        let generated = meta(&new, "name").is_empty();
         self.identify(served.kind.as_ref(), target, &mut new);
         let named = Target { name: Some(meta(&new, "name").to_owned()), ..target.clone() };
         self.prepare_new(served, &named, &mut new, options).await?;
@@ -76,7 +77,7 @@ impl ApiServer {
             Outcome::Done(_, None) => return Err(ApiError::internal("the store took an object and shows none")),
             Outcome::Conflict(taken) if taken == key => {
                 let exists = ApiError::already_exists(&target.gvr, meta(&new, "name"));
-                if meta(sent, "name").is_empty() { Tried::Again(exists) } else { return Err(exists) }
+                if generated { Tried::Again(exists) } else { return Err(exists) }
             }
             Outcome::Conflict(taken) => Tried::Again(taken_claim(served, &new, &taken, target)),
         })

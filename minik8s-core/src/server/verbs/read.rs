@@ -72,6 +72,7 @@ impl ApiServer {
             filter,
             prefix: served.cache.prefix_of(filter),
             after: None,
+            passed: Some(0),
             limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
             at,
         };
@@ -89,6 +90,7 @@ impl ApiServer {
             filter,
             prefix: served.cache.prefix_of(filter),
             after: Some(&after),
+            passed: token.passed,
             limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
             at: Some(token.rv),
         };
@@ -101,9 +103,10 @@ impl ApiServer {
             None => self.page_of_the_past(served, request).await?,
         };
         let prefix = &served.cache.resource.prefix;
-        let token = |key: &str| Token::new(page.revision, key.strip_prefix(prefix).unwrap_or(key)).encode();
+        let token =
+            |key: &str| Token::new(page.revision, key.strip_prefix(prefix).unwrap_or(key), page.passed).encode();
         let continue_token = page.next.as_deref().map(token).transpose()?.unwrap_or_default();
-        let remaining = (request.filter.is_whole() && !continue_token.is_empty()).then_some(page.remaining);
+        let remaining = page.remaining.filter(|_| request.filter.is_whole() && !continue_token.is_empty());
         Ok(ObjectList { items: page.items, revision: page.revision, continue_token, remaining })
     }
 
@@ -131,8 +134,10 @@ impl ApiServer {
             }
         }
         let limit = if request.limit == 0 { matching.len() } else { request.limit.min(matching.len()) };
-        page.remaining = (matching.len() - limit) as u64;
-        page.next = matching.get(limit.wrapping_sub(1)).filter(|_| page.remaining > 0).map(|(k, _)| k.clone());
+        let remaining = (matching.len() - limit) as u64;
+        page.remaining = Some(remaining);
+        page.passed = request.passed.map(|passed| passed + limit as u64);
+        page.next = matching.get(limit.wrapping_sub(1)).filter(|_| remaining > 0).map(|(k, _)| k.clone());
         page.items = matching.into_iter().take(limit).map(|(_, object)| object).collect();
         Ok(page)
     }

@@ -14,11 +14,14 @@ pub(crate) struct Token {
     pub(crate) rv: Revision,
     /// The last key of the page before, without the resource's prefix.
     pub(crate) start: String,
+    /// How many objects the pages before went past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) passed: Option<u64>,
 }
 
 impl Token {
-    pub(crate) fn new(rv: Revision, start: &str) -> Self {
-        Self { v: VERSION.to_owned(), rv, start: start.to_owned() }
+    pub(crate) fn new(rv: Revision, start: &str, passed: Option<u64>) -> Self {
+        Self { v: VERSION.to_owned(), rv, start: start.to_owned(), passed }
     }
 
     pub(crate) fn encode(&self) -> ApiResult<String> {
@@ -47,9 +50,9 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_round_trip_and_garbage_is_refused() {
-        let text = Token::new(607, "default/l1").encode().unwrap();
+        let text = Token::new(607, "default/l1", Some(1)).encode().unwrap();
         let token = Token::decode(&text).unwrap();
-        assert_eq!((token.rv, token.start.as_str()), (607, "default/l1"));
+        assert_eq!((token.rv, token.start.as_str(), token.passed), (607, "default/l1", Some(1)));
         let none = URL_SAFE_NO_PAD.encode(br#"{"v":"meta.k8s.io/v1","rv":0,"start":""}"#);
         for garbage in ["garbage", "", "%%%", &none] {
             let error = Token::decode(garbage).map(|_| ()).unwrap_err();

@@ -5,6 +5,7 @@ use super::Served;
 use crate::api::{ApiResult, Object, ObjectList, WatchEvent};
 use crate::server::{Kind, encode};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// An object as a kind shows it.
@@ -49,10 +50,10 @@ pub(crate) fn value(served: &Served, object: &Object) -> ApiResult<Value> {
 }
 
 /// The value in its stored form.
-pub(crate) fn to_stored(served: &Served, value: &Value) -> Value {
-    let mut stored = value.clone();
+pub(crate) fn to_stored<'a>(served: &Served, value: &'a Value) -> Cow<'a, Value> {
+    let mut stored = Cow::Borrowed(value);
     if served.is_view() {
-        served.kind.to_storage(&mut stored);
+        served.kind.to_storage(stored.to_mut());
     }
     stored
 }

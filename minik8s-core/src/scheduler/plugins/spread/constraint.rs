@@ -11,7 +11,7 @@ pub(super) const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Which pods a constraint counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Counted {
     /// Those with these labels.
     Selected(Selector),
@@ -78,6 +78,11 @@ impl Constraint {
                 Counted::Selected(selector) => selector.matches(&other.labels),
                 Counted::Alike => alike(pod, other),
             }
+    }
+
+    /// True where both are about the same pods.
+    pub(super) fn counts_the_same(&self, other: &Self) -> bool {
+        self.counted == other.counted
     }
 
     /// True where the node's domain is one that pods may be spread over.

@@ -4,18 +4,24 @@ use super::PodSpread;
 use super::constraint::{self, Constraint, HOSTNAME};
 use crate::scheduler::domains::{self, Domains};
 use crate::scheduler::{NodeInfo, PodInfo, ScorePlugin, Snapshot};
+use std::rc::Rc;
 
 /// A constraint with what is in each domain.
 struct Counted {
     constraint: Constraint,
-    on_nodes: Vec<i64>,
+    on_nodes: Rc<[i64]>,
     domains: Domains,
     weight: f64,
 }
 
 impl Counted {
-    fn new(constraint: Constraint, pod: &PodInfo, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Self {
-        let on_nodes = constraint.on_nodes(pod, snapshot);
+    fn new(
+        constraint: Constraint,
+        on_nodes: Rc<[i64]>,
+        pod: &PodInfo,
+        nodes: &[&NodeInfo],
+        snapshot: &Snapshot,
+    ) -> Self {
         let mut domains = Domains::default();
         if constraint.key != HOSTNAME {
             for (slot, count) in on_nodes.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -54,8 +60,14 @@ impl ScorePlugin for PodSpread {
         // Who asks for domains does not want a node that is in none; the defaults take nodes as they are.
         let counts = |node: &NodeInfo| !own || constraint::has_all_keys(&constraints, node);
         let counts: Vec<bool> = nodes.iter().map(|node| counts(node)).collect();
-        let counted: Vec<Counted> =
-            constraints.into_iter().map(|constraint| Counted::new(constraint, pod, nodes, snapshot)).collect();
+        let mut counted: Vec<Counted> = Vec::with_capacity(constraints.len());
+        for constraint in constraints {
+            // Constraints about the same pods, as the defaults are, have them counted once.
+            let same = counted.iter().find(|known| known.constraint.counts_the_same(&constraint));
+            let on_nodes = same.map(|known| known.on_nodes.clone());
+            let on_nodes = on_nodes.unwrap_or_else(|| constraint.on_nodes(pod, snapshot).into());
+            counted.push(Counted::new(constraint, on_nodes, pod, nodes, snapshot));
+        }
         let cost = |node: &NodeInfo| counted.iter().map(|c| c.cost(node)).sum::<f64>().round();
         #[allow(clippy::cast_possible_truncation, reason = "far below the bound")]
         let costs: Vec<Option<i64>> =

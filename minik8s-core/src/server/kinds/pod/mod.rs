@@ -88,6 +88,10 @@ impl Kind for PodKind {
         &FIELDS
     }
 
+    fn indexed_fields(&self) -> &'static [&'static str] {
+        &["spec.nodeName"]
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(spec) = child(object, "spec") {
             default_spec(spec);
