@@ -1,5 +1,7 @@
 //! The API over gRPC: a [`Transport`] for components that run in another process or on another machine.
 
+use super::dial::Dialer;
+use super::servers::Servers;
 use super::tls::{self, ClientIdentity};
 use super::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
@@ -31,6 +33,8 @@ const ALIVE: Duration = Duration::from_secs(10);
 pub struct GrpcConfig {
     /// `https://10.0.0.1:6443`, or `http://…` without TLS.
     pub url: String,
+    /// Other servers of the same cluster, for when the one of `url` does not answer.
+    pub others: Servers,
     /// The authority that signed the server's certificate.
     pub ca: Vec<u8>,
     /// Our certificate and key, where we have one.
@@ -73,21 +77,15 @@ impl GrpcTransport {
         };
         let url: http::Uri = config.url.parse().map_err(|e| unusable(&e))?;
         let bearer = bearer(&config.token)?;
-        if url.scheme_str() != Some("https") {
-            let endpoint = Endpoint::from_shared(config.url.clone()).map_err(|e| unusable(&e))?;
-            return Ok(Self::over(tuned(endpoint).connect_lazy(), bearer));
-        }
-        let host = url.host().ok_or_else(|| unusable(&"it names no host"))?.to_owned();
-        let name = tls::server_name(config.server_name.as_deref().unwrap_or(&host))?;
-        let port = url.port_u16().unwrap_or(443);
-        let tls = Arc::new(tls::config(&config.ca, config.identity.clone())?);
-        let connect = move |_: http::Uri| {
-            let (host, name, tls) = (host.clone(), name.clone(), tls.clone());
-            async move { tls::connect(&host, port, name, tls).await }
+        let tls = match url.scheme_str() {
+            Some("https") => Some(tls::config(&config.ca, config.identity.clone())?),
+            _ => None,
         };
-        // TLS is the connector's business: it shows whatever certificate is ours at that time.
+        let dialer = Dialer::new(&config.url, &config.others, config.server_name.as_deref(), tls)?;
+        // Where to, and TLS, are the connector's business: it goes to whoever answers, with what is ours at that time.
         let plain = config.url.replacen("https:", "http:", 1);
         let endpoint = Endpoint::from_shared(plain).map_err(|e| unusable(&e))?.origin(url);
+        let connect = move |_: http::Uri| dialer.clone().connect();
         Ok(Self::over(tuned(endpoint).connect_with_connector_lazy(tower::service_fn(connect)), bearer))
     }
 

@@ -6,12 +6,14 @@
 
 mod api;
 mod backoff;
+mod dial;
 mod election;
 mod events;
 mod grpc;
 mod informer;
 mod informers;
 mod queue;
+mod servers;
 pub(crate) mod tls;
 mod transport;
 
@@ -23,6 +25,7 @@ pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};
 pub use informers::Informers;
 pub use queue::{QueueCounts, WorkQueue};
+pub use servers::Servers;
 pub use tls::ClientIdentity;
 pub use transport::{
     DeleteOptions, DeletePreconditions, Deleted, FieldValidation, ListOptions, PatchType, Payload, Propagation,

@@ -51,6 +51,8 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks).await?;
     let kubeconfig = pki.as_ref().zip(addresses.first()).map(|(pki, address)| kubeconfig(pki, *address));
     let authority = pki.map(|pki| pki.authority().clone());
+    let (present, ending) = (server.clone(), shutdown.clone());
+    tasks.spawn(async move { present.keep_presence(ending).await });
     if builder.controllers {
         start_loops(&builder, &server, authority.clone(), &shutdown, &tasks);
     }

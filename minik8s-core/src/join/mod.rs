@@ -4,15 +4,16 @@
 mod probe;
 mod renew;
 mod request;
+mod servers;
 mod token;
 mod version;
 
 pub use token::{JoinToken, TokenError};
 
 use crate::api::{ApiError, ApiResult, git_version};
-use crate::client::{Client, ClientIdentity, GrpcConfig, GrpcTransport};
+use crate::client::{Client, ClientIdentity, GrpcConfig, GrpcTransport, Servers};
 use crate::clock::SharedClock;
-use crate::node::{NodeAgent, serve_link};
+use crate::node::NodeAgent;
 use crate::server::auth::User;
 use crate::server::bootstrap::CLUSTER_FACTS;
 use crate::server::tls::{Credentials, Identity, TlsError, new_key, pin_of};
@@ -144,6 +145,8 @@ impl JoinConfig {
 #[derive(Clone)]
 pub struct Membership {
     transport: GrpcTransport,
+    /// The way to the API servers: the one we were told of, and all that are known.
+    config: GrpcConfig,
     identity: ClientIdentity,
     credentials: Arc<Credentials>,
     node: String,
@@ -190,14 +193,16 @@ impl Membership {
         };
         let key_digest = pin_of(&identity.certificate)?;
         let shown = ClientIdentity::new(&identity.certificate, &identity.key).map_err(JoinError::Api)?;
-        let transport = GrpcTransport::new(&GrpcConfig {
+        let config_of_api = GrpcConfig {
             url: config.server.clone(),
+            others: Servers::new(credentials.servers()?),
             ca: ca.into_bytes(),
             identity: Some(shown.clone()),
             ..GrpcConfig::default()
-        });
-        let transport = transport.map_err(JoinError::Api)?;
-        Ok(Self { transport, identity: shown, credentials, node: config.node.clone(), key_digest, clock })
+        };
+        let transport = GrpcTransport::new(&config_of_api).map_err(JoinError::Api)?;
+        let node = config.node.clone();
+        Ok(Self { transport, config: config_of_api, identity: shown, credentials, node, key_digest, clock })
     }
 
     /// The API, as the node. Connects when first used.
@@ -227,13 +232,14 @@ impl Membership {
         })
     }
 
-    /// Runs the node's agent until `shutdown`: beside it, the connection for logs and commands, and the renewal of the
-    /// certificate. The agent must have been built over [`transport`](Self::transport).
+    /// Runs the node's agent until `shutdown`: beside it, the connections for logs and commands, one to each API server,
+    /// and the renewal of the certificate. The agent must have been built over [`transport`](Self::transport).
     pub async fn run(self, agent: NodeAgent, shutdown: CancellationToken) {
         let access = agent.access();
-        let link = serve_link(self.transport(), access, shutdown.clone());
-        let renewal = self.keep_certificate(shutdown.clone());
-        tokio::join!(agent.run(shutdown), link, renewal);
+        let servers = self.follow_servers(shutdown.clone());
+        let links = self.serve_links(access, shutdown.clone());
+        let renewal = self.clone().keep_certificate(shutdown.clone());
+        tokio::join!(agent.run(shutdown), servers, links, renewal);
     }
 
     /// The digest of the node's key, which belongs into the node's record: it is how a machine that lost its

@@ -88,7 +88,8 @@ impl ApiServerBuilder {
         Self { seed: Some(seed), ..self }
     }
 
-    /// The address that the Service `default/kubernetes` leads to; without one it has no endpoints.
+    /// The address at which others reach the server, to which the Service `default/kubernetes` leads; without any it has
+    /// no endpoints. Where several servers share the store, see [`ApiServer::keep_presence`].
     #[must_use]
     pub fn advertise(self, address: SocketAddr) -> Self {
         Self { advertise: Some(address), ..self }
@@ -120,6 +121,7 @@ impl ApiServerBuilder {
             settings: self.settings,
             schemas: self.schemas,
             admission: self.admission,
+            advertise: self.advertise,
             metrics: Metrics::default(),
             usage: Usage::new(self.nodes.clone()),
             nodes: self.nodes,
@@ -128,7 +130,7 @@ impl ApiServerBuilder {
             _pump: stop.drop_guard(),
         });
         if self.bootstrap {
-            super::bootstrap::run(&server, self.advertise).await?;
+            super::bootstrap::run(&server).await?;
         }
         Ok(server)
     }
@@ -143,6 +145,11 @@ fn stored_resources(table: &KindTable) -> Vec<StoredResource> {
         for field in kind.fields() {
             if !resource.fields.iter().any(|known| known.path == field.path) {
                 resource.fields.push(field);
+            }
+        }
+        for path in kind.indexed_fields() {
+            if !resource.indexed.contains(path) {
+                resource.indexed.push(path);
             }
         }
     }
@@ -161,6 +168,8 @@ pub struct ApiServer {
     pub(crate) dice: Dice,
     pub(crate) stop: CancellationToken,
     pub(crate) usage: Usage,
+    /// Where others reach it.
+    pub(super) advertise: Option<SocketAddr>,
     metrics: Metrics,
     nodes: NodeDirectory,
     _pump: DropGuard,

@@ -3,18 +3,17 @@
 
 use super::ApiServer;
 use super::kinds::SYSTEM_CLASSES;
+use super::presence::{self, SERVICE};
 use crate::api::{ApiError, ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{PatchType, Payload, Transport, WriteOptions};
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", NODE_LEASES];
-const SERVICE: &str = "kubernetes";
 /// The ConfigMap in `kube-public` that says what all nodes of a cluster share.
 pub(crate) const CLUSTER_FACTS: &str = "minik8s";
 
 /// Makes what is missing.
-pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> ApiResult<()> {
+pub(crate) async fn run(server: &ApiServer) -> ApiResult<()> {
     for name in NAMESPACES {
         let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         make(server, Target::all(Gvr::new("", "v1", "namespaces")), &namespace).await?;
@@ -26,17 +25,13 @@ pub(crate) async fn run(server: &ApiServer, advertise: Option<SocketAddr>) -> Ap
             "metadata": {"name": name}, "value": value, "description": description});
         make(server, Target::all(Gvr::new("scheduling.k8s.io", "v1", "priorityclasses")), &class).await?;
     }
-    make(server, in_default("", "v1", "services"), &service(server)).await?;
+    let services = Target::in_namespace(Gvr::new("", "v1", "services"), "default");
+    make(server, services, &service(server)).await?;
     replace(server, Target::in_namespace(Gvr::new("", "v1", "configmaps"), "kube-public"), &facts(server)).await?;
-    if let Some(address) = advertise {
-        replace(server, in_default("", "v1", "endpoints"), &endpoints(address)).await?;
-        replace(server, in_default("discovery.k8s.io", "v1", "endpointslices"), &slice(address)).await?;
+    if let Some(address) = server.advertise {
+        presence::appear(server, address).await?;
     }
     Ok(())
-}
-
-fn in_default(group: &'static str, version: &'static str, resource: &'static str) -> Target {
-    Target::in_namespace(Gvr::new(group, version, resource), "default")
 }
 
 fn service(server: &ApiServer) -> Value {
@@ -58,26 +53,6 @@ fn facts(server: &ApiServer) -> Value {
         "kind": "ConfigMap", "apiVersion": "v1",
         "metadata": {"name": CLUSTER_FACTS, "namespace": "kube-public"},
         "data": {"serviceCIDR": services, "podCIDR": pods, "clusterDomain": settings.cluster_domain},
-    })
-}
-
-fn endpoints(address: SocketAddr) -> Value {
-    json!({
-        "kind": "Endpoints", "apiVersion": "v1",
-        "metadata": {"name": SERVICE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address.ip()}],
-            "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}],
-    })
-}
-
-fn slice(address: SocketAddr) -> Value {
-    let kind = if matches!(address.ip(), IpAddr::V4(_)) { "IPv4" } else { "IPv6" };
-    json!({
-        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
-        "metadata": {"name": SERVICE, "labels": {"kubernetes.io/service-name": SERVICE}},
-        "addressType": kind,
-        "endpoints": [{"addresses": [address.ip()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
     })
 }
 
@@ -107,7 +82,7 @@ async fn says(server: &ApiServer, target: &Target, object: &Value) -> bool {
 }
 
 /// Makes an object say this. Where it does already, nothing is written: a server that starts changes nothing.
-async fn replace(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
+pub(super) async fn replace(server: &ApiServer, target: Target, object: &Value) -> ApiResult<()> {
     if says(server, &target, object).await {
         return Ok(());
     }

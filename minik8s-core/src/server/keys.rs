@@ -11,6 +11,9 @@ pub(crate) const ROOT: &str = "/registry/";
 /// Where the CA stands that several API servers share. No object can: a resource has a name below its group.
 pub(crate) const AUTHORITY: &str = "/registry/~authority";
 
+/// Where API servers that share a store say that they live: below it, one key each, named by its address.
+pub(crate) const SERVERS: &str = "/registry/~servers/";
+
 /// Where all objects of a resource stand; ends in `/`.
 pub(crate) fn prefix(gvr: &Gvr) -> String {
     let group = if gvr.group.is_empty() { "core" } else { &gvr.group };

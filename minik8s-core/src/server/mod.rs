@@ -16,6 +16,7 @@ pub mod kubeconfig;
 mod links;
 pub mod listen;
 mod metrics;
+pub(crate) mod presence;
 mod printing;
 mod registry;
 pub mod rest;

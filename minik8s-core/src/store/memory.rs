@@ -26,6 +26,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct MemoryStore {
     engine: Arc<Engine>,
+    shared: bool,
 }
 
 impl MemoryStore {
@@ -36,7 +37,14 @@ impl MemoryStore {
 
     /// An empty store with other bounds than the default ones.
     pub fn with_limits(limits: Limits) -> Self {
-        Self { engine: Arc::new(Engine::new(State::new(), limits)) }
+        Self { engine: Arc::new(Engine::new(State::new(), limits)), shared: false }
+    }
+
+    /// Says that several control planes in this process use the store, each by a handle of its own, so that they agree
+    /// on who leads and know of each other.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// Sees to it that lifetimes of this commit end.
@@ -71,7 +79,7 @@ fn commit_now(engine: &Engine, commit: &Commit) -> Result<Revision, StoreError> 
 #[async_trait]
 impl Store for MemoryStore {
     fn capabilities(&self) -> StoreCapabilities {
-        self.engine.capabilities(false)
+        StoreCapabilities { shared: self.shared, ..self.engine.capabilities(false) }
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {

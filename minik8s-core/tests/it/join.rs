@@ -11,6 +11,7 @@ use minik8s_core::controllers::certificates::AGENT_KEY;
 use minik8s_core::join::{JoinConfig, JoinError, JoinToken, Membership};
 use minik8s_core::network::NoopNetwork;
 use minik8s_core::node::{NodeAgent, NodeConfig};
+use minik8s_core::store::MemoryStore;
 use minik8s_core::testkit::{FakeRuntime, wait};
 use serde_json::json;
 use std::path::Path;
@@ -116,6 +117,56 @@ async fn a_machine_joins_and_runs_pods_and_its_logs_are_reached() {
     use tower::ServiceExt;
     assert_eq!(cluster.http_service().oneshot(request).await.unwrap().status(), 200);
     cluster.stop().await;
+}
+
+/// The status that a control plane answers a question about a node's use with.
+async fn usage_of(cluster: &Cluster, node: &str) -> u16 {
+    use tower::ServiceExt;
+    let request = http::Request::get(format!("/api/v1/nodes/{node}/proxy/stats/summary"));
+    let request = request.body(http_body_util::Full::<bytes::Bytes>::default()).unwrap();
+    cluster.http_service().oneshot(request).await.unwrap().status().as_u16()
+}
+
+async fn runs(cluster: &Cluster, name: &str) {
+    let plain =
+        json!({"metadata": {"name": name}, "spec": {"nodeName": "far", "containers": [{"name": "c", "image": "i"}]}});
+    let pods = cluster.client().api::<Pod>("default");
+    pods.create(&serde_json::from_value(plain).unwrap()).await.unwrap();
+    wait::until("the pod runs", BOUND, || async {
+        (pods.get(name).await.ok()?.status?.phase.as_deref() == Some("Running")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_machine_goes_on_with_the_other_control_plane_when_its_own_dies() {
+    let store = MemoryStore::new().shared();
+    let control_plane = || async {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let builder = Cluster::builder().store(Arc::new(store.clone())).advertise([127, 0, 0, 1].into());
+        builder.listen(listener).start().await.unwrap()
+    };
+    let (first, second) = (control_plane().await, control_plane().await);
+    let (directory, token) = (tempfile::tempdir().unwrap(), first.join_token(HOUR).await.unwrap());
+    let server = format!("https://127.0.0.1:{}", first.address().unwrap().port());
+    let config = JoinConfig { token: Some(token), ..JoinConfig::new(server, "far", directory.path().join("pki")) };
+    let membership = open(&config).await.unwrap();
+    let agent = run(&membership, "far", directory.path());
+    ready(&first, "far").await;
+    wait::until("both reach the node", BOUND, || async {
+        let answers = [usage_of(&first, "far").await, usage_of(&second, "far").await];
+        (answers == [200, 200]).then_some(())
+    })
+    .await;
+    first.stop().await;
+    runs(&second, "after").await;
+    assert_eq!(usage_of(&second, "far").await, 200);
+    // The next agent of the machine knows the other one as well, though nobody told it.
+    drop(agent);
+    let again = open(&JoinConfig { token: None, ..config }).await.unwrap();
+    let _agent = run(&again, "far", directory.path());
+    runs(&second, "later").await;
+    second.stop().await;
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), TlsError>
     fs::rename(&fresh, path).map_err(failed("replace"))
 }
 
-/// Key and certificates of a machine that joins: `node.key`, `node.crt`, `ca.crt`. The key comes first, and stays.
+/// Key and certificates of a machine that joins: `node.key`, `node.crt`, `ca.crt`, and `api.servers`, where the cluster
+/// was. The key comes first, and stays.
 pub struct Credentials(Files);
 
 impl Credentials {
@@ -125,11 +126,30 @@ impl Credentials {
         write_private(&self.0.path("node", "crt"), certificate.as_bytes())
     }
 
+    /// The addresses of the cluster's API servers, as far as they are known.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn servers(&self) -> Result<Vec<String>, TlsError> {
+        let text = read_file(&self.0.path("api", "servers"))?.unwrap_or_default();
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Keeps the addresses of the cluster's API servers.
+    ///
+    /// # Errors
+    /// [`TlsError::File`].
+    pub fn keep_servers(&self, urls: &[String]) -> Result<(), TlsError> {
+        write_private(&self.0.path("api", "servers"), urls.join("\n").as_bytes())
+    }
+
     /// Keeps the authority and the certificate that it signed, which goes last: without it the others count nothing.
+    /// Servers that were known may be of another cluster.
     ///
     /// # Errors
     /// [`TlsError::File`].
     pub fn keep(&self, ca: &str, certificate: &str) -> Result<(), TlsError> {
+        self.keep_servers(&[])?;
         write_private(&self.0.path("ca", "crt"), ca.as_bytes())?;
         self.keep_certificate(certificate)
     }

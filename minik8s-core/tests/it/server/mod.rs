@@ -4,6 +4,7 @@ mod fanout;
 mod faults;
 mod histories;
 mod limits;
+mod presence;
 
 use minik8s_core::api::{Gvr, Target};
 use minik8s_core::client::{Payload, Transport, WriteOptions};
