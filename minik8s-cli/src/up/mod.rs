@@ -16,7 +16,7 @@ pub(crate) use down::down;
 pub(crate) use parts::containerd_config;
 pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
 
-use crate::args::{ControlPlane, NodeOptions, Up};
+use crate::args::{ControlPlane, NodeOptions, StoreKind, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
@@ -69,12 +69,14 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     serve(cluster, data, began).await
 }
 
-/// What the node beside a control plane is. One that others join has the first part of the cluster's range.
+/// What the node beside a control plane is. One that others join has the first part of the cluster's range, but where
+/// there may be several such, on one store, each is given its own.
 fn own_record(options: &Up, door: Door) -> Result<Record> {
     let ranges = options.control.ranges.pods();
     let first = Ipv4Net::new(ranges.cluster.network(), ranges.node_prefix)?;
-    let pods = options.pod_cidr.map_or(first, |range| range.trunc());
-    let mut record = Record::new(&options.node, Some(pods), options.control.service_cidr.trunc())?;
+    let one_of_several = matches!((door, options.control.store), (Door::All, StoreKind::Etcd));
+    let pods = options.pod_cidr.map(|range| range.trunc()).or_else(|| (!one_of_several).then_some(first));
+    let mut record = Record::new(&options.node, pods, options.control.service_cidr.trunc())?;
     if let Door::All = door {
         let address = options.node.node_ip.or_else(parts::main_address);
         record.others = Some(parts::others(ranges.cluster, address)?);

@@ -22,6 +22,8 @@ const MINIK8S: &str = env!("CARGO_BIN_EXE_minik8s");
 pub(crate) enum Part {
     /// The whole control plane and the first node.
     Server,
+    /// A second control plane and the second node.
+    Second,
     ApiServer,
     Scheduler,
     Controllers,
@@ -31,13 +33,17 @@ pub(crate) enum Part {
 
 impl Part {
     fn host(self) -> usize {
-        if let Part::Agent(host) = self { host } else { 0 }
+        match self {
+            Part::Agent(host) => host,
+            Part::Second => 1,
+            _ => 0,
+        }
     }
 
     /// How its output begins when it works.
     fn word(self) -> &'static str {
         match self {
-            Part::Server | Part::ApiServer => "ready https",
+            Part::Server | Part::Second | Part::ApiServer => "ready https",
             Part::Scheduler | Part::Controllers => "running with",
             Part::Agent(_) => "joined https",
         }
@@ -47,7 +53,11 @@ impl Part {
 /// The cluster. Fields go in this order: processes before what they run on.
 pub(crate) struct Fleet {
     running: BTreeMap<Part, Process>,
+    /// What the cluster needs besides.
+    _beside: Vec<Process>,
     pub(crate) hosts: Hosts,
+    /// The control plane at whose machine the user sits.
+    pub(crate) desk: Part,
     /// All that should run, in the order in which it starts.
     parts: Vec<Part>,
     token: String,
@@ -61,30 +71,53 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A cluster on these hosts whose nodes are all ready, the server a single process; `None` where the machine cannot.
     pub(crate) fn start(hosts: impl FnOnce() -> Hosts, arguments: &[&str], nodes: &[&str]) -> Option<Self> {
-        Self::of(hosts, vec![Part::Server], arguments, nodes)
+        Self::able().then(|| Self::of(hosts(), vec![Part::Server], Vec::new(), arguments, nodes))
+    }
+
+    /// Three machines, two of them with a control plane and a node, on an etcd that the third one runs beside its node.
+    pub(crate) fn start_with_two_control_planes(arguments: &[&str], nodes: &[&str]) -> Option<Self> {
+        if !Self::able() || !need::met(&[Need::Etcd]) {
+            return None;
+        }
+        let hosts = Hosts::shared(3);
+        let url = format!("http://{}:2379", hosts[2].address());
+        let mut command = hosts[2].command("etcd");
+        command.arg("--data-dir").arg(hosts[2].data().join("etcd"));
+        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+        let etcd = hosts[2].spawn("etcd", command);
+        let (network, to) = (hosts[0].network(), SocketAddr::new(hosts[2].address().into(), 2379));
+        let answers = move || {
+            network.enter();
+            TcpStream::connect(to).is_ok()
+        };
+        until("etcd answers", 60, || std::thread::scope(|s| s.spawn(&answers).join().unwrap()));
+        let arguments = [&["--store", "etcd", "--etcd-endpoints", &url], arguments].concat();
+        Some(Self::of(hosts, vec![Part::Server, Part::Second], vec![etcd], &arguments, nodes))
     }
 
     /// The same, each component of the control plane a process of its own.
     pub(crate) fn start_in_pieces(hosts: impl FnOnce() -> Hosts, arguments: &[&str]) -> Option<Self> {
         let parts = vec![Part::ApiServer, Part::Scheduler, Part::Controllers, Part::Agent(0)];
-        Self::of(hosts, parts, arguments, &[])
+        Self::able().then(|| Self::of(hosts(), parts, Vec::new(), arguments, &[]))
     }
 
-    fn of(hosts: impl FnOnce() -> Hosts, parts: Vec<Part>, arguments: &[&str], nodes: &[&str]) -> Option<Self> {
-        let containers = [Need::Program("containerd"), Need::Program("runc")];
-        if !need::met(NEEDS) || !need::met(&containers) {
-            return None;
-        }
+    fn able() -> bool {
+        need::met(NEEDS) && need::met(&[Need::Program("containerd"), Need::Program("runc")])
+    }
+
+    fn of(hosts: Hosts, parts: Vec<Part>, beside: Vec<Process>, arguments: &[&str], nodes: &[&str]) -> Self {
         let images = tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap();
         let archive = minik8s_runtime::testing::busybox_image(images.path()).unwrap().display().to_string();
-        let hosts = hosts();
-        let parts = parts.into_iter().chain((1..hosts.len()).map(Part::Agent)).collect();
+        let taken: Vec<usize> = parts.iter().map(|part| part.host()).collect();
+        let others = (0..hosts.len()).filter(|host| !taken.contains(host)).map(Part::Agent);
+        let parts = parts.into_iter().chain(others).collect();
         let words = |all: &[&str]| all.iter().map(ToString::to_string).collect();
         let (arguments, node_arguments, token) = (words(arguments), words(nodes), String::new());
-        let running = BTreeMap::new();
-        let mut fleet = Self { running, hosts, parts, token, arguments, node_arguments, _images: images };
+        let (running, desk) = (BTreeMap::new(), Part::Server);
+        let mut fleet =
+            Self { running, _beside: beside, hosts, desk, parts, token, arguments, node_arguments, _images: images };
         std::thread::scope(|scope| {
-            let nodes = fleet.parts.iter().filter(|part| matches!(part, Part::Server | Part::Agent(_)));
+            let nodes = fleet.parts.iter().filter(|part| matches!(part, Part::Server | Part::Second | Part::Agent(_)));
             for part in nodes {
                 let (fleet, archive) = (&fleet, &archive);
                 scope.spawn(move || {
@@ -101,7 +134,7 @@ impl Fleet {
             fleet.run(part);
         }
         fleet.ready();
-        Some(fleet)
+        fleet
     }
 
     /// All parts, in the order in which they start.
@@ -132,7 +165,7 @@ impl Fleet {
     fn command(&self, part: Part, program: &str) -> Command {
         let mut command = self.hosts[part.host()].command(program);
         command.env("MINIK8S_DATA_DIR", self.data(part)).env("HOME", self.hosts[part.host()].data());
-        command.env("KUBECONFIG", self.data(Part::Server).join("admin.kubeconfig")).env_remove("MINIK8S_TOKEN");
+        command.env("KUBECONFIG", self.data(self.desk).join("admin.kubeconfig")).env_remove("MINIK8S_TOKEN");
         command
     }
 
@@ -140,14 +173,14 @@ impl Fleet {
         let (name, server) = (self.hosts[part.host()].name(), self.data(Part::Server));
         let url = format!("https://{}:6443", self.hosts[0].address());
         let mut command = match part {
-            Part::Server => self.command(part, MINIK8S),
+            Part::Server | Part::Second => self.command(part, MINIK8S),
             Part::ApiServer => self.command(part, env!("CARGO_BIN_EXE_minik8s-apiserver")),
             Part::Scheduler => self.command(part, env!("CARGO_BIN_EXE_minik8s-scheduler")),
             Part::Controllers => self.command(part, env!("CARGO_BIN_EXE_minik8s-controller-manager")),
             Part::Agent(_) => self.command(part, env!("CARGO_BIN_EXE_minik8s-agent")),
         };
         match part {
-            Part::Server => {
+            Part::Server | Part::Second => {
                 command.args(["server", "--node-name", &name]).args(&self.arguments).args(&self.node_arguments)
             }
             Part::ApiServer => command.args(&self.arguments),
@@ -186,27 +219,29 @@ impl Fleet {
         }
     }
 
-    /// Pulls the plug of a host that runs an agent.
+    /// Pulls the plug of a host.
     pub(crate) fn crash(&mut self, host: usize) {
         self.hosts.crash(host);
-        self.running.remove(&Part::Agent(host));
+        self.running.retain(|part, _| part.host() != host);
     }
 
-    /// Turns it on again, agent and all.
+    /// Turns it on again, with all that ran there.
     pub(crate) fn boot(&mut self, host: usize) {
         self.hosts.boot(host);
-        self.run(Part::Agent(host));
+        for part in self.parts().into_iter().filter(|part| part.host() == host) {
+            self.run(part);
+        }
     }
 
     /// A command of a user who sits at the server's machine.
     pub(crate) fn minik8s(&self, args: &[&str]) -> String {
         let output = self.try_minik8s(args);
-        output.unwrap_or_else(|error| panic!("{args:?}: {error}\nthe server's log:\n{}", self.log(Part::Server)))
+        output.unwrap_or_else(|error| panic!("{args:?}: {error}\nthe server's log:\n{}", self.log(self.desk)))
     }
 
     /// The same, where it may fail.
     pub(crate) fn try_minik8s(&self, args: &[&str]) -> Result<String, String> {
-        let output = self.command(Part::Server, MINIK8S).args(args).output().unwrap();
+        let output = self.command(self.desk, MINIK8S).args(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
@@ -217,7 +252,7 @@ impl Fleet {
     }
 
     pub(crate) fn apply(&self, name: &str, text: &str) {
-        let path = self.hosts[0].data().join(name);
+        let path = self.hosts[self.desk.host()].data().join(name);
         std::fs::write(&path, text).unwrap();
         self.minik8s(&["apply", "-f", &path.display().to_string()]);
     }

@@ -1,7 +1,7 @@
 //! What a cluster of machines survives, while somebody calls a Service all the time: processes killed, a machine gone, a
 //! machine cut off, etcd killed. What is asserted is the state of the kernel and of the containers, not what is reported.
 
-use super::fleet::{Fleet, Seen};
+use super::fleet::{Fleet, Part, Seen};
 use super::harness::{IMAGE, until};
 use minik8s_core::testkit::hosts::{Hosts, NEEDS};
 use minik8s_core::testkit::need::{self, Need};
@@ -249,4 +249,53 @@ fn a_full_disk_refuses_writes_says_so_and_recovers() {
     let lost: Vec<usize> =
         (0..=kept).filter(|index| !names.split(' ').any(|name| name == format!("m{index}"))).collect();
     assert!(lost.is_empty(), "what was acknowledged is gone: {lost:?} of {names}");
+}
+
+#[test]
+fn a_machine_with_a_control_plane_may_die_and_the_other_takes_over() {
+    let Some(mut fleet) = Fleet::start_with_two_control_planes(&PATIENCE, &LEASES) else { return };
+    let pods: String = fleet.hosts.iter().skip(1).map(|host| super::fleet::web(&host.name(), &host.name())).collect();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n";
+    fleet.apply("web.yaml", &(pods + service));
+    let far = fleet.hosts[2].name();
+    fleet.until_ready(&fleet.hosts[1].name());
+    fleet.until_ready(&far);
+    let addresses = |fleet: &Fleet| {
+        let found = fleet.get(&["endpoints", "kubernetes"], "{.subsets[*].addresses[*].ip}");
+        found.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let of = |fleet: &Fleet, hosts: &[usize]| {
+        hosts.iter().map(|host| fleet.hosts[*host].address().to_string()).collect::<BTreeSet<_>>()
+    };
+    until("the Service kubernetes leads to both", 30, || addresses(&fleet) == of(&fleet, &[0, 1]));
+    // A machine that joined the first is reached from the second as well.
+    fleet.desk = Part::Second;
+    let reached =
+        |fleet: &Fleet| fleet.try_minik8s(&["exec", &far, "--", "hostname"]).is_ok_and(|name| name.trim() == far);
+    until("the second reaches the third machine", 30, || reached(&fleet));
+    let web = fleet.cluster_ip("web");
+    until("the rules are there", 30, || fleet.fetch(2, web, 80).is_ok());
+    let caller = fleet.call(2, web, 80);
+    caller.hear(20);
+
+    fleet.crash(0);
+    caller.hear(50);
+    fleet.until_node(0, "NotReady");
+    until("the Service kubernetes leads to the one that is left", 60, || addresses(&fleet) == of(&fleet, &[1]));
+    assert!(reached(&fleet));
+    // The third machine does what the other control plane says; scheduler and controllers are led there now.
+    fleet.apply("more.yaml", &anywhere(2).replace("web", "more"));
+    let ready = |fleet: &Fleet| fleet.get(&["deployment", "more"], "{.status.readyReplicas}");
+    until("what is new runs", 90, || ready(&fleet) == "2");
+    fleet.until_node(2, "Ready");
+    let api = fleet.cluster_ip("kubernetes");
+    let ask = format!("nc -w 3 {api} 443 < /dev/null");
+    for _ in 0..5 {
+        fleet.minik8s(&["exec", &far, "--", "sh", "-c", &ask]);
+    }
+
+    fleet.boot(0);
+    fleet.ready();
+    until("the Service kubernetes leads to both again", 30, || addresses(&fleet) == of(&fleet, &[0, 1]));
+    none_failed(&caller.stop(), 70);
 }
