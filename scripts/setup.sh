@@ -18,6 +18,8 @@ needs=(
   "etcd:etcd-server"         # only for tests, which start their own on free ports
   "kill:procps"              # only for tests, which end what they started
   "cc:gcc"                   # the linker, and the C parts of the TLS library
+  "nginx:nginx-light"        # only what benchmarks compare the gateway with; tests start none
+  "wrk:wrk"                  # only the client of that benchmark
   "make:make"
   "tmux:tmux"                # only for tests: the terminal that a live screen is looked at in
   "prometheus:prometheus"    # only for tests, which start their own on a free port
@@ -75,7 +77,9 @@ if ! { apt-get update && "${install[@]}"; } >"$log" 2>&1; then
   echo "setup: apt-get failed, see above. The command was: ${install[*]}" >&2
   exit 1
 fi
-# Debian starts an etcd of its own as a service; nothing here uses that one.
-if [[ " ${missing[*]} " == *" etcd-server "* ]] && [ -d /run/systemd/system ]; then
-  systemctl disable --now etcd >/dev/null 2>&1 || true
-fi
+# Debian starts an etcd and an nginx of its own as services; nothing here uses those.
+for service in etcd:etcd-server nginx:nginx-light; do
+  if [[ " ${missing[*]} " == *" ${service#*:} "* ]] && [ -d /run/systemd/system ]; then
+    systemctl disable --now "${service%%:*}" >/dev/null 2>&1 || true
+  fi
+done

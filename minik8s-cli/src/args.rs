@@ -3,7 +3,8 @@
 mod machine;
 
 pub(crate) use machine::{
-    Agent, ControlPlane, DataDir, Down, Etcd, NetworkKind, NodeOptions, Ranges, RuntimeKind, StoreKind, Token, Up,
+    Agent, ControlPlane, DataDir, Dns, Down, Etcd, HostSetup, NetworkKind, NodeOptions, Ranges, RuntimeKind, StoreKind,
+    Token, Up,
 };
 
 use crate::commands::cordon::Nodes;
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     Token(Token),
     /// Remove the pods, links, rules and mounts that `up` made on this machine
     Down(Down),
+    /// Names of the cluster, on this machine
+    #[command(subcommand)]
+    Dns(Dns),
     /// Create or change objects so that they match manifests
     Apply(Apply),
     /// Show objects as a table, YAML, JSON or names

@@ -13,6 +13,7 @@ pub mod network;
 pub mod node;
 mod pieces;
 pub mod random;
+pub mod routing;
 pub mod runtime;
 pub mod scheduler;
 pub mod server;

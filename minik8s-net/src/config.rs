@@ -1,10 +1,12 @@
 //! What a bridge network is told: names, ranges, places.
 
+use crate::dns::Hosts;
 use crate::overlay::{OverlayConfig, overlap};
 use ipnet::Ipv4Net;
 use minik8s_core::network::{NetworkError, NetworkResult};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Longest name of a link that the kernel takes.
 const MAX_LINK_NAME: usize = 15;
@@ -36,6 +38,8 @@ pub struct BridgeConfig {
     pub dns_port: Option<u16>,
     /// Name servers for everything outside of the cluster; `None` takes the host's.
     pub upstreams: Option<Vec<SocketAddr>>,
+    /// Names that lead to gateways; whoever knows the routes sets them.
+    pub hosts: Arc<Hosts>,
 }
 
 impl BridgeConfig {
@@ -53,6 +57,7 @@ impl BridgeConfig {
             domain: "cluster.local".to_owned(),
             dns_port: Some(53),
             upstreams: None,
+            hosts: Arc::default(),
         }
     }
 

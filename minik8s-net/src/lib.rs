@@ -7,6 +7,7 @@
 pub mod bridge;
 pub mod config;
 mod dns;
+pub mod gateway;
 mod kernel;
 mod ledger;
 mod link;
@@ -18,4 +19,5 @@ mod sysctl;
 
 pub use bridge::BridgeNetwork;
 pub use config::BridgeConfig;
+pub use dns::{HostTable, Hosts, lookup};
 pub use overlay::OverlayConfig;

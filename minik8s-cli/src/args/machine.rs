@@ -137,6 +137,21 @@ pub(crate) struct NodeOptions {
     /// What connects pods
     #[arg(long, value_enum, default_value_t = NetworkKind::Bridge, help_heading = "Node")]
     pub(crate) network: NetworkKind,
+    /// Port at which the gateway serves Ingresses and Dns without TLS; 0 for none [default: 80, where it is free]
+    #[arg(long, value_name = "PORT", help_heading = "Gateway")]
+    pub(crate) gateway_http_port: Option<u16>,
+    /// The same, with TLS [default: 443, where it is free]
+    #[arg(long, value_name = "PORT", help_heading = "Gateway")]
+    pub(crate) gateway_https_port: Option<u16>,
+    /// Address at which the gateway opens its ports [default: all of this machine]
+    #[arg(long, value_name = "IP", help_heading = "Gateway")]
+    pub(crate) gateway_address: Option<IpAddr>,
+    /// Run no gateway on this machine; names still lead to those of other machines
+    #[arg(long, help_heading = "Gateway", conflicts_with_all = ["gateway_http_port", "gateway_https_port"])]
+    pub(crate) no_gateway: bool,
+    /// Log each request that passes the gateway
+    #[arg(long, help_heading = "Gateway")]
+    pub(crate) gateway_access_log: bool,
     /// Use this containerd instead of starting a private one
     #[arg(long, value_name = "SOCKET", help_heading = "Node")]
     pub(crate) containerd: Option<PathBuf>,
@@ -216,6 +231,34 @@ pub(crate) enum Token {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dns {
+    /// Ask the cluster's name server on this machine for the addresses of a name
+    Resolve {
+        #[command(flatten)]
+        data: DataDir,
+        /// The name, such as web.default.svc.cluster.local or the host of an Ingress
+        name: String,
+    },
+    /// Let this machine itself find the cluster's names: its name server becomes the first of this machine's
+    HostSetup(HostSetup),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct HostSetup {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The configuration to change
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub(crate) resolv_conf: PathBuf,
+    /// Print what it would be, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take it back; `minik8s down` does so too
+    #[arg(long)]
+    pub(crate) undo: bool,
 }
 
 #[derive(Debug, ClapArgs)]

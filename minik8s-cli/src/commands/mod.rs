@@ -32,6 +32,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Agent(options) => Box::pin(up::agent(options)).await?,
         Command::Token(command) => token::run(&Conn::open(&args).await?, command).await?,
         Command::Down(options) => up::down(options).await?,
+        Command::Dns(command) => up::dns(command).await?,
         Command::Image(command) => image::run(command).await?,
         Command::Version(options) => version::run(&args, options).await?,
         Command::Completion(options) => {

@@ -1,5 +1,6 @@
 //! `agent`: this machine joins a cluster, and runs a node of it.
 
+use super::gateway::NodesGateway;
 use super::record::{Lock, Record};
 use super::{data, node_manifest, parts, preflight, told_to_end};
 use crate::args::Agent;
@@ -30,11 +31,13 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     let membership = Membership::open(&join, Arc::new(SystemClock)).await?;
     let record = record(options, &membership, data).await?;
     record.write(data)?;
-    let (runtime, network) = (parts::runtime(&record, data).await?, parts::network(&record, data)?);
+    let hosts = Arc::default();
+    let gateway = NodesGateway::open(&options.node, &record, &hosts)?;
+    let (runtime, network) = (parts::runtime(&record, data).await?, parts::network(&record, data, &hosts)?);
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");
-    let agent = NodeAgent::builder(config, client, runtime, network).build();
+    let agent = NodeAgent::builder(config, client, runtime, network).companions([gateway.companion]).build();
     let end = told_to_end()?;
     say(&format!("joined {} as node {node} in {} ms", options.server, began.elapsed().as_millis()));
     let stop = CancellationToken::new();

@@ -28,7 +28,10 @@ pub(crate) async fn down(options: &Down) -> Result<()> {
     let lock = stop_running(data).await?;
     let mut problems = Vec::new();
     match Record::read(data)? {
-        Some(record) => remove(&record, options, &mut problems).await,
+        Some(record) => {
+            super::host_dns::undo(&record, data);
+            remove(&record, options, &mut problems).await;
+        }
         None => {
             say(&format!("no cluster ran from {}", data.display()));
             // `image pull` starts one without any cluster.
@@ -117,7 +120,7 @@ async fn remove_network(record: &Record, data: &Path) -> Result<()> {
     if record.pod_cidr.is_none() {
         return Ok(());
     }
-    let network = parts::network(record, data)?;
+    let network = parts::network(record, data, &std::sync::Arc::default())?;
     let mut failed = Vec::new();
     for attachment in network.attachments().await? {
         if let Err(error) = network.detach(&attachment.id).await {

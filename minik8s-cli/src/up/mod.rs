@@ -4,6 +4,8 @@
 mod agent;
 mod data;
 mod down;
+mod gateway;
+mod host_dns;
 mod node_manifest;
 mod parts;
 mod preflight;
@@ -13,12 +15,14 @@ mod tuning;
 
 pub(crate) use agent::agent;
 pub(crate) use down::down;
+pub(crate) use host_dns::dns;
 pub(crate) use parts::containerd_config;
 pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
 
 use crate::args::{ControlPlane, NodeOptions, StoreKind, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
+use gateway::NodesGateway;
 use ipnet::Ipv4Net;
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
@@ -26,6 +30,7 @@ use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
 use record::{Lock, Record};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -139,8 +144,10 @@ async fn add_node(
     record: &Record,
     data: &Path,
 ) -> Result<ClusterBuilder> {
-    let (runtime, network) = (parts::runtime(record, data).await?, parts::network(record, data)?);
-    Ok(builder.node(parts::node_config(options, record, data)?, runtime, network))
+    let hosts = Arc::default();
+    let gateway = NodesGateway::open(options, record, &hosts)?;
+    let (runtime, network) = (parts::runtime(record, data).await?, parts::network(record, data, &hosts)?);
+    Ok(gateway.join(builder.node(parts::node_config(options, record, data)?, runtime, network)))
 }
 
 async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {

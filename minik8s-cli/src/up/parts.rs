@@ -9,7 +9,7 @@ use minik8s_core::network::{Assigned, NetworkError, NetworkResult, NoopNetwork, 
 use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::SharedRuntime;
 use minik8s_core::testkit::FakeRuntime;
-use minik8s_net::{BridgeConfig, BridgeNetwork, OverlayConfig};
+use minik8s_net::{BridgeConfig, BridgeNetwork, Hosts, OverlayConfig};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
@@ -122,11 +122,11 @@ pub(crate) async fn runtime(record: &Record, data: &Path) -> Result<SharedRuntim
 }
 
 /// The node's network. One whose range the cluster gives is made when it has.
-pub(crate) fn network(record: &Record, data: &Path) -> Result<SharedNetwork> {
+pub(crate) fn network(record: &Record, data: &Path, hosts: &Arc<Hosts>) -> Result<SharedNetwork> {
     if let Some(pods) = record.pod_cidr {
-        return Ok(network_of(record, data, pods)?);
+        return Ok(network_of(record, data, pods, hosts)?);
     }
-    let (record, data) = (record.clone(), data.to_owned());
+    let (record, data, hosts) = (record.clone(), data.to_owned(), hosts.clone());
     Ok(Arc::new(Assigned::new(move |range| match range {
         IpNet::V4(pods) => {
             // For `down`, which asks nobody.
@@ -134,13 +134,13 @@ pub(crate) fn network(record: &Record, data: &Path) -> Result<SharedNetwork> {
             if let Err(error) = known.write(&data) {
                 tracing::warn!(%error, "cannot note the range of this machine's pods");
             }
-            network_of(&record, &data, pods)
+            network_of(&record, &data, pods, &hosts)
         }
         IpNet::V6(_) => Err(NetworkError::Unsupported("ranges of IPv6 addresses")),
     })))
 }
 
-fn network_of(record: &Record, data: &Path, pods: Ipv4Net) -> NetworkResult<SharedNetwork> {
+fn network_of(record: &Record, data: &Path, pods: Ipv4Net, hosts: &Arc<Hosts>) -> NetworkResult<SharedNetwork> {
     if record.network == NetworkKind::Noop {
         return Ok(Arc::new(NoopNetwork::new(pods)));
     }
@@ -149,6 +149,7 @@ fn network_of(record: &Record, data: &Path, pods: Ipv4Net) -> NetworkResult<Shar
         cluster_cidr: record.others.map_or(pods, |others| others.cluster_cidr),
         service_cidr: record.service_cidr,
         overlay: record.others.map(|others| OverlayConfig::new(others.address)),
+        hosts: hosts.clone(),
         ..bridge_config(pods, data)
     };
     Ok(Arc::new(BridgeNetwork::new(config)?))
@@ -156,6 +157,11 @@ fn network_of(record: &Record, data: &Path, pods: Ipv4Net) -> NetworkResult<Shar
 
 fn bridge_config(pods: Ipv4Net, data: &Path) -> BridgeConfig {
     BridgeConfig { pod_cidr: pods, ..BridgeConfig::new(data.join("network")) }
+}
+
+/// Where the name server of a machine with these pods is.
+pub(crate) fn name_server(pods: Ipv4Net, data: &Path) -> std::net::Ipv4Addr {
+    bridge_config(pods, data).gateway()
 }
 
 /// A second door to an API that listens on loopback, which is not the host's inside of a pod: the bridge's own address.

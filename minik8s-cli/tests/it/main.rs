@@ -12,6 +12,7 @@ mod edges;
 mod etcd;
 mod fleet;
 mod forward;
+mod gateway;
 mod harness;
 mod join;
 mod kubectl;

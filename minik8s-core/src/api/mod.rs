@@ -3,6 +3,7 @@
 pub mod decode;
 mod error;
 mod field_errors;
+pub mod gateway;
 mod gvr;
 pub mod human;
 pub mod metadata;

@@ -7,7 +7,7 @@ use crate::clock::SharedClock;
 use crate::controllers::horizontal::HorizontalConfig;
 use crate::controllers::{NodeFailures, PodRanges};
 use crate::network::SharedNetwork;
-use crate::node::NodeConfig;
+use crate::node::{Companion, NodeConfig};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{FrameworkScheduler, Policy, Scheduler};
 use crate::server::{Admission, ApiServer, ApiServerBuilder, Settings};
@@ -35,7 +35,11 @@ pub struct ClusterBuilder {
     pub(super) node_failures: NodeFailures,
     pub(super) horizontal: HorizontalConfig,
     pub(super) pod_ranges: Option<PodRanges>,
+    pub(super) metrics: Vec<AddMetrics>,
 }
+
+/// Adds metrics to a page.
+pub(super) type AddMetrics = Box<dyn FnOnce(&mut prometheus_client::registry::Registry) + Send>;
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
@@ -54,6 +58,7 @@ impl Default for ClusterBuilder {
             node_failures: NodeFailures::default(),
             horizontal: HorizontalConfig::default(),
             pod_ranges: None,
+            metrics: Vec::new(),
         }
     }
 }
@@ -115,7 +120,23 @@ impl ClusterBuilder {
     /// Adds a node that runs in this process.
     #[must_use]
     pub fn node(mut self, config: NodeConfig, runtime: SharedRuntime, network: SharedNetwork) -> Self {
-        self.nodes.push(NodeParts { config, runtime, network, keep: None });
+        self.nodes.push(NodeParts { config, runtime, network, companions: Vec::new(), keep: None });
+        self
+    }
+
+    /// Runs this beside the pods of the node that was added last.
+    #[must_use]
+    pub fn companion(mut self, companion: Arc<dyn Companion>) -> Self {
+        if let Some(node) = self.nodes.last_mut() {
+            node.companions.push(companion);
+        }
+        self
+    }
+
+    /// Counts on the page of the API server's metrics; `add` must not block.
+    #[must_use]
+    pub fn metrics(mut self, add: impl FnOnce(&mut prometheus_client::registry::Registry) + Send + 'static) -> Self {
+        self.metrics.push(Box::new(add));
         self
     }
 

@@ -9,7 +9,7 @@ use crate::controllers::{
     self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllerMetrics, ControllersConfig, SCHEDULER_LEASE,
 };
 use crate::network::SharedNetwork;
-use crate::node::{NodeAgent, NodeConfig, NodeDirectory};
+use crate::node::{Companion, NodeAgent, NodeConfig, NodeDirectory};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
 use crate::server::auth::{Authenticator, BootstrapTokens};
@@ -31,6 +31,7 @@ pub(super) struct NodeParts {
     pub(super) config: NodeConfig,
     pub(super) runtime: SharedRuntime,
     pub(super) network: SharedNetwork,
+    pub(super) companions: Vec<Arc<dyn Companion>>,
     /// Something that must live as long as the node.
     pub(super) keep: Option<Box<dyn Send + Sync>>,
 }
@@ -47,6 +48,7 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let server = builder.server.clone().nodes(nodes.clone());
     let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
+    std::mem::take(&mut builder.metrics).into_iter().for_each(|add| metrics.register(add));
     let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
     let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks).await?;
     let kubeconfig = pki.as_ref().zip(addresses.first()).map(|(pki, address)| kubeconfig(pki, *address));
@@ -186,10 +188,11 @@ fn start_node(
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let NodeParts { config, runtime, network, keep } = parts;
+    let NodeParts { config, runtime, network, companions, keep } = parts;
     let name = config.name.clone();
     let client = Client::new(server.clone()).with_manager("kubelet");
-    let agent = NodeAgent::builder(config, client, runtime, network).clock(clock.clone()).build();
+    let agent = NodeAgent::builder(config, client, runtime, network);
+    let agent = agent.clock(clock.clone()).companions(companions).build();
     nodes.register(name, agent.access());
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
@@ -208,7 +211,7 @@ impl NodeParts {
         let config = NodeConfig { pod_cidr: Some(range.into()), ..NodeConfig::new(name, path) };
         let network = Arc::new(crate::network::NoopNetwork::new(range));
         let keep = directory.ok().map(|d| Box::new(d) as Box<dyn Send + Sync>);
-        Self { config, runtime, network, keep }
+        Self { config, runtime, network, companions: Vec::new(), keep }
     }
 
     /// Each node its own range, as on real ones: out of 10.128.0.0/9 by its name, so that clusters on one store differ.

@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 mod expect;
+pub mod gateway;
 pub mod gc;
 pub mod horizontal;
 mod kinds;
@@ -103,6 +104,7 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(horizontal::HorizontalController { config: config.horizontal.clone(), kinds: config.kinds.clone() }),
         Arc::new(certificates::CertificateController { signer: config.signer.clone() }),
         Arc::new(bootstrap_tokens::BootstrapTokenController),
+        Arc::new(gateway::GatewayController),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ];
     if let Some(ranges) = config.pod_ranges {

@@ -1,6 +1,7 @@
 //! The agent itself: starts the loops, finds what an earlier agent left, and keeps one worker per pod.
 
 use super::access::NodeAccess;
+use super::companion::{self, Companion};
 use super::config::NodeConfig;
 use super::context::Context;
 use super::images::PullLocks;
@@ -37,6 +38,7 @@ pub struct NodeAgent {
     runtime: SharedRuntime,
     network: SharedNetwork,
     clock: SharedClock,
+    companions: Vec<Arc<dyn Companion>>,
 }
 
 /// Puts a [`NodeAgent`] together.
@@ -47,6 +49,13 @@ impl NodeAgentBuilder {
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
         self.0.clock = clock;
+        self
+    }
+
+    /// Runs these beside the node's pods.
+    #[must_use]
+    pub fn companions(mut self, companions: impl IntoIterator<Item = Arc<dyn Companion>>) -> Self {
+        self.0.companions.extend(companions);
         self
     }
 
@@ -64,7 +73,14 @@ impl NodeAgent {
         runtime: SharedRuntime,
         network: SharedNetwork,
     ) -> NodeAgentBuilder {
-        NodeAgentBuilder(Self { config, client, runtime, network, clock: Arc::new(SystemClock) })
+        NodeAgentBuilder(Self {
+            config,
+            client,
+            runtime,
+            network,
+            clock: Arc::new(SystemClock),
+            companions: Vec::new(),
+        })
     }
 
     /// The door to the node's logs and processes, for the API server's directory of nodes.
@@ -81,7 +97,7 @@ impl NodeAgent {
         let context = Arc::new(self.context(&informers));
         let (health, seen) = watch::channel(NodeHealth::default());
         let health = Arc::new(health);
-        let mut loops = JoinSet::new();
+        let (mut loops, mut companions) = (JoinSet::new(), JoinSet::new());
         let own = InformerOptions {
             field_selector: format!("metadata.name={}", context.config.name),
             ..InformerOptions::default()
@@ -95,11 +111,14 @@ impl NodeAgent {
             loops.spawn(watch_runtime(context.clone(), health.clone()));
             loops.spawn(proxy::services(context.clone(), informers.of(), informers.of()));
             loops.spawn(proxy::peers(context.clone(), informers.of()));
+            companions = companion::start(&self.companions, &context, &informers, &stop);
             let field_selector = format!("spec.nodeName={}", context.config.name);
             let pods = informers.select(InformerOptions { field_selector, ..InformerOptions::default() });
             Workers::new(context.clone()).run(pods).await;
         };
         stop.run_until_cancelled(work).await;
+        stop.cancel();
+        while companions.join_next().await.is_some() {}
     }
 
     fn context(&self, informers: &Informers) -> Context {
@@ -119,6 +138,7 @@ impl NodeAgent {
             capabilities: RwLock::new(RuntimeCapabilities::default()),
             range: OnceLock::new(),
             registered: watch::channel(false).0,
+            table: watch::channel(None).0,
             retry: RETRY,
         }
     }

@@ -8,7 +8,7 @@ use super::spec::{Facts, NodeSize};
 use super::volumes::Roots;
 use crate::client::{Backoff, Client, EventRecorder, EventType, Informer, reference_of};
 use crate::clock::SharedClock;
-use crate::network::SharedNetwork;
+use crate::network::{ServiceTable, SharedNetwork};
 use crate::runtime::{RuntimeCapabilities, SharedRuntime};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) range: OnceLock<IpNet>,
     /// True once the node's record exists.
     pub(crate) registered: watch::Sender<bool>,
+    /// The services as the network was told of them; `None` until they are known.
+    pub(crate) table: watch::Sender<Option<Arc<ServiceTable>>>,
     /// Waits between tries at what must work in the end.
     pub(crate) retry: Backoff,
 }

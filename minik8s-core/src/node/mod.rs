@@ -6,6 +6,7 @@
 
 mod access;
 mod agent;
+mod companion;
 mod config;
 mod context;
 mod eviction;
@@ -38,6 +39,7 @@ pub use access::{
     ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeDirectory, NodeUsage, PodRef,
 };
 pub use agent::{NodeAgent, NodeAgentBuilder};
+pub use companion::{Companion, CompanionContext};
 pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
 pub(crate) use refs::Names as RefNames;

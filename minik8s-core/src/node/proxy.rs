@@ -38,6 +38,13 @@ pub(crate) async fn services(context: Arc<Context>, services: Informer<Service>,
         if let Some(next) = next {
             (table, told) = (Arc::new(next), false);
         }
+        context.table.send_if_modified(|known| {
+            let news = known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &table));
+            if news {
+                *known = Some(table.clone());
+            }
+            news
+        });
         let mut pause = None;
         if !told {
             match context.network.sync_services(table.clone()).await {

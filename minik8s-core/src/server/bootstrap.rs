@@ -6,6 +6,7 @@ use super::kinds::SYSTEM_CLASSES;
 use super::presence::{self, SERVICE};
 use crate::api::{ApiError, ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{PatchType, Payload, Transport, WriteOptions};
+use crate::routing::{CONTROLLER_NAME, DEFAULT_CLASS, INGRESS_CONTROLLER};
 use serde_json::{Value, json};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", NODE_LEASES];
@@ -25,6 +26,9 @@ pub(crate) async fn run(server: &ApiServer) -> ApiResult<()> {
             "metadata": {"name": name}, "value": value, "description": description});
         make(server, Target::all(Gvr::new("scheduling.k8s.io", "v1", "priorityclasses")), &class).await?;
     }
+    for (target, class) in classes() {
+        make(server, target, &class).await?;
+    }
     let services = Target::in_namespace(Gvr::new("", "v1", "services"), "default");
     make(server, services, &service(server)).await?;
     replace(server, Target::in_namespace(Gvr::new("", "v1", "configmaps"), "kube-public"), &facts(server)).await?;
@@ -32,6 +36,20 @@ pub(crate) async fn run(server: &ApiServer) -> ApiResult<()> {
         presence::appear(server, address).await?;
     }
     Ok(())
+}
+
+/// The classes of Ingresses and Gateways that the gateways of the nodes serve.
+fn classes() -> [(Target, Value); 2] {
+    let default = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    let ingress = json!({"kind": "IngressClass", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": DEFAULT_CLASS, "annotations": default}, "spec": {"controller": INGRESS_CONTROLLER}});
+    let gateway = json!({"kind": "GatewayClass", "apiVersion": "gateway.networking.k8s.io/v1",
+        "metadata": {"name": DEFAULT_CLASS}, "spec": {"controllerName": CONTROLLER_NAME}});
+    let target = |group, resource| Target::all(Gvr::new(group, "v1", resource));
+    [
+        (target("networking.k8s.io", "ingressclasses"), ingress),
+        (target("gateway.networking.k8s.io", "gatewayclasses"), gateway),
+    ]
 }
 
 fn service(server: &ApiServer) -> Value {

@@ -3,11 +3,15 @@
 //! [`zone`] knows the answers, straight from the table of services; [`reply`] shapes messages; [`upstream`] asks other
 //! servers; [`server`] listens.
 
+mod client;
+mod hosts;
 mod reply;
 mod server;
 mod upstream;
 mod zone;
 
+pub use client::lookup;
+pub use hosts::{HostTable, Hosts};
 pub(crate) use server::{DnsServer, Names};
 pub(crate) use upstream::Upstreams;
 pub(crate) use zone::Zone;

@@ -3,6 +3,7 @@
 //!
 //! Follows the Kubernetes specification of DNS-based service discovery, version 1.1.0.
 
+use super::Hosts;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
@@ -35,6 +36,8 @@ pub(crate) struct Zone {
     /// Ranges of the cluster: their reverse names are nobody else's.
     ranges: Vec<ipnet::Ipv4Net>,
     table: Arc<ServiceTable>,
+    /// Names of other domains that lead to gateways.
+    hosts: Arc<Hosts>,
     reverse: OnceLock<HashMap<IpAddr, Vec<Name>>>,
 }
 
@@ -43,13 +46,26 @@ impl Zone {
     pub(crate) fn new(domain: &str, server: Ipv4Addr, ranges: Vec<ipnet::Ipv4Net>, table: Arc<ServiceTable>) -> Self {
         let mut domain = Name::from_ascii(domain).unwrap_or_else(|_| Name::root());
         domain.set_fqdn(true);
-        Self { labels: labels(&domain), domain, server, ranges, table, reverse: OnceLock::new() }
+        Self { labels: labels(&domain), domain, server, ranges, table, hosts: Arc::default(), reverse: OnceLock::new() }
+    }
+
+    /// The same zone with names of other domains.
+    pub(crate) fn with_hosts(self, hosts: Arc<Hosts>) -> Self {
+        Self { hosts, ..self }
     }
 
     /// The same zone with another table.
     pub(crate) fn with(&self, table: Arc<ServiceTable>) -> Self {
         let (domain, labels) = (self.domain.clone(), self.labels.clone());
-        Self { domain, labels, server: self.server, ranges: self.ranges.clone(), table, reverse: OnceLock::new() }
+        Self {
+            domain,
+            labels,
+            server: self.server,
+            ranges: self.ranges.clone(),
+            table,
+            hosts: self.hosts.clone(),
+            reverse: OnceLock::new(),
+        }
     }
 
     /// What accompanies answers that say no.
@@ -62,7 +78,12 @@ impl Zone {
     /// Answers a question. Owners of answers are spelled as the question spells them.
     pub(super) fn answer(&self, name: &Name, kind: RecordType) -> Answer {
         let asked = labels(name);
-        let Some(relative) = asked.strip_suffix(&*self.labels) else { return self.answer_reverse(name, kind) };
+        let Some(relative) = asked.strip_suffix(&*self.labels) else {
+            return match self.hosts.find(&asked.join("."), self.server.into()) {
+                Some(addresses) => self.addresses(name, kind, addresses),
+                None => self.answer_reverse(name, kind),
+            };
+        };
         let relative: Vec<&str> = relative.iter().map(String::as_str).collect();
         match &relative[..] {
             [] => match kind {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod conflicts;
+mod gateway;
 mod golden;
 mod machine;
 mod names;

@@ -202,5 +202,6 @@ mod tests {
     #[test]
     fn the_builtin_table_keeps_to_its_format() {
         super::check(include_str!("builtin.txt")).unwrap();
+        super::check(include_str!("own.txt")).unwrap();
     }
 }

@@ -3,15 +3,20 @@
 
 use super::Attributes;
 use super::cluster::{ClusterAuthorizer, REQUESTS, one_name};
+use crate::api::gateway::{Gateway, GrantTo, ReferenceGrant};
 use crate::api::{ApiResult, Gvr, NODE_LEASES, Target};
 use crate::client::{ListOptions, Transport};
 use crate::node::RefNames;
 use crate::server::ApiServer;
 use crate::server::bootstrap::CLUSTER_FACTS;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::Value;
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
+const INGRESSES: Gvr = Gvr::new("networking.k8s.io", "v1", "ingresses");
+const GATEWAYS: Gvr = Gvr::new("gateway.networking.k8s.io", "v1", "gateways");
+const GRANTS: Gvr = Gvr::new("gateway.networking.k8s.io", "v1beta1", "referencegrants");
 
 /// True where the node may.
 pub(super) async fn may(server: &ApiServer, node: &str, asked: &Attributes<'_>) -> ApiResult<bool> {
@@ -21,6 +26,8 @@ pub(super) async fn may(server: &ApiServer, node: &str, asked: &Attributes<'_>) 
     let own = name == Some(node);
     Ok(match (&*target.gvr.group, &*target.gvr.resource, sub) {
         ("", "services" | "endpoints", None) | ("discovery.k8s.io", "endpointslices", None) => reads,
+        ("", "namespaces", None) | ("gateway.networking.k8s.io", _, None) | ("minik8s.io", "dns", None) => reads,
+        ("networking.k8s.io", "ingresses" | "ingressclasses", None) => reads,
         // Whom a new record is for is seen by the admission rule.
         ("", "nodes", None) => reads || asked.verb == "create" || own && matches!(asked.verb, "update" | "patch"),
         ("", "nodes", Some("status")) => own && matches!(asked.verb, "get" | "update" | "patch"),
@@ -38,7 +45,9 @@ pub(super) async fn may(server: &ApiServer, node: &str, asked: &Attributes<'_>) 
         }
         ("", "pods", Some("eviction")) => asked.verb == "create" && is_bound(server, node, target).await?,
         ("", "configmaps", None) if asked.verb == "get" && is_facts(target) => true,
-        ("", "secrets" | "configmaps", None) if reads => refers(server, node, asked, target).await?,
+        ("", "secrets" | "configmaps", None) if reads => {
+            refers(server, node, asked, target).await? || is_certificate(server, asked, target).await?
+        }
         _ => false,
     })
 }
@@ -83,6 +92,62 @@ async fn refers(server: &ApiServer, node: &str, asked: &Attributes<'_>, target: 
         let names = RefNames::of(&pod.decode::<Pod>()?);
         let among = if target.gvr.resource == "secrets" { &names.secrets } else { &names.config_maps };
         if among.contains(&name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// True for a Secret that an Ingress or a Gateway shows to everyone who asks for its host: every gateway needs the key.
+async fn is_certificate(server: &ApiServer, asked: &Attributes<'_>, target: &Target) -> ApiResult<bool> {
+    let (Some(name), Some(namespace)) = (target.name.clone().or_else(|| one_name(asked.fields)), &target.namespace)
+    else {
+        return Ok(false);
+    };
+    if target.gvr.resource != "secrets" {
+        return Ok(false);
+    }
+    let options = ListOptions { resource_version: Some(0), ..ListOptions::default() };
+    let ingresses = server.list(&Target::in_namespace(INGRESSES, namespace), &options).await?;
+    let in_ingress = |ingress: Ingress| {
+        let tls = ingress.spec.and_then(|spec| spec.tls).unwrap_or_default();
+        tls.iter().any(|tls| tls.secret_name.as_deref() == Some(&name))
+    };
+    for ingress in ingresses.items.iter().filter(|ingress| contains(&ingress.json, name.as_bytes())) {
+        if in_ingress(ingress.decode()?) {
+            return Ok(true);
+        }
+    }
+    let gateways = server.list(&Target::all(GATEWAYS), &options).await?;
+    for gateway in gateways.items.iter().filter(|gateway| contains(&gateway.json, name.as_bytes())) {
+        let made: Gateway = gateway.decode()?;
+        let references =
+            made.spec.listeners.iter().filter_map(|l| l.tls.as_ref()).flat_map(|tls| &tls.certificate_refs);
+        let home = &gateway.meta.namespace;
+        if references.into_iter().any(|r| r.name == name && r.namespace.as_ref().unwrap_or(home) == namespace) {
+            return granted(server, &options, home, namespace, &name).await;
+        }
+    }
+    Ok(false)
+}
+
+/// True where the namespace of a Secret lets Gateways of another refer to it.
+async fn granted(
+    server: &ApiServer,
+    options: &ListOptions,
+    home: &str,
+    namespace: &str,
+    name: &str,
+) -> ApiResult<bool> {
+    if home == namespace {
+        return Ok(true);
+    }
+    let grants = server.list(&Target::in_namespace(GRANTS, namespace), options).await?;
+    for grant in &grants.items {
+        let spec = grant.decode::<ReferenceGrant>()?.spec;
+        let from = spec.from.iter().any(|from| from.kind == "Gateway" && from.namespace == home);
+        let to = |to: &GrantTo| to.kind == "Secret" && to.name.as_deref().is_none_or(|only| only == name);
+        if from && spec.to.iter().any(to) {
             return Ok(true);
         }
     }

@@ -4,10 +4,17 @@ mod cells;
 mod certificate_signing_request;
 mod config_map;
 mod deployment;
+mod dns;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod gateway;
+mod gateway_class;
 mod horizontal_pod_autoscaler;
+mod hosts;
+mod http_route;
+mod ingress;
+mod ingress_class;
 mod lease;
 mod metrics;
 mod namespace;
@@ -16,6 +23,7 @@ pub(super) mod pod;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
+mod reference_grant;
 mod replica_set;
 mod secret;
 mod service;
@@ -34,12 +42,18 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(certificate_signing_request::CertificateSigningRequestKind::new()),
         Arc::new(config_map::ConfigMapKind::new()),
         Arc::new(deployment::DeploymentKind::new()),
+        Arc::new(dns::DnsKind::new()),
         Arc::new(endpoint_slice::EndpointSliceKind::new()),
         Arc::new(endpoints::EndpointsKind::new()),
         Arc::new(event::CoreEventKind::new()),
         Arc::new(event::EventKind::new()),
+        Arc::new(gateway::GatewayKind::new()),
+        Arc::new(gateway_class::GatewayClassKind::new()),
         Arc::new(horizontal_pod_autoscaler::AutoscalerKind::new()),
         Arc::new(horizontal_pod_autoscaler::AutoscalerV1Kind::new()),
+        Arc::new(http_route::HttpRouteKind::new()),
+        Arc::new(ingress::IngressKind::new()),
+        Arc::new(ingress_class::IngressClassKind::new()),
         Arc::new(lease::LeaseKind::new()),
         Arc::new(metrics::NodeMetricsKind::new()),
         Arc::new(metrics::PodMetricsKind::new()),
@@ -48,6 +62,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(pod::PodKind::new()),
         Arc::new(pod_disruption_budget::PodDisruptionBudgetKind::new()),
         Arc::new(priority_class::PriorityClassKind::new()),
+        Arc::new(reference_grant::ReferenceGrantKind::new()),
         Arc::new(replica_set::ReplicaSetKind::new()),
         Arc::new(secret::SecretKind::new()),
         Arc::new(service::ServiceKind::new()),

@@ -5,6 +5,7 @@ mod budgets;
 mod election;
 mod endpoints;
 mod faults;
+mod gateways;
 mod lag;
 mod namespaces;
 mod nodes;

@@ -1,0 +1,218 @@
+//! Requests through the gateway beside requests through Debian's nginx: the same routes, the same backend, the same
+//! client (`wrk`), each alone. Runs as root in a network namespace of its own, and needs `nginx` and `wrk`.
+//!
+//! The backend is another nginx that answers a few bytes. All of it shares the machine, so that only the ratio between
+//! the two says anything.
+
+#![allow(clippy::print_stdout, reason = "a report")]
+
+use anyhow::{Context, Result, bail};
+use minik8s_benches::{Table, progress};
+use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
+use minik8s_core::routing::{Backend, Host, Owner, PathRule, Plan, RouteSet, Rule, Speaks, Weighted};
+use minik8s_net::gateway::{Gateway, GatewayConfig, GatewayMetrics, listener};
+use nix::sched::{CloneFlags, unshare};
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const BACKEND: u16 = 9000;
+const NGINX: u16 = 9001;
+const OURS: u16 = 9002;
+/// Routes are spread over so many hosts.
+const HOSTS: usize = 100;
+const SECONDS: &str = "8";
+
+fn main() -> Result<()> {
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
+        Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip")?;
+        measure()
+    };
+    std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
+}
+
+fn measure() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let _backend = Nginx::start(dir.path(), "backend", BACKEND, &backend())?;
+    let mut table = Table::new([
+        "routes, connections",
+        "ours/s",
+        "nginx/s",
+        "ratio",
+        "ours p50",
+        "nginx p50",
+        "ours p99",
+        "nginx p99",
+    ]);
+    let direct = wrk(BACKEND, 256, 1)?;
+    for routes in [1, 1_000, 10_000] {
+        progress(&format!("{routes} routes"));
+        let ours = Ours::start(routes)?;
+        let nginx = Nginx::start(dir.path(), "proxy", NGINX, &proxy(routes))?;
+        for connections in [1, 256] {
+            let (a, b) = (wrk(OURS, connections, routes)?, wrk(NGINX, connections, routes)?);
+            let ratio = format!("{:.2}×", a.rate / b.rate);
+            let rate = |found: &Found| format!("{:.0}", found.rate);
+            let name = format!("{routes}, {connections}");
+            table.row([name, rate(&a), rate(&b), ratio, a.half.clone(), b.half.clone(), a.most, b.most]);
+        }
+        drop((ours, nginx));
+    }
+    table.print("Requests through the gateway and through nginx");
+    println!("Without either, with 256 connections: {:.0}/s, p50 {}, p99 {}", direct.rate, direct.half, direct.most);
+    Ok(())
+}
+
+/// The gateway in this process, on threads of its own.
+struct Ours {
+    _gateway: Gateway,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Ours {
+    fn start(routes: usize) -> Result<Self> {
+        // Threads are made by this one, and so belong to its network namespace.
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let _inside = runtime.enter();
+        let config = GatewayConfig { http_port: Some(OURS), https_port: None, ..GatewayConfig::default() };
+        let gateway = Gateway::new(config, GatewayMetrics::default());
+        gateway.set_services(services());
+        let began = Instant::now();
+        let broken = gateway.set_routes(Arc::new(rules(routes)));
+        anyhow::ensure!(broken.is_empty(), "{broken:?}");
+        progress(&format!("table of {routes} routes made in {:.1?}", began.elapsed()));
+        gateway.listen(listener(SocketAddr::from((Ipv4Addr::LOCALHOST, OURS)), 4096)?, OURS, false);
+        drop(_inside);
+        Ok(Self { _gateway: gateway, _runtime: runtime })
+    }
+}
+
+fn services() -> Arc<ServiceTable> {
+    let endpoints = vec![Endpoint::new(Ipv4Addr::LOCALHOST, BACKEND)];
+    let ports = vec![ServicePortEntry { port: 80, endpoints, ..ServicePortEntry::default() }];
+    let entry = ServiceEntry { namespace: "d".into(), name: "web".into(), ports, ..ServiceEntry::default() };
+    Arc::new(ServiceTable { services: [(("d".into(), "web".into()), Arc::new(entry))].into() })
+}
+
+/// Host and path of a route.
+fn place(route: usize) -> (String, String) {
+    (format!("h{}.example", route % HOSTS), format!("/p{route}"))
+}
+
+fn rules(routes: usize) -> RouteSet {
+    let rule = |route: usize| {
+        let (host, path) = place(route);
+        let backend = Backend::Service { namespace: "d".into(), name: "web".into(), port: 80, speaks: Speaks::Http };
+        let (request_headers, response_headers) = Default::default();
+        let backends = vec![Weighted { backend, weight: 1, request_headers, response_headers }];
+        Rule {
+            owner: Owner { namespace: "d".into(), name: format!("r{route}"), kind: "Bench", created: 0 },
+            host: Host::Exact(host),
+            path: PathRule::Prefix(path),
+            plan: Arc::new(Plan { backends, ..Plan::default() }),
+            ..Rule::default()
+        }
+    };
+    RouteSet { rules: (0..routes).map(rule).collect(), ..RouteSet::default() }
+}
+
+fn backend() -> String {
+    format!("server {{ listen 127.0.0.1:{BACKEND} backlog=4096; location / {{ return 200 'hello world\\n'; }} }}\n")
+}
+
+/// The same routes for nginx, with kept connections to the backend as one does it there.
+fn proxy(routes: usize) -> String {
+    let mut text =
+        format!("upstream web {{ server 127.0.0.1:{BACKEND}; keepalive 512; keepalive_requests 1000000; }}\n");
+    for host in 0..HOSTS.min(routes) {
+        let _ = writeln!(text, "server {{ listen 127.0.0.1:{NGINX} backlog=4096; server_name h{host}.example;");
+        for route in (host..routes).step_by(HOSTS) {
+            let headers = "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
+                           proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;";
+            let pass = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://web;";
+            let _ = writeln!(text, "  location {} {{ {headers} {pass} }}", place(route).1);
+        }
+        text.push_str("}\n");
+    }
+    text
+}
+
+/// A running nginx; ends with the value.
+struct Nginx(Child);
+
+impl Nginx {
+    fn start(dir: &Path, name: &str, port: u16, servers: &str) -> Result<Self> {
+        let dir = dir.join(format!("{name}-{}", servers.len()));
+        std::fs::create_dir_all(&dir)?;
+        let conf = dir.join("nginx.conf");
+        let here = dir.display();
+        std::fs::write(
+            &conf,
+            format!(
+                "daemon off; master_process on; worker_processes auto; pid {here}/pid; error_log {here}/error.log;\n\
+                 events {{ worker_connections 8192; }}\nhttp {{ access_log off; keepalive_requests 1000000; \
+                 server_names_hash_max_size 65536; client_body_temp_path {here}/b; proxy_temp_path {here}/p;\n\
+                 fastcgi_temp_path {here}/f; uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n{servers}}}\n"
+            ),
+        )?;
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(&dir).arg("-c").arg(&conf).stderr(Stdio::null());
+        let nginx = Self(command.spawn().context("nginx, which scripts/setup.sh installs")?);
+        let end = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if Instant::now() > end {
+                bail!("nginx does not listen: {}", std::fs::read_to_string(dir.join("error.log")).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(nginx)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// What wrk found.
+struct Found {
+    rate: f64,
+    half: String,
+    most: String,
+}
+
+fn wrk(port: u16, connections: usize, routes: usize) -> Result<Found> {
+    let (host, path) = place(routes - 1);
+    let threads = connections.min(2).to_string();
+    let output = Command::new("wrk")
+        .args([
+            "-t",
+            &threads,
+            "-c",
+            &connections.to_string(),
+            "-d",
+            SECONDS,
+            "--latency",
+            "-H",
+            &format!("Host: {host}"),
+        ])
+        .arg(format!("http://127.0.0.1:{port}{path}"))
+        .output()
+        .context("wrk, which scripts/setup.sh installs")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let after = |word: &str| {
+        let line = text.lines().map(str::trim).find(|line| line.starts_with(word));
+        line.and_then(|line| line.split_whitespace().last()).map(str::to_owned)
+    };
+    if text.contains("Non-2xx") || text.contains("Socket errors") {
+        bail!("not all requests were answered:\n{text}");
+    }
+    let rate = after("Requests/sec:").and_then(|rate| rate.parse().ok()).with_context(|| text.clone())?;
+    Ok(Found { rate, half: after("50%").unwrap_or_default(), most: after("99%").unwrap_or_default() })
+}

@@ -1,0 +1,234 @@
+//! The gateway of a real cluster: hosts and paths of all three kinds, from pods and from the host, and what a caller
+//! notices of a Deployment that rolls, pods that go, and a process that is started again.
+
+use super::harness::{IMAGE, Kind, Up, until};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A Deployment of web servers that say the name of their app, and its Service.
+fn web(name: &str, replicas: usize) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: main
+        image: '{IMAGE}'
+        command: [sh, -c, 'mkdir -p /tmp/a/b; for d in /tmp /tmp/a /tmp/a/b; do echo {name} > $d/index.html; done; exec httpd -f -p 8080 -h /tmp']
+        readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
+        lifecycle: {{preStop: {{exec: {{command: [sleep, '1']}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
+---
+"
+    )
+}
+
+const ROUTES: &str = "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  rules:
+  - host: shop.example
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: one, port: {number: 80}}}}
+      - {path: /a, pathType: Prefix, backend: {service: {name: two, port: {number: 80}}}}
+      - {path: /gone, pathType: Prefix, backend: {service: {name: nobody, port: {number: 80}}}}
+---
+apiVersion: minik8s.io/v1alpha1
+kind: Dns
+metadata: {name: seed}
+spec:
+  host: seed.example
+  paths:
+  - {path: /a, serviceName: one, servicePort: 80}
+  - {path: /a/b, serviceName: two, servicePort: 80}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: minik8s
+  listeners: [{name: http, port: 8000, protocol: HTTP, hostname: '*.gw.example'}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: split}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [www.gw.example]
+  rules:
+  - backendRefs: [{name: one, port: 80, weight: 9}, {name: two, port: 80, weight: 1}]
+  - matches: [{headers: [{name: x-canary, value: 'yes'}]}]
+    backendRefs: [{name: two, port: 80}]
+  - matches: [{path: {type: RegularExpression, value: '/a/[b-d]/?'}}]
+    backendRefs: [{name: two, port: 80}]
+";
+
+/// Status and body of an answer to a GET from the cluster's host.
+fn ask(up: &Up, port: u16, host: &str, path: &str, header: &str) -> (u16, String) {
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n{header}Connection: close\\r\\n\\r\\n' >&3 && timeout 5 cat <&3"
+    );
+    let text = up.program("bash", &["-c", &script]).out;
+    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    (status, text.split("\r\n\r\n").nth(1).unwrap_or_default().trim().to_owned())
+}
+
+fn get(up: &Up, what: &str, path: &str) -> String {
+    up.minik8s(&["get", what, "-o", &format!("jsonpath={path}")]).out
+}
+
+fn available(up: &Up, name: &str, count: usize) {
+    until("the Deployment is available", 90, || {
+        get(up, &format!("deploy/{name}"), "{.status.availableReplicas}") == count.to_string()
+    });
+}
+
+#[test]
+fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() {
+    let Some(up) = Up::start(Kind::Real) else { return };
+    up.apply("web.yaml", &(web("one", 1) + &web("two", 2)));
+    up.apply("routes.yaml", ROUTES);
+    available(&up, "one", 1);
+    available(&up, "two", 2);
+    until("the Ingress answers", 20, || ask(&up, 80, "shop.example", "/", "").0 == 200);
+    let says = |port, host, path, header| ask(&up, port, host, path, header).1;
+    assert_eq!(says(80, "shop.example", "/", ""), "one");
+    assert_eq!(says(80, "shop.example", "/a/", ""), "two");
+    assert_eq!(says(80, "seed.example", "/a/", ""), "one");
+    assert_eq!(says(80, "seed.example", "/a/b/", ""), "two");
+    let (status, why) = ask(&up, 80, "shop.example", "/gone", "");
+    assert!(status == 503 && why.contains("there is no Service default/nobody"), "{status} {why}");
+    let (status, why) = ask(&up, 80, "other.example", "/", "");
+    assert!(status == 404 && why.contains("other.example"), "{status} {why}");
+    until("the Gateway answers", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 200);
+    let answers: Vec<String> = (0..20).map(|_| says(8000, "www.gw.example", "/", "")).collect();
+    assert_eq!(answers.iter().filter(|answer| *answer == "two").count(), 2, "{answers:?}");
+    assert_eq!(says(8000, "www.gw.example", "/", "X-Canary: yes\\r\\n"), "two");
+    assert_eq!(says(8000, "www.gw.example", "/a/b/", ""), "two");
+    assert_eq!(ask(&up, 80, "www.gw.example", "/", "").0, 404, "a route of port 8000 answers at port 80");
+    // From a pod, by name.
+    let fetch =
+        |url: &str| up.minik8s(&["exec", "deploy/two", "--", "wget", "-q", "-O", "-", url]).out.trim().to_owned();
+    until("pods reach the host by its name", 20, || fetch("http://shop.example/a/") == "two");
+    assert_eq!(fetch("http://seed.example/a/"), "one");
+    until("the Gateway's too", 20, || !fetch("http://www.gw.example:8000/").is_empty());
+    // From the host, by name: asked once, and then by every program, as long as its configuration says so.
+    assert_eq!(up.minik8s(&["dns", "resolve", "shop.example"]).ok().trim(), "10.244.0.1");
+    assert!(up.minik8s(&["dns", "resolve", "nobody.shop.example"]).refused().contains("nobody.shop.example"));
+    let conf = up.files().join("resolv.conf");
+    std::fs::write(&conf, "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n").unwrap();
+    let (conf, program) = (conf.display().to_string(), env!("CARGO_BIN_EXE_minik8s"));
+    let script = format!(
+        "mount --bind {conf} /etc/resolv.conf && {program} dns host-setup && getent ahostsv4 seed.example; \
+         {program} dns host-setup --undo"
+    );
+    let found = up.program("unshare", &["-m", "sh", "-c", &script]).ok();
+    assert!(found.starts_with("10.244.0.1"), "{found}");
+    assert_eq!(std::fs::read_to_string(&conf).unwrap(), "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n");
+    // What the objects say.
+    let programmed = "{.status.conditions[?(@.type=='Programmed')].status}";
+    until("the Gateway says that it is programmed", 20, || get(&up, "gateway/gw", programmed) == "True");
+    until("the Dns says that it is ready", 20, || {
+        get(&up, "dns/seed", "{.status.conditions[?(@.type=='Ready')].status}") == "True"
+    });
+    until("the Ingress says where", 20, || {
+        !get(&up, "ingress/shop", "{.status.loadBalancer.ingress[0].ip}").is_empty()
+    });
+    assert!(up.minik8s(&["get", "ingress"]).ok().contains("shop.example"));
+    // And it ends: a host that is gone leads nowhere.
+    up.minik8s(&["delete", "ingress/shop", "httproute/split", "gateway/gw"]).ok();
+    until("the host is gone", 20, || ask(&up, 80, "shop.example", "/", "").0 == 404);
+    until("so is the port", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 0);
+}
+
+/// Callers, and what they saw.
+#[derive(Default)]
+struct Seen {
+    answered: AtomicUsize,
+    /// Nothing was sent: to try again is anyone's right.
+    refused: AtomicUsize,
+    failed: Mutex<Vec<String>>,
+    stop: AtomicBool,
+}
+
+async fn call(seen: &Seen) {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 80)).await else {
+        seen.refused.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        return;
+    };
+    let exchange = async {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok::<_, std::io::Error>(text)
+    };
+    match tokio::time::timeout(Duration::from_secs(60), exchange).await {
+        Ok(Ok(text)) if text.starts_with("HTTP/1.1 200") && text.trim_end().ends_with("one") => {
+            seen.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        other => seen.failed.lock().unwrap().push(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn a_thousand_callers_notice_nothing_of_rollouts_lost_pods_and_restarts() {
+    const CALLERS: usize = 1000;
+    let Some(mut up) = Up::start(Kind::Real) else { return };
+    up.apply("web.yaml", &(web("one", 3) + &web("two", 1)));
+    up.apply("routes.yaml", ROUTES);
+    available(&up, "one", 3);
+    until("the Ingress answers", 20, || ask(&up, 80, "shop.example", "/", "").0 == 200);
+    let seen = Arc::new(Seen::default());
+    let callers = seen.clone();
+    let calling = up.inside(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let each = (0..CALLERS).map(|_| async {
+                while !callers.stop.load(Ordering::Relaxed) {
+                    call(&callers).await;
+                }
+            });
+            futures::future::join_all(each).await;
+        });
+    });
+    let hear = |more: usize| {
+        let so_far = seen.answered.load(Ordering::Relaxed);
+        until("callers are answered", 120, || seen.answered.load(Ordering::Relaxed) >= so_far + more);
+    };
+    hear(CALLERS);
+    let names = || get(&up, "pods", "{.items[*].metadata.name}").split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
+    let before = names();
+    up.minik8s(&["rollout", "restart", "deploy/one"]).ok();
+    up.minik8s(&["rollout", "status", "deploy/one", "--timeout", "180"]).ok();
+    let rolled = || names().iter().filter(|name| name.starts_with("one")).all(|name| !before.contains(name));
+    until("the pods from before are gone", 60, rolled);
+    let one = names().into_iter().find(|name| name.starts_with("one")).unwrap();
+    up.minik8s(&["delete", "pod", &one]).ok();
+    hear(CALLERS);
+    assert_eq!(*seen.failed.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(seen.refused.load(Ordering::Relaxed), 0);
+    assert!(up.stop(), "the process ended badly");
+    up.run();
+    hear(CALLERS);
+    seen.stop.store(true, Ordering::Relaxed);
+    calling.join().unwrap();
+    assert_eq!(*seen.failed.lock().unwrap(), Vec::<String>::new());
+}

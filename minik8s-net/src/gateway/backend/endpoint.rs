@@ -1,0 +1,148 @@
+//! One address that answers: how busy it is, whether it fails, and the connections that wait for the next request.
+
+use super::connection::{Http1, Http2};
+use parking_lot::Mutex;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Connections that are kept for later.
+const IDLE: usize = 512;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long an endpoint is left out after its first failure in a row, and at most.
+const FIRST: u64 = 250;
+const LONGEST: u64 = 30_000;
+
+pub(in crate::gateway) struct Endpoint {
+    address: SocketAddr,
+    /// Requests at this moment.
+    active: AtomicUsize,
+    failures: AtomicU32,
+    /// Until when it is left out, in milliseconds since `born`.
+    out_until: AtomicU64,
+    born: Instant,
+    idle: Mutex<Vec<(Http1, Instant)>>,
+    http2: Mutex<Option<Http2>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            active: AtomicUsize::new(0),
+            failures: AtomicU32::new(0),
+            out_until: AtomicU64::new(0),
+            born: Instant::now(),
+            idle: Mutex::default(),
+            http2: Mutex::default(),
+        }
+    }
+
+    pub(in crate::gateway) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(in crate::gateway) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Left out for now.
+    pub(super) fn is_ejected(&self) -> bool {
+        let until = self.out_until.load(Ordering::Relaxed);
+        until != 0 && until > self.age()
+    }
+
+    /// It could not be reached: left out for a while, longer each time. True where it was not left out before.
+    pub(in crate::gateway) fn failed(&self) -> bool {
+        let before = self.is_ejected();
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let pause = (FIRST << failures).min(LONGEST);
+        self.out_until.store(self.age() + pause, Ordering::Relaxed);
+        self.idle.lock().clear();
+        !before
+    }
+
+    /// It answered.
+    pub(in crate::gateway) fn worked(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.out_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection that waits, the one used last: it is the least likely to have been closed by the other side.
+    pub(in crate::gateway) fn waiting(&self) -> Option<Http1> {
+        self.idle.lock().pop().map(|(connection, _)| connection)
+    }
+
+    /// A new connection.
+    pub(in crate::gateway) async fn connect(&self) -> io::Result<TcpStream> {
+        let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(self.address));
+        let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// The HTTP/2 connection that all requests share, made where there is none that lives.
+    pub(in crate::gateway) async fn shared(&self) -> io::Result<Http2> {
+        let known = self.http2.lock().clone().filter(|known| !known.is_closed());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let made = Http2::open(self.connect().await?).await?;
+        *self.http2.lock() = Some(made.clone());
+        Ok(made)
+    }
+
+    pub(super) fn keep(&self, connection: Http1) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE {
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    /// Closes connections that have waited for so long.
+    pub(super) fn sweep(&self, longest: Duration) {
+        let old = {
+            let mut idle = self.idle.lock();
+            // The oldest stand first.
+            let count = idle.partition_point(|(_, since)| since.elapsed() > longest);
+            idle.drain(..count).collect::<Vec<_>>()
+        };
+        drop(old);
+    }
+}
+
+/// One request's hold on an endpoint, which counts as busy for as long.
+pub(in crate::gateway) struct Lease(Arc<Endpoint>);
+
+impl Lease {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+}
+
+impl Deref for Lease {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,9 @@
+//! Where requests go: ports of Services, their endpoints, and the connections to those. Outlives routing tables.
+
+mod cluster;
+mod connection;
+mod endpoint;
+
+pub(super) use cluster::{Cluster, Clusters};
+pub(super) use connection::{Http1, Unsent};
+pub(super) use endpoint::{Endpoint, Lease};

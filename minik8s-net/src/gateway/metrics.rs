@@ -1,0 +1,93 @@
+//! What a gateway counts. Each route's counters are looked up when the table is compiled, so that a request costs no
+//! more than adding to them.
+
+use minik8s_core::routing::Owner;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AnswerLabels {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    code: &'static str,
+}
+
+/// What a gateway counts. Cheap to clone.
+#[derive(Clone)]
+pub struct GatewayMetrics {
+    answers: Family<AnswerLabels, Counter>,
+    times: Family<RouteLabels, Histogram>,
+    pub(super) retries: Counter,
+    pub(super) ejections: Counter,
+    pub(super) connections: Gauge,
+    pub(super) refused: Counter,
+}
+
+impl Default for GatewayMetrics {
+    fn default() -> Self {
+        Self {
+            answers: Family::default(),
+            times: Family::new_with_constructor(histogram),
+            retries: Counter::default(),
+            ejections: Counter::default(),
+            connections: Gauge::default(),
+            refused: Counter::default(),
+        }
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl GatewayMetrics {
+    /// Adds them to a page.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("gateway_requests", "Requests by route and class of the answer", self.answers.clone());
+        registry.register("gateway_request_duration_seconds", "Time until the answer began", self.times.clone());
+        registry.register("gateway_retries", "Requests that were sent to another endpoint", self.retries.clone());
+        registry.register("gateway_ejections", "Endpoints that were left out for a while", self.ejections.clone());
+        registry.register("gateway_connections", "Connections of clients", self.connections.clone());
+        registry.register("gateway_unroutable", "Requests for which there is no route", self.refused.clone());
+    }
+
+    pub(super) fn of(&self, owner: &Owner) -> RouteCounters {
+        let (kind, namespace, name) = (owner.kind, owner.namespace.clone(), owner.name.clone());
+        let classes = CLASSES.map(|code| {
+            let labels = AnswerLabels { kind, namespace: namespace.clone(), name: name.clone(), code };
+            self.answers.get_or_create_owned(&labels)
+        });
+        let time = self.times.get_or_create_owned(&RouteLabels { kind, namespace, name });
+        RouteCounters { classes, time }
+    }
+}
+
+/// The counters of one route.
+#[derive(Clone)]
+pub(super) struct RouteCounters {
+    classes: [Counter; 5],
+    time: Histogram,
+}
+
+impl RouteCounters {
+    pub(super) fn answered(&self, status: http::StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.classes[class].inc();
+        self.time.observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,175 @@
+//! What happens to a request: the route is looked up, its filters are applied, and it is sent to an endpoint.
+
+mod answers;
+mod attempts;
+mod headers;
+mod mirror;
+mod rewrite;
+mod sticky;
+mod upgrade;
+
+pub(super) use headers::Came;
+
+use super::body::{Answer, Outgoing, Relay, promised};
+use super::front::Shared;
+use super::table::{Asked, Found, Plan, Route, Target};
+use answers::Refusal;
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+/// Answers one request.
+pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Response<Answer> {
+    let began = Instant::now();
+    let line = shared.config.access_log.then(|| format!("{} {}", request.method(), request.uri()));
+    let grpc = answers::is_grpc(request.headers());
+    let mut about = None;
+    let mut response = match serve(shared, came, request, &mut about).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.answer(grpc),
+    };
+    if shared.ending.load(Ordering::Relaxed) && came.version_one {
+        response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    match &about {
+        Some(route) => route.plan.counters.answered(response.status(), began.elapsed()),
+        None => drop(shared.metrics.refused.inc()),
+    }
+    if let Some(line) = line {
+        let (status, took) = (response.status().as_u16(), began.elapsed());
+        tracing::info!(target: "minik8s::access", client = %came.peer, request = line, status, ?took);
+    }
+    response
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    came: &Came,
+    mut request: Request<Incoming>,
+    about: &mut Option<Arc<Route>>,
+) -> Result<Response<Answer>, Refusal> {
+    check(came, &request)?;
+    let host = host_of(&request)?;
+    let route = find(shared, came, &request, &host)?;
+    let plan = &about.insert(route.clone()).plan;
+    if let Some(redirect) = &plan.redirect {
+        return Ok(rewrite::redirect(redirect, &route.path, &host, came, request.uri()));
+    }
+    let limit = plan.max_body.or(shared.config.max_body);
+    if let (Some(limit), Some(length)) = (limit, promised(request.headers()))
+        && length > limit
+    {
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
+    }
+    let chosen = sticky::choose(plan, request.headers())?;
+    let upgrade = upgrade::wanted(&mut request);
+    let authority = plan.rewrite.host.as_deref().unwrap_or(&host).to_owned();
+    came.prepare(&mut request, plan.rewrite.host.as_deref())?;
+    if let Some(path) = &plan.rewrite.path {
+        rewrite::path(path, &route.path, &mut request)?;
+    }
+    plan.request_headers.apply(request.headers_mut());
+    let target = &plan.targets[chosen.target];
+    target.request_headers.apply(request.headers_mut());
+    let mut response = match upgrade {
+        Some(upgrade) => upgrade::pass(shared, target, chosen, upgrade, request).await?,
+        None => {
+            let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
+            let request = mirror::copies(shared, plan, request).await?;
+            relay(shared, plan, target, chosen, request, &authority).await?
+        }
+    };
+    target.response_headers.apply(response.headers_mut());
+    plan.response_headers.apply(response.headers_mut());
+    Ok(response)
+}
+
+/// Sends the request, and makes the answer ready to be passed on.
+async fn relay(
+    shared: &Arc<Shared>,
+    plan: &Plan,
+    target: &Target,
+    chosen: sticky::Chosen,
+    request: Request<Outgoing>,
+    authority: &str,
+) -> Result<Response<Answer>, Refusal> {
+    let token = chosen.cookie;
+    let attempt = attempts::send(shared, plan, target, chosen.lease, request, authority);
+    let sent = match plan.timeout {
+        None => attempt.await?,
+        Some(limit) => tokio::time::timeout(limit, attempt).await.map_err(|_| Refusal::late(limit))??,
+    };
+    let (mut head, body) = sent.response.into_parts();
+    headers::without_hops(&mut head.headers);
+    head.version = Version::HTTP_11;
+    if let Some(cookie) = token {
+        cookie.set(&mut head.headers, sent.lease.address());
+    }
+    let relay = Relay::new(body, sent.connection, sent.lease);
+    Ok(Response::from_parts(head, Answer::Relayed(Box::new(relay))))
+}
+
+/// Refuses what no gateway passes on.
+fn check(came: &Came, request: &Request<Incoming>) -> Result<(), Refusal> {
+    if *request.method() == Method::CONNECT {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here".into()));
+    }
+    // The length was dropped in favour of the encoding; who sends both is up to something.
+    if request.headers().contains_key(header::TRANSFER_ENCODING) && came.sniffer.saw_both() {
+        let why = "both Transfer-Encoding and Content-Length".to_owned();
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, why).closing());
+    }
+    Ok(())
+}
+
+/// The host that is asked for: without a port, in lower case.
+fn host_of(request: &Request<Incoming>) -> Result<Cow<'static, str>, Refusal> {
+    let bad = |why: &str| Refusal::new(StatusCode::BAD_REQUEST, why.to_owned());
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let header = named.next();
+    if named.next().is_some() {
+        return Err(bad("more than one Host"));
+    }
+    let text = match (request.uri().authority(), header) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(value)) => value.to_str().map_err(|_| bad("a Host that is no name"))?,
+        (None, None) if request.version() < Version::HTTP_11 => "",
+        (None, None) => return Err(bad("no Host")),
+    };
+    let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => text,
+    };
+    Ok(host.trim_end_matches('.').to_ascii_lowercase().into())
+}
+
+fn find(shared: &Shared, came: &Came, request: &Request<Incoming>, host: &str) -> Result<Arc<Route>, Refusal> {
+    let uri = request.uri();
+    let (path, query) = (uri.path(), uri.query());
+    let asked = Asked { host, path, query, method: request.method(), headers: request.headers() };
+    let table = shared.table.load();
+    match table.find(came.port, &asked) {
+        Found::Route(route) => Ok(route.clone()),
+        Found::Nothing { host_known: true } => {
+            Err(Refusal::new(StatusCode::NOT_FOUND, format!("no route for path {path} at host {host}")))
+        }
+        Found::Nothing { host_known: false } => {
+            Err(Refusal::new(StatusCode::NOT_FOUND, format!("no route for host {host:?} (path {path})")))
+        }
+    }
+}
+
+/// An answer of the gateway's own.
+fn own(status: StatusCode, text: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::Own(Full::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    response
+}

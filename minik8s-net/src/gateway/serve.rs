@@ -1,0 +1,208 @@
+//! Accepting connections and speaking HTTP on them.
+
+use super::body::Answer;
+use super::front::{GatewayConfig, Shared};
+use super::proxy::{Came, handle};
+use super::sniff::Sniffed;
+use super::tls;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often silent HTTP/2 connections are asked whether they live.
+const PING: Duration = Duration::from_secs(30);
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// What HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// How often a first line is looked at again of which only a part has come.
+const PART: Duration = Duration::from_millis(5);
+
+/// A listener for a gateway, with room for that many connections that wait.
+///
+/// # Errors
+/// Where the port is taken, or not this process's to open.
+pub fn listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listener(address, BACKLOG)
+}
+
+/// Accepts connections until `stop`; those that the kernel has accepted by then are served, too.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, port: u16, tls: bool, stop: CancellationToken) {
+    let acceptor = match tls.then(|| tls::server_config(shared.certificates.clone(), port)).transpose() {
+        Ok(config) => config.map(TlsAcceptor::from),
+        Err(error) => return tracing::error!(%error, port, "the gateway cannot speak TLS"),
+    };
+    loop {
+        let permit = shared.connections.clone().acquire_owned();
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = async { (permit.await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(permit), Ok((stream, peer))) => {
+                let serving =
+                    connection(shared.clone(), stream, Came::new(port, tls, peer), acceptor.clone(), stop.clone());
+                shared.tasks.spawn(async move {
+                    let _permit = permit;
+                    serving.await;
+                });
+            }
+            (_, Err(error)) => {
+                // Out of descriptors, most likely: connections that end will free some.
+                tracing::warn!(%error, port, "the gateway cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    for (stream, peer) in queued(listener) {
+        let serving = connection(shared.clone(), stream, Came::new(port, tls, peer), acceptor.clone(), stop.clone());
+        shared.tasks.spawn(serving);
+    }
+}
+
+/// Connections that wait in the kernel, which would be reset with the listener.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    std::iter::from_fn(|| listener.accept().ok())
+        .filter_map(|(stream, peer)| {
+            stream.set_nonblocking(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, peer))
+        })
+        .collect()
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    came: Came,
+    acceptor: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    shared.metrics.connections.inc();
+    let peer = came.peer;
+    let served = match acceptor {
+        None => plain(&shared, stream, came, &stop).await,
+        Some(acceptor) => encrypted(&shared, stream, came, &acceptor, &stop).await,
+    };
+    shared.metrics.connections.dec();
+    if let Err(why) = served {
+        tracing::debug!(%peer, %why, "a client's connection ended badly");
+    }
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+async fn plain(shared: &Arc<Shared>, stream: TcpStream, came: Came, stop: &CancellationToken) -> Ended {
+    let first = tokio::time::timeout(shared.config.head_patience, begins_http2(&stream));
+    let http2 = tokio::select! {
+        biased;
+        first = first => first.map_err(|_| "nothing came")??,
+        // What came in before is still served; who says nothing is not waited for.
+        () = async { stop.cancelled().await; tokio::time::sleep(PART * 10).await } => return Ok(()),
+    };
+    match http2 {
+        true => speak_http2(shared, stream, came, stop).await,
+        false => speak_http1(shared, stream, came, stop).await,
+    }
+}
+
+/// True where the client speaks HTTP/2 right away.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        if length == PREFACE.len() || length == 0 || first[..length] != PREFACE[..length] {
+            return Ok(length == PREFACE.len() && first == *PREFACE);
+        }
+        tokio::time::sleep(PART).await;
+    }
+}
+
+async fn encrypted(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    came: Came,
+    acceptor: &TlsAcceptor,
+    stop: &CancellationToken,
+) -> Ended {
+    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = handshake.map_err(|_| "the TLS handshake took too long")??;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => speak_http2(shared, stream, came, stop).await,
+        _ => speak_http1(shared, stream, came, stop).await,
+    }
+}
+
+fn http1_builder(config: &GatewayConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(config.head_patience);
+    builder.max_buf_size(config.max_head.max(8192)).max_headers(config.max_headers);
+    builder
+}
+
+async fn speak_http1<S>(shared: &Arc<Shared>, stream: S, came: Came, stop: &CancellationToken) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = TokioIo::new(Sniffed::new(stream, came.sniffer.clone()));
+    let service = service_fn(|request: Request<Incoming>| answer(shared, &came, request));
+    let mut running = pin!(http1_builder(&shared.config).serve_connection(stream, service).with_upgrades());
+    tokio::select! {
+        biased;
+        ended = running.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => running.as_mut().graceful_shutdown(),
+    }
+    Ok(running.await?)
+}
+
+async fn speak_http2<S>(shared: &Arc<Shared>, stream: S, mut came: Came, stop: &CancellationToken) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    came.version_one = false;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(STREAMS);
+    builder.max_header_list_size(u32::try_from(shared.config.max_head).unwrap_or(u32::MAX)).adaptive_window(true);
+    let (shared, came) = (shared.clone(), Arc::new(came));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (shared, came) = (shared.clone(), came.clone());
+        async move { answer(&shared, &came, request).await }
+    });
+    let mut running = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        biased;
+        ended = running.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => running.as_mut().graceful_shutdown(),
+    }
+    Ok(running.await?)
+}
+
+async fn answer(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    Ok(handle(shared, came, request).await)
+}

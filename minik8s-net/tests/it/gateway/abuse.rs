@@ -1,0 +1,111 @@
+//! Clients that mean no good, or are broken. The router stays up, and the others are served.
+
+use super::world::{BOUND, Server, World, plan, rule};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use minik8s_core::routing::Plan;
+use minik8s_net::gateway::GatewayConfig;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn world(config: GatewayConfig) -> (World, Server) {
+    let server = Server::named("a").await;
+    let world = World::new(config).await;
+    world.gateway.set_services(super::world::services(&[("a", &[server.address])]));
+    let small = Plan { max_body: Some(10), ..plan(&[("a", 1)]) };
+    world.rules(vec![rule("a", "h", "/", plan(&[("a", 1)])), rule("s", "small", "/", small)]);
+    (world, server)
+}
+
+#[tokio::test]
+async fn requests_that_could_be_read_in_two_ways_are_refused_and_reach_nobody() {
+    let (world, server) = world(GatewayConfig::default()).await;
+    let cases = [
+        ("CL.TE", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"),
+        (
+            "TE.CL",
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nG\r\n0\r\n\r\n",
+        ),
+        ("two lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        ("sign", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\na"),
+        ("last is not chunked", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        ("1.0 with encoding", "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ("space before colon", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+        ("folded", "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"),
+        ("two hosts", "GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n"),
+        ("no host", "GET / HTTP/1.1\r\n\r\n"),
+        ("zero byte", "GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n"),
+    ];
+    for (what, bytes) in cases {
+        let answer = world
+            .raw(&bytes.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").replacen(
+                "0\r\nConnection: close\r\n\r\n",
+                "0\r\n\r\n",
+                1,
+            ))
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{what}: {answer:?}");
+    }
+    assert_eq!(server.count(), 0);
+    let answer = world.raw("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    assert_eq!(world.get("h", "/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn heads_and_bodies_have_their_limits() {
+    let (world, server) = world(GatewayConfig { max_head: 16 * 1024, ..GatewayConfig::default() }).await;
+    let many = "X-A: b\r\n".repeat(500);
+    let answer = world.raw(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer:?}");
+    let long = "x".repeat(100_000);
+    let answer = world.raw(&format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer:?}");
+    let told = Request::post("/").header("host", "small").body(Full::from("12345678901")).unwrap();
+    assert_eq!(world.ask(told).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(server.count(), 0);
+    let untold = "POST / HTTP/1.1\r\nHost: small\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n";
+    let answer = world.raw(untold).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer:?}");
+    let fine = Request::post("/").header("host", "small").body(Full::from("1234567890")).unwrap();
+    assert_eq!(world.ask(fine).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn slow_clients_are_cut_and_do_not_keep_others_out() {
+    let patience = Duration::from_millis(300);
+    let config = GatewayConfig {
+        head_patience: patience,
+        body_patience: patience,
+        max_connections: 4,
+        ..GatewayConfig::default()
+    };
+    let (world, _server) = world(config).await;
+    // All places are taken by who says nothing, a part of HTTP/2's beginning, a part of a head, a part of a body.
+    let mut slow = Vec::new();
+    for bytes in ["", "PRI * HT", "GET / HTTP/1.1\r\nHo", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab"] {
+        let mut stream = TcpStream::connect(world.http).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let served = tokio::time::timeout(BOUND, world.get("h", "/")).await.expect("the others are served");
+    assert_eq!(served.status, StatusCode::OK);
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(BOUND, stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "a slow connection is still open");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
+    let (world, server) = world(GatewayConfig { max_connections: 8, ..GatewayConfig::default() }).await;
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(world.http).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nPOST / HTTP/1.1\r\nHost: h\r\nContent-Le").await.unwrap();
+        drop(stream);
+    }
+    assert_eq!(world.get("h", "/").await.status, StatusCode::OK);
+    assert!(server.count() > 0);
+}

@@ -1,0 +1,7 @@
+//! The gateway on real sockets, with real clients before it and real servers behind it.
+
+mod abuse;
+mod content;
+mod failures;
+mod protocols;
+mod world;
