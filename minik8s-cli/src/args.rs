@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Dns(Dns),
     /// Create or change objects so that they match manifests
     Apply(Apply),
+    /// Print manifests of the first minik8s in today's form
+    Convert(Convert),
     /// Show objects as a table, YAML, JSON or names
     Get(Get),
     /// Show one object with its events
@@ -107,6 +109,15 @@ pub(crate) struct Apply {
     /// Let the server check everything, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    /// yaml or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    pub(crate) output: String,
 }
 
 #[derive(Debug, ClapArgs)]

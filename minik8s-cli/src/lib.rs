@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod commands;
 pub mod components;
+mod legacy;
 mod manifest;
 mod output;
 mod terminal;

@@ -1,5 +1,7 @@
 //! Manifests: files, directories and standard input, one or several documents each. Errors name file and line.
 
+use crate::legacy;
+use crate::output::warn;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::io::Read;
@@ -14,8 +16,10 @@ pub(crate) struct Manifest {
     pub(crate) line: usize,
     /// Text of its document, to find fields in.
     text: String,
-    /// The object.
+    /// The object, in today's form.
     pub(crate) object: Value,
+    /// What was changed to make it so.
+    notes: Vec<String>,
 }
 
 impl Manifest {
@@ -60,7 +64,8 @@ impl Manifest {
     }
 }
 
-/// Reads everything that `paths` name, in their order; a directory's files in order of their names.
+/// Reads everything that `paths` name, in their order; a directory's files in order of their names. What had to be put
+/// into today's form is told.
 pub(crate) fn read_all(paths: &[PathBuf], recursive: bool) -> Result<Vec<Manifest>> {
     let mut out = Vec::new();
     for path in paths {
@@ -81,6 +86,12 @@ pub(crate) fn read_all(paths: &[PathBuf], recursive: bool) -> Result<Vec<Manifes
             .map(|p| if p.as_os_str() == "-" { "standard input".into() } else { p.display().to_string() })
             .collect();
         bail!("no objects in {}: expected YAML or JSON with apiVersion, kind and metadata.name", names.join(", "));
+    }
+    for manifest in &out {
+        for note in &manifest.notes {
+            let field = note.split([':', ' ']).next().unwrap_or_default();
+            warn(&format!("{}: {note}", manifest.place_of(field)));
+        }
     }
     Ok(out)
 }
@@ -115,15 +126,10 @@ pub(crate) fn parse(source: &str, text: &str) -> Result<Vec<Manifest>> {
             Value::Null => {}
             Value::Object(ref map) if map.get("kind").and_then(Value::as_str) == Some("List") => {
                 for item in value["items"].as_array().into_iter().flatten() {
-                    out.push(checked(Manifest {
-                        source: source.into(),
-                        line,
-                        text: text.into(),
-                        object: item.clone(),
-                    })?);
+                    out.push(manifest(source, line, text, item.clone())?);
                 }
             }
-            object => out.push(checked(Manifest { source: source.into(), line, text: text.into(), object })?),
+            object => out.push(manifest(source, line, text, object)?),
         }
     }
     Ok(out)
@@ -153,6 +159,11 @@ fn read_yaml(source: &str, line: usize, text: &str) -> Result<Value> {
         let at = error.location().map_or(line, |l| line + l.line() as usize - 1);
         anyhow::anyhow!("{source}:{at}: not valid YAML\n{}", error)
     })
+}
+
+fn manifest(source: &str, line: usize, text: &str, mut object: Value) -> Result<Manifest> {
+    let notes = legacy::translate(&mut object);
+    checked(Manifest { source: source.into(), line, text: text.into(), object, notes })
 }
 
 fn checked(manifest: Manifest) -> Result<Manifest> {

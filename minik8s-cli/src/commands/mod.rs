@@ -1,6 +1,7 @@
 //! One file per command. A command reads its arguments, asks the cluster, and prints; it decides nothing else.
 
 mod apply;
+mod convert;
 pub(crate) mod cordon;
 mod delete;
 mod describe;
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
             clap_complete::generate(options.shell, &mut Args::command(), "minik8s", &mut std::io::stdout());
         }
         Command::Apply(options) => apply::run(&Conn::open(&args).await?, options).await?,
+        Command::Convert(options) => convert::run(options)?,
         Command::Get(options) => get::run(&Conn::open(&args).await?, options).await?,
         Command::Describe(options) => describe::run(&Conn::open(&args).await?, options).await?,
         Command::Delete(options) => delete::run(&Conn::open(&args).await?, options).await?,

@@ -16,6 +16,7 @@ mod gateway;
 mod harness;
 mod join;
 mod kubectl;
+mod legacy;
 mod lifecycle;
 mod machines;
 mod profiles;
