@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod autoscale;
 mod bad_input;
 mod commands;
 mod components;
