@@ -86,6 +86,10 @@ pub(crate) struct ControlPlane {
     pub(crate) service_cidr: Ipv4Net,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
+    /// A server that knows metrics beyond those of pods, for autoscalers: plain HTTP, in the words of custom.metrics.k8s.io
+    /// and external.metrics.k8s.io
+    #[arg(long, value_name = "URL", help_heading = "Autoscaling")]
+    pub(crate) metrics_adapter: Option<String>,
     #[command(flatten)]
     pub(crate) tolerations: Tolerations,
 }

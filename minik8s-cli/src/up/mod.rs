@@ -124,7 +124,11 @@ async fn control_plane(
         format!("cannot listen on {address}; choose another address with --listen IP:PORT (port 0 takes a free one)")
     })?;
     let address = listener.local_addr()?;
-    let mut builder = Cluster::builder()
+    let mut builder = match &options.metrics_adapter {
+        Some(url) => Cluster::builder().metrics_adapter(url)?,
+        None => Cluster::builder(),
+    };
+    builder = builder
         .settings(settings)
         .pod_ranges(options.ranges.pods())
         .server_names(options.tls_san.iter().cloned())

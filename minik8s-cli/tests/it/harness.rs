@@ -145,7 +145,7 @@ impl Up {
         self.dir.path()
     }
 
-    fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = match &self.namespace {
             Some(namespace) => namespace.wrap(program),
             None => Command::new(program),

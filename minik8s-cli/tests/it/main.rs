@@ -20,6 +20,7 @@ mod kubectl;
 mod legacy;
 mod lifecycle;
 mod machines;
+mod metrics;
 mod profiles;
 mod real;
 mod regressions;

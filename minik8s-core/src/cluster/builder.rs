@@ -2,6 +2,7 @@
 
 use super::parts::{self, NodeParts};
 use super::{Cluster, ClusterError, Extension};
+use crate::api::ApiResult;
 use crate::client::ElectionConfig;
 use crate::clock::SharedClock;
 use crate::controllers::horizontal::HorizontalConfig;
@@ -207,6 +208,15 @@ impl ClusterBuilder {
     #[must_use]
     pub fn node_failures(self, config: NodeFailures) -> Self {
         Self { node_failures: config, ..self }
+    }
+
+    /// A server at this address knows metrics beyond those of pods: plain HTTP, in the words of `custom.metrics.k8s.io` and
+    /// `external.metrics.k8s.io`.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything but plain HTTP to a host.
+    pub fn metrics_adapter(self, url: &str) -> ApiResult<Self> {
+        Ok(Self { server: self.server.metrics_adapter(url)?, ..self })
     }
 
     /// How autoscalers are followed. Default: as in Kubernetes, four times a minute.

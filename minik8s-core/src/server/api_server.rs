@@ -4,8 +4,9 @@
 use super::admission::Admission;
 use super::auth::NodeRestriction;
 use super::cache::{Caches, Pump, StoredResource, WatchSettings};
+use super::scrape::{Adapter, Scraper};
 use super::usage::Usage;
-use super::{Kind, KindTable, Metrics, Registry, Settings, kinds, verbs};
+use super::{ANYTHING, Kind, KindTable, Metrics, Registry, Settings, kinds, verbs};
 use crate::api::{ApiResult, Gvr, Object, ObjectList, Reason, Schemas, Target};
 use crate::client::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, Transport, WatchOptions, WatchStream, WriteOptions,
@@ -35,6 +36,7 @@ pub struct ApiServerBuilder {
     seed: Option<u64>,
     bootstrap: bool,
     advertise: Option<SocketAddr>,
+    adapter: Option<Adapter>,
 }
 
 impl ApiServerBuilder {
@@ -95,6 +97,15 @@ impl ApiServerBuilder {
         Self { advertise: Some(address), ..self }
     }
 
+    /// A server at this address knows metrics beyond those of pods: plain HTTP, in the words of `custom.metrics.k8s.io` and
+    /// `external.metrics.k8s.io`.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything but plain HTTP to a host.
+    pub fn metrics_adapter(self, url: &str) -> ApiResult<Self> {
+        Ok(Self { adapter: Some(Adapter::new(url)?), ..self })
+    }
+
     /// Leaves out the namespaces and objects every cluster begins with.
     #[must_use]
     pub fn without_bootstrap(self) -> Self {
@@ -124,6 +135,8 @@ impl ApiServerBuilder {
             advertise: self.advertise,
             metrics: Metrics::default(),
             usage: Usage::new(self.nodes.clone()),
+            scraper: Scraper::new(self.nodes.clone()),
+            adapter: self.adapter,
             nodes: self.nodes,
             dice: Dice::new(self.seed),
             stop: stop.clone(),
@@ -170,6 +183,8 @@ pub struct ApiServer {
     pub(crate) usage: Usage,
     /// Where others reach it.
     pub(super) advertise: Option<SocketAddr>,
+    pub(crate) scraper: Scraper,
+    pub(crate) adapter: Option<Adapter>,
     metrics: Metrics,
     nodes: NodeDirectory,
     _pump: DropGuard,
@@ -190,6 +205,7 @@ impl ApiServer {
             seed: None,
             bootstrap: true,
             advertise: None,
+            adapter: None,
         }
     }
 
@@ -239,6 +255,10 @@ impl ApiServer {
         if result.as_ref().is_err_and(|e| e.reason == Reason::NotFound) && self.registry.get(&target.gvr).is_none() {
             return result;
         }
+        // Neither do metrics that somebody makes up.
+        let any = Target::all(Gvr { resource: ANYTHING.into(), ..target.gvr.clone() });
+        let named = self.registry.get(&target.gvr).is_none_or(|kind| kind.names().gvr.resource != ANYTHING);
+        let target = if named { target } else { &any };
         self.metrics.request(verb, target, result.as_ref().map_or_else(|e| e.reason.http_code(), |_| ok));
         result
     }

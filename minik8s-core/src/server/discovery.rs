@@ -1,6 +1,7 @@
 //! Discovery: what the server serves, in the aggregated form of new clients and the classic form of old ones.
 
 use super::kind::{Kind, KindNames};
+use super::registry::ANYTHING;
 use crate::api::api_version;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -103,7 +104,8 @@ fn aggregated(groups: &BTreeMap<String, Versions>) -> BTreeMap<(bool, &'static s
 fn aggregated_group(group: &str, versions: &Versions) -> Value {
     let versions: Vec<Value> = newest_first(versions)
         .map(|(version, kinds)| {
-            let resources: Vec<Value> = kinds.iter().map(|k| aggregated_resource(k.as_ref())).collect();
+            let named = kinds.iter().filter(|kind| has_name(kind.as_ref()));
+            let resources: Vec<Value> = named.map(|kind| aggregated_resource(kind.as_ref())).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
@@ -132,6 +134,10 @@ fn aggregated_resource(kind: &dyn Kind) -> Value {
         resource["subresources"] = subresources.into();
     }
     resource
+}
+
+fn has_name(kind: &dyn Kind) -> bool {
+    kind.names().gvr.resource != ANYTHING
 }
 
 fn verbs(kind: &dyn Kind) -> &'static [&'static str] {
@@ -217,7 +223,8 @@ fn classic_group(group: &str, versions: &Versions) -> Map<String, Value> {
 }
 
 fn resource_list(group: &str, version: &str, kinds: &[Arc<dyn Kind>]) -> Value {
-    let resources: Vec<Value> = kinds.iter().flat_map(|k| classic_resources(k.as_ref())).collect();
+    let named = kinds.iter().filter(|kind| has_name(kind.as_ref()));
+    let resources: Vec<Value> = named.flat_map(|kind| classic_resources(kind.as_ref())).collect();
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api_server;
+mod asked;
 pub mod auth;
 pub(crate) mod bootstrap;
 mod cache;
@@ -20,6 +21,7 @@ pub(crate) mod presence;
 mod printing;
 mod registry;
 pub mod rest;
+pub(crate) mod scrape;
 pub mod tls;
 pub(crate) mod usage;
 mod verbs;
@@ -33,4 +35,4 @@ pub use kind::{
     ScalePaths, SelectableField, Settings, WriteContext,
 };
 pub use metrics::Metrics;
-pub use registry::{KindTable, Registry};
+pub use registry::{ANYTHING, KindTable, Registry};

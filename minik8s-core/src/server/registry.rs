@@ -6,6 +6,10 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The resource of a kind that answers to every resource of its version which is no other kind's. Discovery has no word for
+/// it.
+pub const ANYTHING: &str = "*";
+
 /// Every kind that is served, sorted by group, version and resource. Immutable.
 #[derive(Clone, Default)]
 pub struct KindTable {
@@ -32,7 +36,8 @@ impl KindTable {
 
     /// The kind of a resource.
     pub fn get(&self, gvr: &Gvr) -> Option<&Arc<dyn Kind>> {
-        self.by_gvr.get(gvr)
+        let any = || Gvr { resource: ANYTHING.into(), ..gvr.clone() };
+        self.by_gvr.get(gvr).or_else(|| self.by_gvr.get(&any()))
     }
 
     /// The resource of a kind, by the names its objects carry.

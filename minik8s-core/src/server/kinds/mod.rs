@@ -55,6 +55,8 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(ingress::IngressKind::new()),
         Arc::new(ingress_class::IngressClassKind::new()),
         Arc::new(lease::LeaseKind::new()),
+        Arc::new(metrics::CustomMetricKind::new()),
+        Arc::new(metrics::ExternalMetricKind::new()),
         Arc::new(metrics::NodeMetricsKind::new()),
         Arc::new(metrics::PodMetricsKind::new()),
         Arc::new(namespace::NamespaceKind::new()),

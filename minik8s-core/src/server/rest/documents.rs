@@ -51,7 +51,9 @@ impl Documents {
         let discovery = &made.discovery;
         match route {
             Route::Root => {
+                let prometheus = ["/minik8s/prometheus/federate", "/minik8s/prometheus/sd"];
                 let more = ["/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+                let more = more.into_iter().chain(prometheus);
                 let paths: Vec<&str> = discovery.paths().chain(more).collect();
                 Some(json_response(200, json!({"paths": paths}).to_string()))
             }

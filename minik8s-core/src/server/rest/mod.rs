@@ -14,6 +14,7 @@ mod nodes;
 mod openapi;
 mod pods;
 mod portforward;
+mod prometheus;
 mod query;
 mod route;
 mod spdy;
@@ -27,6 +28,7 @@ pub use body::{Body, BoxError};
 pub(crate) use status::error_response;
 
 use super::auth::{AllowAuthenticated, Attributes, ClusterAuthorizer, SharedAuthorizer, User, unauthorized};
+use super::scrape::Scraper;
 use super::{ApiServer, Health, Metrics, Registry};
 use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
@@ -126,6 +128,7 @@ struct Shared {
     shutdown: CancellationToken,
     lines: Arc<watch::LineCache>,
     documents: documents::Documents,
+    scraper: Scraper,
 }
 
 impl RestService {
@@ -138,6 +141,7 @@ impl RestService {
     pub fn new(config: RestConfig) -> Self {
         let shared = Shared {
             documents: documents::Documents::new(config.registry.clone(), config.schemas),
+            scraper: Scraper::new(config.nodes.clone()),
             transport: config.transport,
             registry: config.registry,
             nodes: config.nodes,
@@ -201,6 +205,7 @@ impl Shared {
         }
         Ok(match route {
             Route::Metrics => self.metrics_page()?,
+            Route::Prometheus(path) => prometheus::serve(self, parts, &path).await?,
             route => self.documents.serve(&route, &parts.headers).unwrap_or_else(no_such_path),
         })
     }
@@ -218,6 +223,11 @@ impl Shared {
             return unserved(&target, table.has_version(&target.gvr.group, &target.gvr.version));
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let mut target = target;
+        let metric = target.subresource.as_mut().filter(|_| kind.computed().is_some());
+        if let (Some(series), Some(metric)) = (query.get("metricLabelSelector"), metric) {
+            metric.push_str(&format!("?{series}"));
+        }
         // Asking for a watch of one object by its name is answered with the object.
         let watch = watch || (target.name.is_none() && query.flag("watch"));
         let verb = verbs::verb(&parts.method, &target, kind.as_ref(), watch)?;

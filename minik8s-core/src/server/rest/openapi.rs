@@ -6,7 +6,7 @@ use super::status::respond;
 use crate::api::{Schemas, api_version, git_version};
 use crate::server::discovery::Document;
 use crate::server::kind::{Kind, KindNames};
-use crate::server::registry::KindTable;
+use crate::server::registry::{ANYTHING, KindTable};
 use http::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -49,7 +49,8 @@ impl OpenApi {
     pub(crate) fn document(&self, table: &KindTable, schemas: &Schemas, path: &str) -> Option<&Document> {
         let version = self.versions.get(path)?;
         Some(version.document.get_or_init(|| {
-            let kinds: Vec<_> = table.of_version(&version.group, &version.version).cloned().collect();
+            let all = table.of_version(&version.group, &version.version);
+            let kinds: Vec<_> = all.filter(|kind| kind.names().gvr.resource != ANYTHING).cloned().collect();
             Document::new(describe(&kinds, schemas).to_string())
         }))
     }

@@ -14,6 +14,8 @@ pub(crate) enum Route {
     Health(Option<String>),
     /// `/metrics`
     Metrics,
+    /// `/minik8s/prometheus/…`
+    Prometheus(Vec<String>),
     /// `/api`
     CoreVersions,
     /// `/apis`
@@ -49,6 +51,7 @@ pub(crate) fn route(path: &str) -> Route {
         ["metrics"] => Route::Metrics,
         ["healthz" | "livez" | "readyz"] => Route::Health(None),
         ["healthz" | "livez" | "readyz", check] => Route::Health(Some((*check).to_owned())),
+        ["minik8s", "prometheus", rest @ ..] => Route::Prometheus(rest.iter().map(|s| (*s).to_owned()).collect()),
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,
         ["apis", group] => Route::Group((*group).to_owned()),

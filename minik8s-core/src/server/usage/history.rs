@@ -18,6 +18,11 @@ const KEPT: usize = 8;
 pub(super) struct History(VecDeque<(Instant, NodeUsage)>);
 
 impl History {
+    /// True where nothing in it can be compared with any more.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        self.0.back().is_none_or(|(at, _)| now.duration_since(*at) > STALE)
+    }
+
     /// Takes a reading in; `None` where there is none before it that it could be compared with.
     pub(super) fn add(&mut self, now: Instant, reading: NodeUsage) -> Option<NodeRates> {
         self.0.retain(|(at, _)| now.duration_since(*at) <= STALE);

@@ -6,9 +6,9 @@ mod rate;
 
 pub(crate) use rate::{NodeRates, PodRates, Rate};
 
+use super::asked::Asked;
 use crate::api::{ApiError, ApiResult, Reason};
-use crate::node::NodeDirectory;
-use futures::future::{BoxFuture, Shared};
+use crate::node::{NodeDirectory, NodeUsage};
 use futures::{FutureExt, StreamExt, stream};
 use history::History;
 use parking_lot::Mutex;
@@ -25,33 +25,21 @@ const ANSWER: Duration = Duration::from_secs(5);
 const FIRST_WINDOW: Duration = Duration::from_millis(400);
 /// How many nodes are asked at a time.
 const AT_ONCE: usize = 64;
-/// What nobody has asked about for this long is forgotten.
-const FORGET: Duration = Duration::from_secs(120);
 
 type Answer = ApiResult<Arc<NodeRates>>;
-type Question = Shared<BoxFuture<'static, Answer>>;
-
-/// What is known of one node.
-struct Known {
-    history: History,
-    /// The last answer and when it came; also a refusal, so that a node that hangs is not asked by everybody in turn.
-    last: Option<(Instant, Answer)>,
-    /// The question that is on its way.
-    asking: Option<Question>,
-    asked: Instant,
-}
 
 /// Usage of nodes. Cheap to clone; clones share what is known.
 #[derive(Clone)]
 pub(crate) struct Usage {
     nodes: NodeDirectory,
-    /// The canonical copy; never held across an await.
-    known: Arc<Mutex<HashMap<String, Known>>>,
+    answers: Asked<Answer>,
+    /// Readings by node.
+    histories: Arc<Mutex<HashMap<String, History>>>,
 }
 
 impl Usage {
     pub(crate) fn new(nodes: NodeDirectory) -> Self {
-        Self { nodes, known: Arc::default() }
+        Self { nodes, answers: Asked::new(FRESH), histories: Arc::default() }
     }
 
     /// What a node uses.
@@ -59,11 +47,11 @@ impl Usage {
     /// # Errors
     /// `ServiceUnavailable` where it is not connected, or does not answer in time.
     pub(crate) async fn of(&self, node: &str) -> Answer {
-        let question = match self.begin(node) {
-            Ok(answer) => return answer,
-            Err(question) => question,
+        let ask = || {
+            let (this, node) = (self.clone(), node.to_owned());
+            async move { this.ask(&node).await }.boxed()
         };
-        question.await
+        self.answers.get(node, ask, || Err(ApiError::internal("the question panicked"))).await
     }
 
     /// What these nodes use; those that do not answer are left out, and said so in the log.
@@ -85,39 +73,9 @@ impl Usage {
         known.collect().await
     }
 
-    /// A fresh answer, or the question to wait for.
-    fn begin(&self, node: &str) -> Result<Answer, Question> {
-        let now = Instant::now();
-        let mut known = self.known.lock();
-        known.retain(|_, k| now.duration_since(k.asked) < FORGET);
-        let one = known.entry(node.to_owned()).or_insert_with(|| Known {
-            history: History::default(),
-            last: None,
-            asking: None,
-            asked: now,
-        });
-        one.asked = now;
-        if let Some((_, answer)) = one.last.as_ref().filter(|(at, _)| now.duration_since(*at) < FRESH) {
-            return Ok(answer.clone());
-        }
-        let question = one.asking.get_or_insert_with(|| {
-            let (this, node) = (self.clone(), node.to_owned());
-            // On a task of its own: it ends in time also where everybody who asked has gone.
-            let task = tokio::spawn(async move { this.ask(&node).await });
-            let answer = async move { task.await.unwrap_or_else(|e| Err(ApiError::internal(e.to_string()))) };
-            answer.boxed().shared()
-        });
-        Err(question.clone())
-    }
-
     async fn ask(&self, node: &str) -> Answer {
         let late = || ApiError::new(Reason::ServiceUnavailable, format!("node {node:?} did not answer in {ANSWER:?}"));
-        let answer = tokio::time::timeout(ANSWER, self.read(node)).await.unwrap_or_else(|_| Err(late()));
-        if let Some(known) = self.known.lock().get_mut(node) {
-            known.last = Some((Instant::now(), answer.clone()));
-            known.asking = None;
-        }
-        answer
+        tokio::time::timeout(ANSWER, self.read(node)).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn read(&self, node: &str) -> Answer {
@@ -133,10 +91,11 @@ impl Usage {
     }
 
     /// Takes a reading in; answers what follows from it and one before it, where there is a good one.
-    fn add(&self, node: &str, reading: crate::node::NodeUsage) -> Option<Arc<NodeRates>> {
-        let mut known = self.known.lock();
-        let history = &mut known.get_mut(node)?.history;
-        history.add(Instant::now(), reading).map(Arc::new)
+    fn add(&self, node: &str, reading: NodeUsage) -> Option<Arc<NodeRates>> {
+        let now = Instant::now();
+        let mut histories = self.histories.lock();
+        histories.retain(|name, history| name == node || !history.is_stale(now));
+        histories.entry(node.to_owned()).or_default().add(now, reading).map(Arc::new)
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod node;
 mod pod;
+mod told;
 
 pub(crate) use node::NodeMetricsKind;
 pub(crate) use pod::PodMetricsKind;
+pub(crate) use told::{CustomMetricKind, ExternalMetricKind};
 
 use super::util::text;
 use crate::api::Gvr;
