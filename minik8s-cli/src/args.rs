@@ -262,6 +262,42 @@ pub(crate) enum Rollout {
     Pause(RolloutTarget),
     /// Go on
     Resume(RolloutTarget),
+    /// Give the second backend of an HTTPRoute more and more requests, and take that back where it fails
+    Canary(CanaryOptions),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CanaryOptions {
+    /// The HTTPRoute; its rules with two backends are meant, of which the second is the canary
+    #[arg(value_name = "HTTPROUTE")]
+    pub(crate) name: String,
+    /// Share of requests that the canary gets in the end, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) to: u32,
+    /// How much more it gets at a time, in percent [default: all at once]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) step: Option<u32>,
+    /// How long each share is watched
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) interval: u64,
+    /// Takes it back where more of its requests fail, in percent
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) max_error_rate: Option<f64>,
+    /// Takes it back where one in a hundred of its requests takes longer, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_latency: Option<u64>,
+    /// So many requests at each share say something about it; with fewer, it waits
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) min_requests: u64,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `25` or `25%`.
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|n| (1..=100).contains(n));
+    number.ok_or_else(|| "a whole number from 1 to 100, with or without %".to_owned())
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,7 @@
 //! One file per command. A command reads its arguments, asks the cluster, and prints; it decides nothing else.
 
 mod apply;
+mod canary;
 mod convert;
 pub(crate) mod cordon;
 mod delete;
@@ -19,7 +20,7 @@ pub(crate) mod top;
 mod version;
 
 use crate::api::Conn;
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Rollout};
 use crate::up::{self, Door};
 use anyhow::Result;
 use clap::CommandFactory;
@@ -52,6 +53,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,
         Command::Uncordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, false).await?,
         Command::Drain(options) => drain::run(&Conn::open(&args).await?, options).await?,
+        Command::Rollout(Rollout::Canary(options)) => canary::run(&Conn::open(&args).await?, options).await?,
         Command::Rollout(options) => rollout::run(&Conn::open(&args).await?, options).await?,
     }
     Ok(ExitCode::SUCCESS)

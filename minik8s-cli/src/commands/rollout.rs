@@ -25,7 +25,10 @@ pub(crate) async fn run(conn: &Conn, command: &Rollout) -> Result<()> {
     | Rollout::Undo(options)
     | Rollout::Restart(options)
     | Rollout::Pause(options)
-    | Rollout::Resume(options)) = command;
+    | Rollout::Resume(options)) = command
+    else {
+        return Ok(());
+    };
     for target in targets(conn, options).await? {
         match command {
             Rollout::Status(_) => target.status(Duration::from_secs(options.timeout)).await?,
@@ -34,6 +37,8 @@ pub(crate) async fn run(conn: &Conn, command: &Rollout) -> Result<()> {
             Rollout::Restart(_) => target.restart().await?,
             Rollout::Pause(_) => target.pause(true).await?,
             Rollout::Resume(_) => target.pause(false).await?,
+            // Of routes, not of Deployments.
+            Rollout::Canary(_) => {}
         }
     }
     Ok(())

@@ -158,6 +158,58 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     until("so is the port", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 0);
 }
 
+#[test]
+fn a_canary_gets_what_it_was_promised_and_one_that_fails_is_taken_back() {
+    let Some(up) = Up::start(Kind::Real) else { return };
+    up.apply("web.yaml", &(web("one", 1) + &web("two", 1)));
+    let route = |canary: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: split}}
+spec:
+  parentRefs: [{{name: gw}}]
+  hostnames: [www.gw.example]
+  rules: [{{backendRefs: [{{name: one, port: 80, weight: 100}}, {{name: {canary}, port: 80, weight: 0}}]}}]
+"
+        )
+    };
+    let gateway = ROUTES.split("---\n").find(|text| text.contains("kind: Gateway\n")).unwrap();
+    let nobody =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {selector: {app: bad}, ports: [{port: 80}]}\n";
+    up.apply("routes.yaml", &format!("{gateway}---\n{nobody}---\n{}", route("two")));
+    available(&up, "one", 1);
+    available(&up, "two", 1);
+    until("the Gateway answers", 20, || ask(&up, 8000, "www.gw.example", "/", "").1 == "one");
+    let stop = Arc::new(AtomicBool::new(false));
+    let over = stop.clone();
+    let calling = up.inside(move || {
+        while !over.load(Ordering::Relaxed) {
+            let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", 8000)) else { continue };
+            let request = b"GET / HTTP/1.1\r\nHost: www.gw.example\r\nConnection: close\r\n\r\n";
+            let _ = std::io::Write::write_all(&mut stream, request);
+            let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+        }
+    });
+    let limits = ["--interval", "1", "--min-requests", "5", "--max-error-rate", "5"];
+    let canary = |to: &str, step: &str| {
+        up.minik8s(&[&["rollout", "canary", "split", "--to", to, "--step", step][..], &limits[..]].concat())
+    };
+    let weights = || get(&up, "httproute/split", "{.spec.rules[0].backendRefs[*].weight}");
+    let said = canary("50%", "25").ok();
+    for share in ["gets 25 %", "gets 50 %", "has its 50 %"] {
+        assert!(said.contains(share), "{said}");
+    }
+    assert_eq!(weights(), "50 50");
+    up.apply("bad.yaml", &route("bad"));
+    let why = canary("100", "50").refused();
+    assert!(why.contains("taken back at 50 %") && why.contains("failed"), "{why}");
+    assert_eq!(weights(), "100 0");
+    until("nobody gets to the bad one", 10, || (0..20).all(|_| ask(&up, 8000, "www.gw.example", "/", "").1 == "one"));
+    stop.store(true, Ordering::Relaxed);
+    calling.join().unwrap();
+}
+
 /// Callers, and what they saw.
 #[derive(Default)]
 struct Seen {

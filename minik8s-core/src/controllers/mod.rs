@@ -5,6 +5,7 @@
 //! extensions add theirs to it.
 
 pub mod bootstrap_tokens;
+pub mod canary;
 pub mod certificates;
 pub mod deployment;
 pub mod disruption;
@@ -105,6 +106,7 @@ pub fn all(config: &ControllersConfig) -> Vec<Arc<dyn Controller>> {
         Arc::new(certificates::CertificateController { signer: config.signer.clone() }),
         Arc::new(bootstrap_tokens::BootstrapTokenController),
         Arc::new(gateway::GatewayController),
+        Arc::new(canary::CanaryController),
         Arc::new(pod_gc::PodGarbageCollector { finished: config.finished_pods }),
     ];
     if let Some(ranges) = config.pod_ranges {

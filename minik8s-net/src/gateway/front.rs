@@ -7,7 +7,7 @@ use super::table::{RoutingTable, UsualPorts};
 use super::tls::{Certificates, TlsSecret};
 use arc_swap::ArcSwap;
 use minik8s_core::network::ServiceTable;
-use minik8s_core::routing::RouteSet;
+use minik8s_core::routing::{RouteSet, Tallies};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -197,6 +197,11 @@ impl Gateway {
     /// The ports it listens at.
     pub fn ports(&self) -> Vec<u16> {
         self.listening.lock().keys().copied().collect()
+    }
+
+    /// What was counted of the backends of some `HTTPRoute`s, by namespace and name.
+    pub fn tallies(&self, routes: &std::collections::BTreeSet<minik8s_core::routing::Key>) -> Tallies {
+        self.shared.metrics.tallies(routes)
     }
 
     /// Stops to accept, asks clients to go, and waits until requests have ended, but no longer than

@@ -1,13 +1,16 @@
 //! What a gateway counts. Each route's counters are looked up when the table is compiled, so that a request costs no
 //! more than adding to them.
 
-use minik8s_core::routing::Owner;
+use minik8s_core::routing::{Owner, Tallies, Tally};
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -34,6 +37,24 @@ pub struct GatewayMetrics {
     pub(super) ejections: Counter,
     pub(super) connections: Gauge,
     pub(super) refused: Counter,
+    tallies: Arc<Mutex<HashMap<Key, Arc<Counted>>>>,
+}
+
+/// Kind, namespace and name of a route, and the Service.
+type Key = (&'static str, String, String, String);
+
+/// What was counted of one backend of a route.
+#[derive(Default)]
+pub(super) struct Counted(Mutex<Tally>);
+
+impl Counted {
+    pub(super) fn answered(&self, status: http::StatusCode, took: Duration) {
+        let mut tally = self.0.lock();
+        tally.requests += 1;
+        tally.errors += u64::from(status.is_server_error());
+        let class = Tally::place(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        tally.times[class] += 1;
+    }
 }
 
 impl Default for GatewayMetrics {
@@ -45,6 +66,7 @@ impl Default for GatewayMetrics {
             ejections: Counter::default(),
             connections: Gauge::default(),
             refused: Counter::default(),
+            tallies: Arc::default(),
         }
     }
 }
@@ -64,6 +86,29 @@ impl GatewayMetrics {
         registry.register("gateway_ejections", "Endpoints that were left out for a while", self.ejections.clone());
         registry.register("gateway_connections", "Connections of clients", self.connections.clone());
         registry.register("gateway_unroutable", "Requests for which there is no route", self.refused.clone());
+    }
+
+    /// What is counted of a backend of a route.
+    pub(super) fn counted(&self, owner: &Owner, service: &str) -> Arc<Counted> {
+        let key = (owner.kind, owner.namespace.clone(), owner.name.clone(), service.to_owned());
+        self.tallies.lock().entry(key).or_default().clone()
+    }
+
+    /// Forgets backends that no route leads to any more.
+    pub(super) fn forget_unused(&self) {
+        self.tallies.lock().retain(|_, counted| Arc::strong_count(counted) > 1);
+    }
+
+    /// What was counted of some `HTTPRoute`s.
+    pub(super) fn tallies(&self, routes: &BTreeSet<minik8s_core::routing::Key>) -> Tallies {
+        let mut all = Tallies::new();
+        for ((kind, namespace, name, service), counted) in &*self.tallies.lock() {
+            if *kind == "HTTPRoute" && routes.contains(&(namespace.clone(), name.clone())) {
+                let of_route = all.entry(format!("{namespace}/{name}")).or_default();
+                of_route.insert(service.clone(), counted.0.lock().clone());
+            }
+        }
+        all
     }
 
     pub(super) fn of(&self, owner: &Owner) -> RouteCounters {

@@ -7,6 +7,7 @@
 
 mod backend;
 mod body;
+mod canaries;
 mod front;
 mod metrics;
 mod node;

@@ -1,5 +1,6 @@
 //! The gateway of a node: beside its pods, it follows what the API says.
 
+use super::canaries::Canaries;
 use super::secrets::Secrets;
 use super::{Gateway, GatewayConfig, GatewayMetrics};
 use crate::dns::{HostTable, Hosts};
@@ -20,6 +21,8 @@ use tokio::net::TcpListener;
 const TOGETHER: Duration = Duration::from_millis(3);
 /// Wait after the API did not take word of the ports.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often is told what was counted of canaries, while there are some.
+const COUNT: Duration = Duration::from_secs(1);
 
 /// Runs a [`Gateway`] beside the pods of a node, fed by the API, and tells the name server which names lead to it.
 pub struct NodeGateway {
@@ -121,12 +124,16 @@ impl NodeGateway {
         let (mut secrets, mut told, mut noted) = (Secrets::new(ctx), BTreeSet::new(), BTreeSet::new());
         let mut routes = Arc::new(RouteSet::default());
         let mut first = Some(listeners);
-        let mut said = None;
+        let (mut said, mut canaries) = (None, Canaries::default());
+        let mut turn = tokio::time::interval(COUNT);
+        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(table) = services.borrow_and_update().clone() {
                 gateway.set_services(table);
             }
-            let made = translate(&sources.world()).routes;
+            let world = sources.world();
+            canaries.follow(&world);
+            let made = translate(&world).routes;
             if *routes != made || first.is_some() {
                 routes = Arc::new(made);
                 note(gateway.set_routes(routes.clone()), &mut noted);
@@ -161,6 +168,10 @@ impl NodeGateway {
                         }
                     }
                     () = secrets.changed() => true,
+                    _ = turn.tick(), if canaries.any() => {
+                        canaries.say(ctx, gateway).await;
+                        continue;
+                    }
                     some = node_news.next() => some.is_some(),
                     () = tokio::time::sleep(AGAIN), if unsaid || !told.is_empty() => true,
                 };

@@ -18,6 +18,10 @@ impl Refusal {
         Self { status, why, close: false }
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The connection ends with the answer.
     pub(super) fn closing(self) -> Self {
         Self { close: true, ..self }

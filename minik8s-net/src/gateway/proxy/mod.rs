@@ -28,7 +28,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<I
     let line = shared.config.access_log.then(|| format!("{} {}", request.method(), request.uri()));
     let grpc = answers::is_grpc(request.headers());
     let mut about = None;
-    let mut response = match serve(shared, came, request, &mut about).await {
+    let mut response = match serve(shared, came, request, began, &mut about).await {
         Ok(response) => response,
         Err(refusal) => refusal.answer(grpc),
     };
@@ -50,6 +50,7 @@ async fn serve(
     shared: &Arc<Shared>,
     came: &Came,
     mut request: Request<Incoming>,
+    began: Instant,
     about: &mut Option<Arc<Route>>,
 ) -> Result<Response<Answer>, Refusal> {
     check(came, &request)?;
@@ -75,14 +76,16 @@ async fn serve(
     plan.request_headers.apply(request.headers_mut());
     let target = &plan.targets[chosen.target];
     target.request_headers.apply(request.headers_mut());
-    let mut response = match upgrade {
-        Some(upgrade) => upgrade::pass(shared, target, chosen, upgrade, request).await?,
+    let answered = match upgrade {
+        Some(upgrade) => upgrade::pass(shared, target, chosen, upgrade, request).await,
         None => {
             let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
             let request = mirror::copies(shared, plan, request).await?;
-            relay(shared, plan, target, chosen, request, &authority).await?
+            relay(shared, plan, target, chosen, request, &authority).await
         }
     };
+    target.counted.answered(answered.as_ref().map_or_else(Refusal::status, Response::status), began.elapsed());
+    let mut response = answered?;
     target.response_headers.apply(response.headers_mut());
     plan.response_headers.apply(response.headers_mut());
     Ok(response)

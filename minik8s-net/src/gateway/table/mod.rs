@@ -66,10 +66,9 @@ impl RoutingTable {
         // The first that matches wins, wherever several stand under one key.
         rules.sort_by(|a, b| route::precedence(a, b));
         for rule in rules {
-            let plan = plans.entry(Arc::as_ptr(&rule.plan)).or_insert_with(|| {
-                let counters = metrics.of(&rule.owner);
-                Arc::new(Plan::new(&rule.plan, clusters, counters))
-            });
+            let plan = plans
+                .entry(Arc::as_ptr(&rule.plan))
+                .or_insert_with(|| Arc::new(Plan::new(&rule.plan, clusters, &rule.owner, metrics)));
             match Route::new(rule, plan.clone()) {
                 Ok(route) => table.insert(rule, usual, &Arc::new(route)),
                 Err(why) => {
@@ -80,6 +79,7 @@ impl RoutingTable {
         }
         table.ports.values_mut().for_each(Hosts::finish);
         clusters.forget_unused();
+        metrics.forget_unused();
         table
     }
 

@@ -1,10 +1,10 @@
 //! What is done with a request, made ready: headers parsed, weights turned into a sequence, backends looked up.
 
 use super::super::backend::{Cluster, Clusters};
-use super::super::metrics::RouteCounters;
+use super::super::metrics::{Counted, GatewayMetrics, RouteCounters};
 use super::super::split::Split;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use minik8s_core::routing::{Backend, HeaderEdits, Plan as Wanted, Redirect, Retry, Rewrite, Speaks, Sticky};
+use minik8s_core::routing::{Backend, HeaderEdits, Owner, Plan as Wanted, Redirect, Retry, Rewrite, Speaks, Sticky};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub(in crate::gateway) struct Target {
     pub(in crate::gateway) weight: u32,
     pub(in crate::gateway) request_headers: Edits,
     pub(in crate::gateway) response_headers: Edits,
+    pub(in crate::gateway) counted: Arc<Counted>,
 }
 
 /// A backend, or the reason why there is none.
@@ -40,19 +41,23 @@ pub(in crate::gateway) enum To {
 }
 
 impl Target {
-    fn new(backend: &Backend, clusters: &mut Clusters) -> Self {
+    fn new(backend: &Backend, clusters: &mut Clusters, counted: impl Fn(&str) -> Arc<Counted>) -> Self {
+        let mut service = String::new();
         let to = match backend {
             Backend::Service { namespace, name, port, speaks } => {
+                service = format!("{namespace}/{name}");
                 To::Cluster { cluster: clusters.get(namespace, name, *port), speaks: *speaks }
             }
             Backend::Broken { status, why } => To::Nowhere { status: *status, why: why.clone() },
         };
-        Self { to, weight: 1, request_headers: Edits::default(), response_headers: Edits::default() }
+        let (request_headers, response_headers) = (Edits::default(), Edits::default());
+        Self { to, weight: 1, request_headers, response_headers, counted: counted(&service) }
     }
 }
 
 impl Plan {
-    pub(super) fn new(wanted: &Wanted, clusters: &mut Clusters, counters: RouteCounters) -> Self {
+    pub(super) fn new(wanted: &Wanted, clusters: &mut Clusters, owner: &Owner, metrics: &GatewayMetrics) -> Self {
+        let counted = |service: &str| metrics.counted(owner, service);
         let targets: Vec<Target> = wanted
             .backends
             .iter()
@@ -60,11 +65,12 @@ impl Plan {
                 weight: weighted.weight,
                 request_headers: Edits::new(&weighted.request_headers),
                 response_headers: Edits::new(&weighted.response_headers),
-                ..Target::new(&weighted.backend, clusters)
+                ..Target::new(&weighted.backend, clusters, counted)
             })
             .collect();
         let share = |percent: u32| Split::new(&[percent.min(100), 100 - percent.min(100)]);
-        let mirrors = wanted.mirrors.iter().map(|m| (Target::new(&m.backend, clusters), share(m.percent)));
+        let mirrors =
+            wanted.mirrors.iter().map(|m| (Target::new(&m.backend, clusters, |_| Arc::default()), share(m.percent)));
         Self {
             request_headers: Edits::new(&wanted.request_headers),
             response_headers: Edits::new(&wanted.response_headers),
@@ -78,7 +84,7 @@ impl Plan {
             retry: wanted.retry.clone(),
             sticky: wanted.sticky.clone(),
             max_body: wanted.max_body,
-            counters,
+            counters: metrics.of(owner),
         }
     }
 }

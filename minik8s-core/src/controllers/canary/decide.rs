@@ -1,0 +1,189 @@
+//! What happens next to a canary. Pure: numbers in, a decision out.
+
+use crate::routing::Tally;
+use serde::{Deserialize, Serialize};
+
+/// What somebody wants of a canary, and how far it is: the value of an annotation of the route, so that whoever leads the
+/// controllers can go on with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Canary {
+    /// The share that the canary is to get in the end, in percent.
+    pub to: u32,
+    /// How much more it gets at a time.
+    pub step: u32,
+    /// How long each share is watched, in seconds.
+    pub interval_seconds: u64,
+    /// More failures than this, in percent of its requests, and it is taken back.
+    pub max_error_rate: Option<f64>,
+    /// A slower answer than this for one request in a hundred, in milliseconds, and it is taken back.
+    pub max_latency_ms: Option<u64>,
+    /// So many requests say something about it.
+    pub min_requests: u64,
+    /// Its share at the moment.
+    pub percent: u32,
+    /// How it stands.
+    pub phase: Phase,
+    /// Why, in words.
+    pub message: String,
+    /// When the present share began, in seconds since 1970; 0 before the first.
+    pub since: i64,
+    /// What had been counted by then, by node.
+    pub baseline: Vec<(String, Tally)>,
+}
+
+/// How a canary stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It gets more and more.
+    #[default]
+    Progressing,
+    /// It has what it was to get.
+    Completed,
+    /// It was taken back.
+    RolledBack,
+}
+
+/// What happens next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing, for so many seconds at most.
+    Wait(u64),
+    /// This is written, with the share of the canary.
+    Write(Canary),
+}
+
+/// What happens next, given what nodes have counted of the canary.
+pub fn next(canary: &Canary, counted: &[(String, Tally)], now: i64) -> Step {
+    if canary.phase != Phase::Progressing {
+        return Step::Wait(u64::MAX);
+    }
+    if canary.since == 0 {
+        let percent = canary.step.clamp(1, canary.to.max(1));
+        return Step::Write(Canary { percent, ..begun(canary, counted, now) });
+    }
+    let seen = since(&canary.baseline, counted);
+    // What is bad enough is not watched to the end.
+    if let Some(why) = verdict(canary, &seen) {
+        let message = format!("taken back at {} %: {why}", canary.percent);
+        return Step::Write(Canary { phase: Phase::RolledBack, percent: 0, message, ..canary.clone() });
+    }
+    let end = canary.since + i64::try_from(canary.interval_seconds).unwrap_or(i64::MAX);
+    if now < end || seen.requests < canary.min_requests.max(1) {
+        return Step::Wait(u64::try_from(end - now).unwrap_or(0).clamp(1, 5));
+    }
+    if canary.percent >= canary.to {
+        let message = format!("has its {} % after {} requests at the last step", canary.to, seen.requests);
+        return Step::Write(Canary { phase: Phase::Completed, message, ..canary.clone() });
+    }
+    let percent = (canary.percent + canary.step.max(1)).min(canary.to);
+    Step::Write(Canary { percent, ..begun(canary, counted, now) })
+}
+
+/// A new share begins.
+fn begun(canary: &Canary, counted: &[(String, Tally)], now: i64) -> Canary {
+    Canary { since: now.max(1), baseline: counted.to_vec(), ..canary.clone() }
+}
+
+/// What was counted after the baseline. A gateway that was started again counts from nothing.
+fn since(baseline: &[(String, Tally)], counted: &[(String, Tally)]) -> Tally {
+    let mut sum = Tally::default();
+    for (node, now) in counted {
+        let before = baseline.iter().find(|(name, _)| name == node).map(|(_, tally)| tally);
+        sum.add(&before.filter(|before| before.requests <= now.requests).map_or_else(|| now.clone(), |b| now.less(b)));
+    }
+    sum
+}
+
+/// Why it has to be taken back.
+fn verdict(canary: &Canary, seen: &Tally) -> Option<String> {
+    if seen.requests < canary.min_requests.max(1) {
+        return None;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a share of counted requests")]
+    let rate = seen.errors as f64 / seen.requests as f64 * 100.0;
+    if let Some(most) = canary.max_error_rate.filter(|most| rate > *most) {
+        return Some(format!("{rate:.2} % of {} requests failed, more than {most} %", seen.requests));
+    }
+    let slow = seen.slower_than_99_percent()?;
+    let most = canary.max_latency_ms.filter(|most| slow > *most)?;
+    Some(format!("one request in a hundred took more than {slow} ms, more than {most} ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(requests: u64, errors: u64, millis: u64) -> Tally {
+        let mut tally = Tally { requests, errors, ..Tally::default() };
+        tally.times[Tally::place(millis)] = requests;
+        tally
+    }
+
+    fn canary() -> Canary {
+        let limits = (Some(1.0), Some(100));
+        let (max_error_rate, max_latency_ms) = limits;
+        Canary {
+            to: 50,
+            step: 20,
+            interval_seconds: 10,
+            max_error_rate,
+            max_latency_ms,
+            min_requests: 10,
+            ..Canary::default()
+        }
+    }
+
+    fn counted(tally: Tally) -> Vec<(String, Tally)> {
+        vec![("n1".to_owned(), tally)]
+    }
+
+    fn written(step: Step) -> Canary {
+        match step {
+            Step::Write(canary) => canary,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn it_grows_step_by_step_and_not_beyond_what_was_asked() {
+        let mut now = 1000;
+        let mut seen = 0;
+        let mut canary = written(next(&canary(), &[], now));
+        let mut shares = vec![canary.percent];
+        while canary.phase == Phase::Progressing {
+            let fine = |seen: u64| counted(tally(seen, 0, 5));
+            assert!(matches!(next(&canary, &fine(seen), now + 9), Step::Wait(_)), "too early");
+            assert!(matches!(next(&canary, &fine(seen), now + 10), Step::Wait(_)), "nobody asked for it");
+            (now, seen) = (now + 10, seen + 100);
+            canary = written(next(&canary, &fine(seen), now));
+            shares.push(canary.percent);
+        }
+        assert_eq!((shares, canary.phase), (vec![20, 40, 50, 50], Phase::Completed));
+    }
+
+    #[test]
+    fn failures_and_slowness_take_it_back_at_once() {
+        let canary = written(next(&canary(), &counted(tally(1000, 900, 5000)), 1000));
+        let at = |more: Tally| {
+            let mut all = tally(1000, 900, 5000);
+            all.add(&more);
+            next(&canary, &counted(all), 1001)
+        };
+        assert!(matches!(at(tally(100, 1, 5)), Step::Wait(_)), "what was before does not count");
+        assert!(matches!(at(tally(9, 9, 5)), Step::Wait(_)), "too few to tell");
+        let back = written(at(tally(100, 2, 5)));
+        assert_eq!((back.phase, back.percent), (Phase::RolledBack, 0));
+        assert!(back.message.contains("2.00 % of 100 requests failed"), "{}", back.message);
+        let back = written(at(tally(100, 0, 400)));
+        assert!(back.message.contains("one request in a hundred"), "{}", back.message);
+        assert_eq!(next(&back, &[], 5000), Step::Wait(u64::MAX));
+    }
+
+    #[test]
+    fn a_gateway_that_starts_again_counts_from_nothing() {
+        let canary = written(next(&canary(), &counted(tally(1000, 0, 5)), 1000));
+        let back = written(next(&canary, &counted(tally(100, 50, 5)), 1001));
+        assert_eq!(back.phase, Phase::RolledBack);
+    }
+}

@@ -1,0 +1,29 @@
+//! Expressions in routes: bounded, and about the whole of a text.
+
+/// Most that an expression may take when compiled, and how deep it may be nested.
+const REGEX_SIZE: usize = 256 * 1024;
+const REGEX_DEPTH: u32 = 50;
+
+/// An expression that must match the whole of a text; refused where it does not compile, or not within bounds.
+///
+/// # Errors
+/// Why not, as a sentence.
+pub fn whole_regex(pattern: &str) -> Result<regex::Regex, String> {
+    let mut builder = regex::RegexBuilder::new(&anchored(pattern));
+    builder.size_limit(REGEX_SIZE).nest_limit(REGEX_DEPTH).build().map_err(|error| error.to_string())
+}
+
+/// Expressions of which each must match the whole of a text. All were compiled alone before.
+pub fn whole_regexes<'a>(patterns: impl ExactSizeIterator<Item = &'a str>) -> Option<regex::RegexSet> {
+    let limit = REGEX_SIZE * patterns.len().max(1);
+    regex::RegexSetBuilder::new(patterns.map(anchored)).size_limit(limit).build().ok()
+}
+
+fn anchored(pattern: &str) -> String {
+    format!("^(?:{pattern})$")
+}
+
+/// What is wrong with an expression.
+pub(crate) fn regex_complaint(pattern: &str) -> Option<String> {
+    whole_regex(pattern).err().map(|why| format!("must be a regular expression: {why}"))
+}
