@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use minik8s_core::network::NetworkResult;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
     pub(crate) group: u32,
     pub(crate) up: bool,
+    /// The kernel has seen that the other end is up too, and sends.
+    pub(crate) running: bool,
     pub(crate) alias: Option<String>,
     pub(crate) bridge: bool,
     pub(crate) tunnel: Option<Tunnel>,
@@ -224,6 +226,7 @@ fn describe(message: LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Group(group) => link.group = group,
+            LinkAttribute::OperState(state) => link.running = state == State::Up,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => {
                 link.bridge = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Bridge)));

@@ -1,30 +1,62 @@
-//! How long service rules take: ten thousand services of ten endpoints from nothing, and one changed endpoint among
-//! them; beside them the floor, `nft` fed with the same rules. Runs as root in a network namespace of its own.
-
-#![allow(clippy::print_stdout, reason = "a report")]
+//! How long service rules take: up to ten thousand services of ten endpoints from nothing, and one changed endpoint among
+//! them; beside them the same services as kube-proxy writes them, loaded by `iptables-restore`, in the same run. Runs as
+//! root in network namespaces of its own; needs Debian's `iptables`.
 
 use anyhow::{Context, Result};
+use minik8s_benches::{Table, Timings, progress, show};
 use minik8s_core::network::{Endpoint, NetworkPlugin, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use nix::sched::{CloneFlags, unshare};
+use std::io::Write;
 use std::net::Ipv4Addr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ENDPOINTS: u32 = 10;
 const ROUNDS: u32 = 50;
+/// Others take longer for each.
+const OTHER_ROUNDS: u32 = 7;
 
 fn main() -> Result<()> {
+    let mut table =
+        Table::new(["services", "from nothing", "iptables-restore", "one change", "slowest", "iptables-restore"]);
+    for count in [100, 1_000, 10_000] {
+        progress(&format!("{count} services"));
+        let ours = alone(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(measure(count))
+        })?;
+        let theirs = alone(move || measure_iptables(count))?;
+        table.row([
+            format!("{count} x {ENDPOINTS}"),
+            show(ours.from_nothing),
+            show(theirs.from_nothing),
+            show(ours.changes.percentile(0.5)),
+            show(ours.changes.percentile(1.0)),
+            show(theirs.changes.percentile(0.5)),
+        ]);
+    }
+    table.print("How long do service rules take?");
+    Ok(())
+}
+
+/// What was seen.
+struct Seen {
+    from_nothing: Duration,
+    changes: Timings,
+}
+
+/// Runs something in a network namespace of its own.
+fn alone(work: impl FnOnce() -> Result<Seen> + Send + 'static) -> Result<Seen> {
     let run = || {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        [100, 1_000, 10_000].into_iter().try_for_each(|count| runtime.block_on(measure(count)))
+        work()
     };
     std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
 }
 
-async fn measure(count: u32) -> Result<()> {
+async fn measure(count: u32) -> Result<Seen> {
     let dir = tempfile::tempdir()?;
     let config = BridgeConfig { dns_port: None, ..BridgeConfig::new(dir.path().join("state")) };
     let network = BridgeNetwork::new(config)?;
@@ -35,32 +67,67 @@ async fn measure(count: u32) -> Result<()> {
         table.services.insert((entry.namespace.clone(), entry.name.clone()), Arc::new(entry));
     }
     let from_nothing = timed(network.sync_services(Arc::new(table.clone()))).await?;
-    let listed = dir.path().join("rules.nft");
-    let mut changes = Vec::new();
+    let mut changes = Timings::default();
     for round in 1..=ROUNDS {
         let entry = service(count / 2, round);
         table.services.insert((entry.namespace.clone(), entry.name.clone()), Arc::new(entry));
-        let next = Arc::new(table.clone());
-        changes.push(timed(network.sync_services(next)).await?);
+        changes.add(timed(network.sync_services(Arc::new(table.clone()))).await?);
     }
-    changes.sort();
-    std::fs::write(&listed, script(count))?;
     network.teardown().await?;
-    let floor = nft(&listed)?;
-    let chain = format!("svc/default/svc-{:05}/tcp/80", count / 2);
-    let one = dir.path().join("one.nft");
-    std::fs::write(&one, format!("flush chain ip minik8s {chain}\nadd rule ip minik8s {chain} {}\n", dnat(count / 2)))?;
-    let mut floors = (0..ROUNDS).map(|_| nft(&one)).collect::<Result<Vec<_>>>()?;
-    floors.sort();
-    Command::new("nft").args(["delete", "table", "ip", "minik8s"]).status()?;
-    println!(
-        "{count:>6} services x {ENDPOINTS}: from nothing {from_nothing:>9.2?} (nft -f {floor:>9.2?}), one change {:>9.2?} \
-         worst {:>9.2?} (nft -f {:>9.2?})",
-        changes[changes.len() / 2],
-        changes[changes.len() - 1],
-        floors[floors.len() / 2],
+    Ok(Seen { from_nothing, changes })
+}
+
+fn measure_iptables(count: u32) -> Result<Seen> {
+    let all: Vec<String> = (0..count).map(|i| kube_proxy(i, 0)).collect();
+    let dispatch: Vec<String> = (0..count)
+        .map(|i| format!("-A KUBE-SERVICES -d {}/32 -p tcp --dport 80 -j KUBE-SVC-{i}\n", virtual_address(i)))
+        .collect();
+    let chains = |declare: bool| {
+        move |text: &String| {
+            text.lines()
+                .filter(|line| line.starts_with(':') == declare)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        }
+    };
+    let (declared, rules): (String, String) =
+        (all.iter().map(chains(true)).collect(), all.iter().map(chains(false)).collect());
+    let script = format!(
+        "*nat\n:KUBE-SERVICES - [0:0]\n{declared}-A PREROUTING -j KUBE-SERVICES\n{}{rules}COMMIT\n",
+        dispatch.concat()
     );
-    Ok(())
+    let from_nothing = iptables_restore(&[], script)?;
+    let mut changes = Timings::default();
+    for round in 1..=OTHER_ROUNDS {
+        let one = format!("*nat\n{}COMMIT\n", kube_proxy(count / 2, round));
+        changes.add(iptables_restore(&["--noflush"], one)?);
+    }
+    Ok(Seen { from_nothing, changes })
+}
+
+/// The chains of a service and of its endpoints.
+fn kube_proxy(service: u32, round: u32) -> String {
+    let mut declared = format!(":KUBE-SVC-{service} - [0:0]\n");
+    let mut rules = String::new();
+    for i in 0..ENDPOINTS {
+        declared.push_str(&format!(":KUBE-SEP-{service}-{i} - [0:0]\n"));
+        let chance = match ENDPOINTS - i {
+            1 => String::new(),
+            left => format!("-m statistic --mode random --probability {:.10} ", 1.0 / f64::from(left)),
+        };
+        rules.push_str(&format!("-A KUBE-SVC-{service} {chance}-j KUBE-SEP-{service}-{i}\n"));
+        let to = backend(service, i, round);
+        rules.push_str(&format!("-A KUBE-SEP-{service}-{i} -p tcp -j DNAT --to-destination {to}:8080\n"));
+    }
+    declared + &rules
+}
+
+fn iptables_restore(arguments: &[&str], script: String) -> Result<Duration> {
+    let start = Instant::now();
+    let mut child = Command::new("iptables-restore").args(arguments).stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(script.as_bytes())?;
+    anyhow::ensure!(child.wait()?.success(), "iptables-restore");
+    Ok(start.elapsed())
 }
 
 async fn timed(work: impl Future<Output = Result<(), minik8s_core::network::NetworkError>>) -> Result<Duration> {
@@ -69,34 +136,12 @@ async fn timed(work: impl Future<Output = Result<(), minik8s_core::network::Netw
     Ok(start.elapsed())
 }
 
-fn nft(file: &std::path::Path) -> Result<Duration> {
-    let start = Instant::now();
-    let status = Command::new("nft").arg("-f").arg(file).status()?;
-    anyhow::ensure!(status.success(), "nft -f {}", file.display());
-    Ok(start.elapsed())
-}
-
 fn backend(service: u32, endpoint: u32, round: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 0, 2)) + (service * ENDPOINTS + endpoint + round) % 60_000)
 }
 
-fn dnat(service: u32) -> String {
-    let all: Vec<String> = (0..ENDPOINTS).map(|i| format!("{i} : {} . 8080", backend(service, i, 0))).collect();
-    format!("meta l4proto tcp dnat ip to numgen random mod {ENDPOINTS} map {{ {} }}", all.join(", "))
-}
-
-/// The same services in nft's own words, as other implementations write them.
-fn script(count: u32) -> String {
-    let name = |i| format!("svc/default/svc-{i:05}/tcp/80");
-    let chains: String = (0..count).map(|i| format!("chain {} {{ {}; }}\n", name(i), dnat(i))).collect();
-    let address = |i| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + i);
-    let elements: Vec<String> = (0..count).map(|i| format!("{} . tcp . 80 : goto {}", address(i), name(i))).collect();
-    format!(
-        "table ip minik8s {{\n{chains}map services {{ type ipv4_addr . inet_proto . inet_service : verdict; \
-         elements = {{ {} }}; }}\nchain prerouting {{ type nat hook prerouting priority dstnat; \
-         ip daddr . meta l4proto . th dport vmap @services; }}\n}}\n",
-        elements.join(",\n")
-    )
+fn virtual_address(i: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + i)
 }
 
 fn service(i: u32, round: u32) -> ServiceEntry {
@@ -104,7 +149,7 @@ fn service(i: u32, round: u32) -> ServiceEntry {
     ServiceEntry {
         namespace: "default".to_owned(),
         name: format!("svc-{i:05}"),
-        cluster_ips: vec![Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + i).into()],
+        cluster_ips: vec![virtual_address(i).into()],
         ports: vec![ServicePortEntry {
             port: 80,
             endpoints: (0..ENDPOINTS).map(endpoint).collect(),

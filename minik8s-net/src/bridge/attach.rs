@@ -8,6 +8,11 @@ use crate::{netns, sysctl};
 use minik8s_core::network::{NetworkError, NetworkResult, PodAttachment, PodNetwork};
 use std::fs::File;
 use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// How often, and how far apart, a link is looked at: the kernel takes a second at most.
+const RUNNING_TRIES: u32 = 250;
+const RUNNING_WAIT: Duration = Duration::from_millis(5);
 
 impl BridgeNetwork {
     pub(super) async fn connect(&self, pod: &PodAttachment) -> NetworkResult<PodNetwork> {
@@ -44,7 +49,8 @@ impl BridgeNetwork {
         }
         let host = self.make_pair(links, bridge.mtu, record, &inside, end.is_some()).await?;
         self.lead_to(links, &host, record.ip).await?;
-        configure_inside(&pod_links, record.ip, self.config.gateway(), &host.mac).await
+        configure_inside(&pod_links, record.ip, self.config.gateway(), &host.mac).await?;
+        running(links, &record.link).await
     }
 
     /// The way from the host to a pod: the pod's link alone leads to it, and takes what the host sends from loopback.
@@ -89,6 +95,18 @@ impl BridgeNetwork {
         self.rules.remove_pod(id.to_owned(), record.ip).await?;
         self.ledger.lock().release(id).map_err(failed("forget", format!("pod {id}")))
     }
+}
+
+/// Waits until the host's end sends. The kernel gets to that in its own time after the pod's end is up, and drops what is
+/// sent before; asking for the link makes newer ones get to it at once.
+async fn running(links: &Links, name: &str) -> NetworkResult<()> {
+    for _ in 0..RUNNING_TRIES {
+        if links.find(name).await?.is_none_or(|link| link.running) {
+            break;
+        }
+        tokio::time::sleep(RUNNING_WAIT).await;
+    }
+    Ok(())
 }
 
 /// Settings and a netlink socket inside of the pod's namespace.

@@ -1,6 +1,6 @@
 //! One transaction: tables, chains, sets, elements and rules that the kernel takes together or not at all.
 
-use super::expr::{Data, Expr, OwnSet, SetRef, Value, value};
+use super::expr::{Data, Expr, Value, value};
 use super::wire::{F_APPEND, F_CREATE, FAMILY_IPV4, Messages, NFTABLES};
 
 const BEGIN: u16 = 0x10;
@@ -18,8 +18,6 @@ const DEL_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DEL_ELEMENT: u16 = 14;
 
-const ANONYMOUS: u32 = 0x1;
-const CONSTANT: u32 = 0x2;
 const MAP: u32 = 0x8;
 const TIMEOUT: u32 = 0x10;
 const EVAL: u32 = 0x20;
@@ -28,7 +26,7 @@ const EVAL: u32 = 0x20;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 
 /// Elements of one message: their nest is counted in 16 bits.
-const CHUNK: usize = 200;
+const CHUNK: usize = 800;
 
 /// Where a chain hangs in the kernel's way of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,43 +131,17 @@ impl Batch {
         self.out.end();
     }
 
-    /// Appends a rule, together with the sets that belong to it.
+    /// Appends a rule.
     pub(crate) fn add_rule(&mut self, chain: &str, rule: &Rule) {
-        let first = self.sets;
-        for own in rule.exprs.iter().filter_map(own_set) {
-            self.add_own_set(own);
-        }
         self.begin(NEW_RULE, F_CREATE | F_APPEND);
         self.out.text(2, chain);
         let list = self.out.open(4);
-        let mut id = first;
-        for expr in &rule.exprs {
-            id += u32::from(own_set(expr).is_some());
-            expr.encode(&mut self.out, id);
-        }
+        rule.exprs.iter().for_each(|expr| expr.encode(&mut self.out));
         self.out.close(list);
         if let Some(comment) = &rule.comment {
             self.out.raw(7, &user_text(comment));
         }
         self.out.end();
-    }
-
-    fn add_own_set(&mut self, set: &OwnSet) {
-        self.sets += 1;
-        let id = self.sets;
-        self.begin(NEW_SET, F_CREATE);
-        self.out.text(2, set.name());
-        self.out.u32(3, ANONYMOUS | CONSTANT | map_flag(&set.data));
-        self.out.u32(4, set.key_type);
-        self.out.u32(5, set.key_len);
-        self.data_type(&set.data);
-        self.out.u32(10, id);
-        if set.host_order {
-            // Tells `nft list` how to print keys.
-            self.out.raw(13, &[0, 4, 1, 0, 0, 0]);
-        }
-        self.out.end();
-        self.elements(NEW_ELEMENT, set.name(), Some(id), &set.elements);
     }
 
     fn data_type(&mut self, data: &Data) {
@@ -209,20 +181,17 @@ impl Batch {
     }
 
     pub(crate) fn add_elements(&mut self, set: &str, elements: &[(Vec<u8>, Value)]) {
-        self.elements(NEW_ELEMENT, set, None, elements);
+        self.elements(NEW_ELEMENT, set, elements);
     }
 
     pub(crate) fn delete_elements(&mut self, set: &str, keys: &[(Vec<u8>, Value)]) {
-        self.elements(DEL_ELEMENT, set, None, keys);
+        self.elements(DEL_ELEMENT, set, keys);
     }
 
-    fn elements(&mut self, kind: u16, set: &str, id: Option<u32>, elements: &[(Vec<u8>, Value)]) {
+    fn elements(&mut self, kind: u16, set: &str, elements: &[(Vec<u8>, Value)]) {
         for chunk in elements.chunks(CHUNK) {
             self.begin(kind, if kind == NEW_ELEMENT { F_CREATE } else { 0 });
             self.out.text(2, set);
-            if let Some(id) = id {
-                self.out.u32(4, id);
-            }
             let list = self.out.open(3);
             for (key, data) in chunk {
                 self.element(key, data);
@@ -250,13 +219,6 @@ impl Batch {
 
 fn map_flag(data: &Data) -> u32 {
     if *data == Data::None { 0 } else { MAP }
-}
-
-fn own_set(expr: &Expr) -> Option<&OwnSet> {
-    match expr {
-        Expr::Lookup { set: SetRef::Own(set), .. } => Some(set),
-        _ => None,
-    }
 }
 
 /// A comment in the layout of nft's own notes: kind, length, text.

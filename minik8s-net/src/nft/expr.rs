@@ -10,6 +10,8 @@ impl Reg {
     /// The verdict: what a lookup in a verdict map writes to.
     pub(crate) const VERDICT: Reg = Reg(0);
     pub(crate) const A: [Reg; 3] = [Reg(1), Reg(9), Reg(10)];
+    /// The first words, in a row.
+    pub(crate) const ROW: [Reg; 4] = [Reg(1), Reg(9), Reg(10), Reg(11)];
 }
 
 /// What a packet's fate is.
@@ -40,24 +42,6 @@ impl Verdict {
         }
         out.close(nest);
     }
-}
-
-/// A set of a lookup: by name, or one of its own that lives and dies with the rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SetRef {
-    Named(String),
-    /// Keys with values, keys alone: whichever the lookup has a destination for.
-    Own(OwnSet),
-}
-
-/// An anonymous set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OwnSet {
-    pub(crate) key_type: u32,
-    pub(crate) key_len: u32,
-    pub(crate) host_order: bool,
-    pub(crate) data: Data,
-    pub(crate) elements: Vec<(Vec<u8>, Value)>,
 }
 
 /// What values a set has: none make it a set, any a map.
@@ -112,7 +96,7 @@ pub(crate) enum Expr {
     Equal(Reg, Vec<u8>),
     NotEqual(Reg, Vec<u8>),
     Lookup {
-        set: SetRef,
+        set: String,
         key: Reg,
         to: Option<Reg>,
     },
@@ -145,12 +129,12 @@ pub(crate) enum Expr {
 }
 
 impl Expr {
-    /// Encodes the expression; `own` numbers the anonymous set it refers to.
-    pub(crate) fn encode(&self, out: &mut Messages, own: u32) {
+    /// Encodes the expression.
+    pub(crate) fn encode(&self, out: &mut Messages) {
         let element = out.open(1);
         out.text(1, self.name());
         let data = out.open(2);
-        self.encode_data(out, own);
+        self.encode_data(out);
         out.close(data);
         out.close(element);
     }
@@ -175,7 +159,7 @@ impl Expr {
         }
     }
 
-    fn encode_data(&self, out: &mut Messages, own: u32) {
+    fn encode_data(&self, out: &mut Messages) {
         match self {
             Expr::Network { offset, len, to } => numbers(out, &[(1, to.0), (2, 1), (3, *offset), (4, *len)]),
             Expr::Transport { offset, len, to } => numbers(out, &[(1, to.0), (2, 2), (3, *offset), (4, *len)]),
@@ -193,7 +177,13 @@ impl Expr {
             }
             Expr::Equal(reg, data) => compare(out, *reg, 0, data),
             Expr::NotEqual(reg, data) => compare(out, *reg, 1, data),
-            Expr::Lookup { set, key, to } => encode_lookup(out, set, *key, *to, own),
+            Expr::Lookup { set, key, to } => {
+                out.text(1, set);
+                out.u32(2, key.0);
+                if let Some(to) = to {
+                    out.u32(3, to.0);
+                }
+            }
             Expr::Set { reg, data } => {
                 out.u32(1, reg.0);
                 value(out, 2, data);
@@ -218,27 +208,6 @@ impl Expr {
                 out.raw(2, &[3]);
             }
         }
-    }
-}
-
-fn encode_lookup(out: &mut Messages, set: &SetRef, key: Reg, to: Option<Reg>, own: u32) {
-    match set {
-        SetRef::Named(name) => out.text(1, name),
-        SetRef::Own(set) => {
-            out.text(1, set.name());
-            out.u32(4, own);
-        }
-    }
-    out.u32(2, key.0);
-    if let Some(to) = to {
-        out.u32(3, to.0);
-    }
-}
-
-impl OwnSet {
-    /// The kernel puts a number in.
-    pub(crate) fn name(&self) -> &'static str {
-        if self.data == Data::None { "__set%d" } else { "__map%d" }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What stands in the table whatever the services are: the ways in and out, and the maps that services fill.
 
+use super::picks::{self, Door};
 use super::rules::{
-    ADDRESS_ADDRESS, ADDRESS_PORT, ADDRESS_PROTOCOL_PORT, LOCAL, NODE_PORTS, PROTOCOL_PORT, REFUSE, SERVICES,
-    destination, destination_port, protocol, source, within,
+    ADDRESS_ADDRESS, ADDRESS_PORT, ADDRESS_PROTOCOL_PORT, LOCAL, PROTOCOL_PORT, REFUSE, destination, destination_port,
+    protocol, source, within,
 };
-use crate::nft::expr::{SetRef, Verdict};
+use crate::nft::expr::Verdict;
 use crate::nft::{BaseChain, Data, Expr, Reg, Rule, SetSpec};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -39,13 +40,13 @@ pub(crate) struct Surroundings {
 pub(super) fn sets() -> Vec<SetSpec> {
     let set =
         |name: &str, key_type, key_len, data| SetSpec { name: name.to_owned(), key_type, key_len, data, timeout: None };
-    vec![
-        set(SERVICES, ADDRESS_PROTOCOL_PORT, 12, Data::Verdict),
-        set(NODE_PORTS, PROTOCOL_PORT, 8, Data::Verdict),
+    let mut all = picks::sets();
+    all.extend([
         set(HOST_PORTS, PROTOCOL_PORT, 8, Data::Value(ADDRESS_PORT, 8)),
         set(HOST_ADDRESS_PORTS, ADDRESS_PROTOCOL_PORT, 12, Data::Value(ADDRESS_PORT, 8)),
         set(HAIRPIN, ADDRESS_ADDRESS, 8, Data::None),
-    ]
+    ]);
+    all
 }
 
 /// The chains, those first that others lead to.
@@ -112,23 +113,29 @@ fn dispatch(around: &Surroundings) -> Vec<Rule> {
     let a = Reg::A;
     let address_key = || [destination(a[0]), Expr::L4Proto(a[1]), destination_port(a[2])];
     let port_key = || [Expr::L4Proto(a[0]), destination_port(a[1])];
-    let look = |map: &str, to| Expr::Lookup { set: SetRef::Named(map.to_owned()), key: a[0], to: Some(to) };
+    let look = |map: &str, to| Expr::Lookup { set: map.to_owned(), key: a[0], to: Some(to) };
     let dnat = || Expr::Dnat { address: a[0], port: a[1] };
     let mut unknown = within(destination, around.services, true);
     unknown.push(Expr::Verdict(Verdict::Goto(REFUSE.to_owned())));
-    let foreign = [
-        Expr::DestinationType(a[0]),
-        Expr::NotEqual(a[0], LOCAL.to_ne_bytes().to_vec()),
-        Expr::Verdict(Verdict::Return),
-    ];
-    vec![
-        rule(address_key().into_iter().chain([look(SERVICES, Reg::VERDICT)]), None),
+    let local = || LOCAL.to_ne_bytes().to_vec();
+    let foreign = [Expr::DestinationType(a[0]), Expr::NotEqual(a[0], local()), Expr::Verdict(Verdict::Return)];
+    let from_outside = || {
+        let mut exprs = within(source, around.cluster, false);
+        exprs.extend([Expr::SourceType(a[0]), Expr::NotEqual(a[0], local())]);
+        exprs
+    };
+    let enter = |door: Door| {
+        let first = if door.outside { from_outside() } else { Vec::new() };
+        door.enter().map(|exprs| rule(first.clone().into_iter().chain(exprs), None))
+    };
+    let [address, port, outside, outside_port] = Door::ALL.map(enter);
+    let others = [
         rule(unknown, Some("no such service")),
         rule(foreign, Some("only the node's own addresses have node ports")),
         rule(address_key().into_iter().chain([look(HOST_ADDRESS_PORTS, a[0]), dnat()]), None),
-        rule(port_key().into_iter().chain([look(NODE_PORTS, Reg::VERDICT)]), None),
-        rule(port_key().into_iter().chain([look(HOST_PORTS, a[0]), dnat()]), None),
-    ]
+    ];
+    let last = rule(port_key().into_iter().chain([look(HOST_PORTS, a[0]), dnat()]), None);
+    [outside, address].into_iter().flatten().chain(others).chain(outside_port).chain(port).chain([last]).collect()
 }
 
 /// Who may not keep its address: pods that reach themselves, the host's loopback, pods outside of the cluster, and
@@ -141,8 +148,7 @@ fn postrouting(around: &Surroundings) -> Vec<Rule> {
     };
     // The links of pods have no address of their own to hide behind.
     let as_gateway = || [Expr::Set { reg: a[0], data: around.gateway.octets().to_vec() }, Expr::Snat { address: a[0] }];
-    let hairpin =
-        [source(a[0]), destination(a[1]), Expr::Lookup { set: SetRef::Named(HAIRPIN.to_owned()), key: a[0], to: None }];
+    let hairpin = [source(a[0]), destination(a[1]), Expr::Lookup { set: HAIRPIN.to_owned(), key: a[0], to: None }];
     let loopback = within(source, Ipv4Net::new_assert([127, 0, 0, 0].into(), 8), true);
     let pods = within(source, around.pods, true).into_iter().chain(within(destination, around.cluster, false));
     let translated = [

@@ -1,12 +1,16 @@
 //! What one service means for this node: where it is reached, and where its traffic goes. No kernel in sight.
 
 use minik8s_core::network::{Endpoint, Protocol, ServiceEntry, ServicePortEntry};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// An address and port behind a service.
 pub(crate) type Backend = (Ipv4Addr, u16);
+
+/// So many backends take turns at most.
+pub(crate) const MOST: usize = (1 << 15) - 1;
 
 /// Something that traffic is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,31 +29,34 @@ impl Front {
     }
 }
 
-/// What happens to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Chain(String),
-    Refuse,
+/// Backends that take turns. Where there are none, clients are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) backends: Vec<Backend>,
+    /// Where clients come to the same one again.
+    pub(crate) sticky: Option<Sticky>,
 }
 
-/// What a chain does.
+/// How clients are remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Chain {
-    /// One of these, any time.
-    Backends(Vec<Backend>),
-    /// One of these by the chains that lead there, the same one again while a client is remembered.
-    Sticky(Vec<String>),
-    /// This one, which the client is remembered to have for so many seconds.
-    Remember { backend: Backend, seconds: u32 },
-    /// Pods and the node itself go one way, everybody else another.
-    Outside { inner: Target, outer: Target },
+pub(crate) struct Sticky {
+    /// Names the chain.
+    pub(crate) name: String,
+    pub(crate) seconds: u32,
+}
+
+/// Where the traffic of a front goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ways {
+    pub(crate) inside: Arc<Pool>,
+    /// For clients that are neither pods nor the node itself, where they go elsewhere.
+    pub(crate) outside: Option<Arc<Pool>>,
 }
 
 /// Everything about one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServicePlan {
-    pub(crate) chains: BTreeMap<String, Chain>,
-    pub(crate) fronts: BTreeMap<Front, Target>,
+    pub(crate) fronts: BTreeMap<Front, Ways>,
 }
 
 impl ServicePlan {
@@ -63,105 +70,40 @@ impl ServicePlan {
     }
 
     fn add_port(&mut self, service: &ServiceEntry, port: &ServicePortEntry, node: &str) {
-        let addresses: Vec<Ipv4Addr> = v4(&service.cluster_ips).collect();
-        let external: Vec<Ipv4Addr> = v4(&service.external_ips).collect();
-        if addresses.is_empty() && external.is_empty() && port.node_port == 0 {
-            return;
-        }
-        let all = self.backends("svc", service, port, usable(&port.endpoints, |_| true));
-        let local_only = service.internal_traffic_local || service.external_traffic_local;
-        let local = if local_only {
-            let here = |e: &Endpoint| e.node.as_deref() == Some(node);
-            self.backends("local", service, port, usable(&port.endpoints, here))
-        } else {
-            all.clone()
+        let sticky =
+            |kind| service.affinity_seconds.map(|seconds| Sticky { name: chain_name(kind, service, port), seconds });
+        let pool = |kind, backends| Arc::new(Pool { backends, sticky: sticky(kind) });
+        let all = pool("svc", usable(&port.endpoints, |_| true));
+        let local = match service.internal_traffic_local || service.external_traffic_local {
+            true => pool("local", usable(&port.endpoints, |e| e.node.as_deref() == Some(node))),
+            false => all.clone(),
         };
         let inside = if service.internal_traffic_local { local.clone() } else { all.clone() };
-        let outside = match service.external_traffic_local {
-            true => self.outside(service, port, all, local),
-            false => all,
-        };
-        for ip in addresses {
-            self.fronts.insert(Front::Address(ip, port.protocol, port.port), inside.clone());
+        let inner = Ways { inside, outside: None };
+        let outside = (service.external_traffic_local && local.backends != all.backends).then_some(local);
+        let outer = Ways { inside: all, outside };
+        for ip in v4(&service.cluster_ips) {
+            self.fronts.insert(Front::Address(ip, port.protocol, port.port), inner.clone());
         }
-        for ip in external {
-            self.fronts.insert(Front::Address(ip, port.protocol, port.port), outside.clone());
+        for ip in v4(&service.external_ips) {
+            self.fronts.insert(Front::Address(ip, port.protocol, port.port), outer.clone());
         }
         if port.node_port != 0 {
-            self.fronts.insert(Front::NodePort(port.protocol, port.node_port), outside);
+            self.fronts.insert(Front::NodePort(port.protocol, port.node_port), outer);
         }
-        self.drop_unused();
-    }
-
-    fn backends(&mut self, kind: &str, service: &ServiceEntry, port: &ServicePortEntry, to: Vec<Backend>) -> Target {
-        if to.is_empty() {
-            return Target::Refuse;
-        }
-        let name = chain_name(kind, service, port);
-        let chain = match service.affinity_seconds {
-            None => Chain::Backends(to),
-            Some(seconds) => {
-                Chain::Sticky(to.into_iter().map(|backend| self.remember(&name, backend, seconds)).collect())
-            }
-        };
-        self.chains.insert(name.clone(), chain);
-        Target::Chain(name)
-    }
-
-    fn outside(&mut self, service: &ServiceEntry, port: &ServicePortEntry, inner: Target, outer: Target) -> Target {
-        let name = chain_name("outside", service, port);
-        self.chains.insert(name.clone(), Chain::Outside { inner, outer });
-        Target::Chain(name)
-    }
-
-    fn remember(&mut self, chain: &str, backend: Backend, seconds: u32) -> String {
-        let name = format!("{chain}/{}/{}", backend.0, backend.1);
-        self.chains.insert(name.clone(), Chain::Remember { backend, seconds });
-        name
-    }
-
-    /// Drops chains that no front leads to, directly or by other chains.
-    fn drop_unused(&mut self) {
-        let used: BTreeSet<String> = self.fronts.values().flat_map(|target| self.reachable(target)).collect();
-        self.chains.retain(|name, _| used.contains(name));
-    }
-
-    /// The chains that a target leads to.
-    fn reachable(&self, target: &Target) -> Vec<String> {
-        let mut found: Vec<String> = target.chain().into_iter().cloned().collect();
-        let mut next = 0;
-        while let Some(name) = found.get(next) {
-            let further: Vec<String> = match self.chains.get(name) {
-                Some(Chain::Outside { inner, outer }) => {
-                    inner.chain().into_iter().chain(outer.chain()).cloned().collect()
-                }
-                Some(Chain::Sticky(chains)) => chains.clone(),
-                _ => Vec::new(),
-            };
-            found.extend(further);
-            next += 1;
-        }
-        found
     }
 
     /// The backends that traffic for a front may reach.
     pub(crate) fn reach(&self, front: Front) -> Vec<Backend> {
-        let chains = self.fronts.get(&front).map(|target| self.reachable(target)).unwrap_or_default();
-        let backends = chains.iter().filter_map(|name| self.chains.get(name)).flat_map(|chain| match chain {
-            Chain::Backends(backends) => backends.clone(),
-            Chain::Remember { backend, .. } => vec![*backend],
-            Chain::Sticky(_) | Chain::Outside { .. } => Vec::new(),
-        });
-        backends.collect()
+        let ways = self.fronts.get(&front);
+        ways.into_iter().flat_map(Ways::pools).flat_map(|(_, pool)| pool.backends.clone()).collect()
     }
 }
 
-impl Target {
-    fn chain(&self) -> Option<&String> {
-        match self {
-            Target::Chain(name) => Some(name),
-            Target::Refuse => None,
-        }
+impl Ways {
+    /// The pools, and whether they are for those from outside alone.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (bool, &Pool)> {
+        [(false, &*self.inside)].into_iter().chain(self.outside.iter().map(|pool| (true, &**pool)))
     }
 }
 
@@ -178,6 +120,7 @@ fn usable(endpoints: &[Endpoint], wanted: impl Fn(&Endpoint) -> bool) -> Vec<Bac
             .collect();
         found.sort_unstable();
         found.dedup();
+        found.truncate(MOST);
         found
     };
     let ready = pick(|e| e.ready);
@@ -206,29 +149,22 @@ impl fmt::Display for Front {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Chain(name) => f.write_str(name),
-            Target::Refuse => f.write_str("refuse"),
+        if self.backends.is_empty() {
+            return f.write_str("refuse");
         }
+        let all: Vec<String> = self.backends.iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
+        f.write_str(&all.join(" "))?;
+        self.sticky.as_ref().map_or(Ok(()), |sticky| write!(f, " for {} s", sticky.seconds))
     }
 }
 
 impl fmt::Display for ServicePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (front, target) in &self.fronts {
-            writeln!(f, "{front} -> {target}")?;
-        }
-        for (name, chain) in &self.chains {
-            match chain {
-                Chain::Outside { inner, outer } => writeln!(f, "{name}: inside {inner}, outside {outer}")?,
-                Chain::Backends(backends) => {
-                    let all: Vec<String> = backends.iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
-                    writeln!(f, "{name}: {}", all.join(" "))?;
-                }
-                Chain::Sticky(chains) => writeln!(f, "{name}: remembered, or one of {}", chains.len())?,
-                Chain::Remember { backend: (ip, port), seconds } => writeln!(f, "{name}: {ip}:{port} for {seconds} s")?,
+        for (front, ways) in &self.fronts {
+            for (outside, pool) in ways.pools() {
+                writeln!(f, "{front}{} -> {pool}", if outside { " from outside" } else { "" })?;
             }
         }
         Ok(())
@@ -272,11 +208,8 @@ mod tests {
 
     #[test]
     fn all_fronts_lead_to_all_ready_endpoints() {
-        let lines = [
-            "10.96.0.5:80/TCP -> svc/default/web/tcp/80",
-            "*:30080/TCP -> svc/default/web/tcp/80",
-            "svc/default/web/tcp/80: 10.244.0.2:8080 10.244.1.2:8080",
-        ];
+        let lines =
+            ["10.96.0.5:80/TCP -> 10.244.0.2:8080 10.244.1.2:8080", "*:30080/TCP -> 10.244.0.2:8080 10.244.1.2:8080"];
         check(&web(), &lines);
     }
 
@@ -289,15 +222,11 @@ mod tests {
             ..web()
         };
         let lines = [
-            "10.96.0.5:80/TCP -> svc/default/web/tcp/80",
-            "203.0.113.7:80/TCP -> outside/default/web/tcp/80",
-            "*:30080/TCP -> outside/default/web/tcp/80",
-            "local/default/web/tcp/80: remembered, or one of 1",
-            "local/default/web/tcp/80/10.244.0.2/8080: 10.244.0.2:8080 for 600 s",
-            "outside/default/web/tcp/80: inside svc/default/web/tcp/80, outside local/default/web/tcp/80",
-            "svc/default/web/tcp/80: remembered, or one of 2",
-            "svc/default/web/tcp/80/10.244.0.2/8080: 10.244.0.2:8080 for 600 s",
-            "svc/default/web/tcp/80/10.244.1.2/8080: 10.244.1.2:8080 for 600 s",
+            "10.96.0.5:80/TCP -> 10.244.0.2:8080 10.244.1.2:8080 for 600 s",
+            "203.0.113.7:80/TCP -> 10.244.0.2:8080 10.244.1.2:8080 for 600 s",
+            "203.0.113.7:80/TCP from outside -> 10.244.0.2:8080 for 600 s",
+            "*:30080/TCP -> 10.244.0.2:8080 10.244.1.2:8080 for 600 s",
+            "*:30080/TCP from outside -> 10.244.0.2:8080 for 600 s",
         ];
         check(&service, &lines);
     }
@@ -306,8 +235,7 @@ mod tests {
     fn internal_traffic_stays_on_the_node_where_it_should() {
         let mut service = ServiceEntry { internal_traffic_local: true, ..web() };
         service.ports[0].node_port = 0;
-        let lines = ["10.96.0.5:80/TCP -> local/default/web/tcp/80", "local/default/web/tcp/80: 10.244.0.2:8080"];
-        check(&service, &lines);
+        check(&service, &["10.96.0.5:80/TCP -> 10.244.0.2:8080"]);
     }
 
     #[test]
@@ -323,9 +251,7 @@ mod tests {
         service.ports[0].endpoints.iter_mut().for_each(|e| e.ready = false);
         service.ports[0].endpoints[1].serving = false;
         service.ports[0].node_port = 0;
-        let lines =
-            ["10.96.0.5:80/TCP -> svc/default/web/tcp/80", "svc/default/web/tcp/80: 10.244.0.9:8080 10.244.1.2:8080"];
-        check(&service, &lines);
+        check(&service, &["10.96.0.5:80/TCP -> 10.244.0.9:8080 10.244.1.2:8080"]);
     }
 
     #[test]
@@ -333,7 +259,7 @@ mod tests {
         let mut service = ServiceEntry { cluster_ips: Vec::new(), ..web() };
         service.ports[0].node_port = 0;
         check(&service, &[]);
-        assert!(ServicePlan::of(&ServiceEntry::default(), "here").chains.is_empty());
+        assert!(ServicePlan::of(&ServiceEntry::default(), "here").fronts.is_empty());
     }
 
     #[test]
@@ -342,7 +268,7 @@ mod tests {
         let port = ServicePortEntry { protocol: Protocol::Udp, node_port: 0, ..service.ports[0].clone() };
         service.ports.push(port);
         let plan = ServicePlan::of(&service, "here");
-        assert_eq!(plan.chains.keys().collect::<Vec<_>>(), ["svc/default/web/tcp/80", "svc/default/web/udp/80"]);
+        assert_eq!(plan.fronts.len(), 3);
         let front = Front::Address(Ipv4Addr::new(10, 96, 0, 5), Protocol::Udp, 80);
         assert_eq!(plan.reach(front).len(), 2);
     }

@@ -1,8 +1,9 @@
 //! What the kernel was told, and what to tell it next: finds the services that changed, and no more than that.
 
 use super::base::{self, HAIRPIN, HOST_ADDRESS_PORTS, HOST_PORTS, Surroundings};
-use super::plan::{Backend, Front, ServicePlan, Target};
-use super::rules::{address_port, chain_rules, clients, front_key, hairpin_key, protocol_port, target_value};
+use super::picks::{self, Chain, Door};
+use super::plan::{Backend, Front, ServicePlan, Ways};
+use super::rules::{address_port, hairpin_key, protocol_port};
 use crate::nft::Value;
 use crate::nft::{Batch, Rule, SetSpec};
 use minik8s_core::network::{HostPort, ServiceEntry, ServiceTable};
@@ -25,20 +26,22 @@ pub(super) struct Program {
     around: Surroundings,
     known: BTreeMap<Key, (Arc<ServiceEntry>, ServicePlan)>,
     /// Who wants a front; the first of them has it.
-    claims: BTreeMap<Front, BTreeMap<Key, Target>>,
+    claims: BTreeMap<Front, BTreeMap<Key, Ways>>,
+    /// Chains that fronts lead to, and how many fronts do.
+    chains: BTreeMap<String, (Chain, usize)>,
     pods: BTreeMap<String, PodRules>,
 }
 
 /// Steps of one transaction, by the order that references between them demand.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    delete_elements: Vec<Front>,
+    delete_elements: BTreeMap<&'static str, Elements>,
     flush: Vec<String>,
     delete_sets: Vec<String>,
     add_sets: Vec<SetSpec>,
     add_chains: Vec<String>,
     fill: Vec<(String, Vec<Rule>)>,
-    add_elements: Vec<(Front, Target)>,
+    add_elements: BTreeMap<&'static str, Elements>,
     delete_chains: Vec<String>,
 }
 
@@ -47,7 +50,7 @@ pub(super) type Elements = Vec<(Vec<u8>, Value)>;
 
 impl Program {
     pub(super) fn new(around: Surroundings) -> Self {
-        Self { around, known: BTreeMap::new(), claims: BTreeMap::new(), pods: BTreeMap::new() }
+        Self { around, known: BTreeMap::new(), claims: BTreeMap::new(), chains: BTreeMap::new(), pods: BTreeMap::new() }
     }
 
     pub(super) fn around(&self) -> &Surroundings {
@@ -57,28 +60,75 @@ impl Program {
     /// Takes over a table. Returns what changes in the kernel, and the fronts whose backends changed.
     pub(super) fn update(&mut self, table: &ServiceTable) -> (Changes, BTreeSet<Front>) {
         let (gone, changed) = self.compare(table);
-        let mut changes = Changes::default();
         let mut touched = BTreeMap::new();
         for key in gone {
             let (_, plan) = self.known.remove(&key).unwrap_or_default();
-            self.change(&key, &plan, &ServicePlan::default(), &mut changes, &mut touched);
+            self.change(&key, &plan, &ServicePlan::default(), &mut touched);
         }
         for (key, entry) in changed {
             let plan = ServicePlan::of(&entry, &self.around.node);
             let old = self.known.remove(&key).map(|(_, plan)| plan).unwrap_or_default();
             if old != plan {
-                self.change(&key, &old, &plan, &mut changes, &mut touched);
+                self.change(&key, &old, &plan, &mut touched);
             }
             self.known.insert(key, (entry, plan));
         }
-        for (front, before) in &touched {
+        let changes = self.settle(&touched);
+        (changes, touched.into_keys().collect())
+    }
+
+    /// What the kernel is to be told, given fronts with what they were before.
+    fn settle(&mut self, touched: &BTreeMap<Front, Option<Ways>>) -> Changes {
+        let mut changes = Changes::default();
+        let mut needed: BTreeMap<String, (isize, Chain)> = BTreeMap::new();
+        for (front, before) in touched {
             let after = self.winner(*front);
-            if before.as_ref() != after {
-                changes.delete_elements.extend(before.is_some().then_some(*front));
-                changes.add_elements.extend(after.map(|target| (*front, target.clone())));
+            if before.as_ref() == after {
+                continue;
+            }
+            let elements = |ways: Option<&Ways>| ways.map(|ways| picks::elements(*front, ways)).unwrap_or_default();
+            changes.exchange(elements(before.as_ref()), elements(after));
+            for (name, chain) in before.iter().flat_map(|ways| picks::chains(*front, ways)) {
+                needed.entry(name).or_insert((0, chain)).0 -= 1;
+            }
+            for (name, chain) in after.iter().flat_map(|ways| picks::chains(*front, ways)) {
+                let need = needed.entry(name).or_insert((0, chain.clone()));
+                *need = (need.0 + 1, chain);
             }
         }
-        (changes, touched.into_keys().collect())
+        self.change_chains(needed, &mut changes);
+        changes
+    }
+
+    /// Makes chains as they are needed: how many fronts more lead to them, and what they do now.
+    fn change_chains(&mut self, needed: BTreeMap<String, (isize, Chain)>, changes: &mut Changes) {
+        let before = self.counts();
+        let mut all = Vec::new();
+        for (name, (more, chain)) in needed {
+            let old = self.chains.remove(&name);
+            let count = old.as_ref().map_or(0, |(_, count)| *count).saturating_add_signed(more);
+            let new = (count > 0).then_some(chain);
+            self.chains.extend(new.clone().map(|chain| (name.clone(), (chain, count))));
+            all.push((name, old.map(|(chain, _)| chain), new));
+        }
+        let counts = self.counts();
+        let always = before.into_iter().zip(counts);
+        all.extend(always.map(|((name, old), (_, new))| (name, Some(old), Some(new))));
+        for (name, old, new) in &all {
+            changes.chain(name, old.as_ref(), new.as_ref());
+        }
+    }
+
+    /// The chains that go by how many backends there are.
+    fn counts(&self) -> Vec<(String, Chain)> {
+        let counts = |door: Door| {
+            let picks = self.chains.values().filter_map(|(chain, _)| match chain {
+                Chain::Pick(at, count) if *at == door => Some(*count),
+                _ => None,
+            });
+            picks.collect::<BTreeSet<u32>>().into_iter().collect()
+        };
+        Door::ALL.into_iter().map(|door| (door.counts().to_owned(), Chain::Count(door, counts(door)))).collect()
     }
 
     /// Keys that are gone, and entries that are new or not the same object any more.
@@ -98,14 +148,7 @@ impl Program {
         (gone, changed)
     }
 
-    fn change(
-        &mut self,
-        key: &Key,
-        old: &ServicePlan,
-        new: &ServicePlan,
-        changes: &mut Changes,
-        touched: &mut BTreeMap<Front, Option<Target>>,
-    ) {
+    fn change(&mut self, key: &Key, old: &ServicePlan, new: &ServicePlan, touched: &mut BTreeMap<Front, Option<Ways>>) {
         for front in old.fronts.keys().chain(new.fronts.keys()) {
             let before = self.winner(*front).cloned();
             touched.entry(*front).or_insert(before);
@@ -118,44 +161,12 @@ impl Program {
                 }
             }
         }
-        for (front, target) in &new.fronts {
-            self.claims.entry(*front).or_default().insert(key.clone(), target.clone());
-        }
-        self.change_chains(old, new, changes);
-    }
-
-    fn change_chains(&self, old: &ServicePlan, new: &ServicePlan, changes: &mut Changes) {
-        for (name, before) in &old.chains {
-            let after = new.chains.get(name);
-            if after == Some(before) {
-                continue;
-            }
-            changes.flush.push(name.clone());
-            let (map, wanted) = (clients(name, before), after.and_then(|c| clients(name, c)));
-            if map.is_some() && map != wanted {
-                changes.delete_sets.push(name.clone());
-            }
-            if after.is_none() {
-                changes.delete_chains.push(name.clone());
-            }
-        }
-        for (name, after) in &new.chains {
-            let before = old.chains.get(name);
-            if before == Some(after) {
-                continue;
-            }
-            if before.is_none() {
-                changes.add_chains.push(name.clone());
-            }
-            let map = clients(name, after);
-            if map != before.and_then(|c| clients(name, c)) {
-                changes.add_sets.extend(map);
-            }
-            changes.fill.push((name.clone(), chain_rules(name, after, self.around.cluster)));
+        for (front, ways) in &new.fronts {
+            self.claims.entry(*front).or_default().insert(key.clone(), ways.clone());
         }
     }
 
-    fn winner(&self, front: Front) -> Option<&Target> {
+    fn winner(&self, front: Front) -> Option<&Ways> {
         self.claims.get(&front)?.values().next()
     }
 
@@ -183,6 +194,7 @@ impl Program {
     pub(super) fn forget(&mut self) {
         self.known.clear();
         self.claims.clear();
+        self.chains.clear();
     }
 
     /// Adds or changes a pod. Returns elements that go and elements that come.
@@ -200,14 +212,12 @@ impl Program {
         self.pods.remove(id).map(|pod| pod_elements(&pod)).unwrap_or_default()
     }
 
-    /// Everything that stands in named maps and sets.
+    /// Everything that stands in named maps and sets, but for what packets put there.
     pub(super) fn elements(&self) -> BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>> {
         let mut all: BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>> = BTreeMap::new();
-        for front in self.claims.keys() {
-            if let Some(target) = self.winner(*front) {
-                let (map, key) = front_key(*front);
-                all.entry(map).or_default().insert(key, target_value(target));
-            }
+        let fronts = self.claims.keys().filter_map(|front| Some((*front, self.winner(*front)?)));
+        for ((map, key), value) in fronts.flat_map(|(front, ways)| picks::elements(front, ways)) {
+            all.entry(map).or_default().insert(key, value);
         }
         for (map, elements) in self.pods.values().flat_map(pod_elements) {
             all.entry(map).or_default().extend(elements);
@@ -218,10 +228,8 @@ impl Program {
     /// Every chain with its rules.
     pub(super) fn chains(&self) -> impl Iterator<Item = (String, Vec<Rule>)> {
         let base = base::chains(&self.around).into_iter().map(|(name, _, rules)| (name.to_owned(), rules));
-        let cluster = self.around.cluster;
-        base.chain(self.known.values().flat_map(move |(_, plan)| {
-            plan.chains.iter().map(move |(name, chain)| (name.clone(), chain_rules(name, chain, cluster)))
-        }))
+        let own = self.chains.iter().map(|(name, (chain, _))| (name.clone(), chain.clone())).chain(self.counts());
+        base.chain(own.map(|(name, chain)| (name.clone(), chain.rules(&name))))
     }
 
     /// The whole table in place of whatever there is.
@@ -232,12 +240,17 @@ impl Program {
         for set in base::sets() {
             batch.add_set(&set);
         }
+        Door::ALL.iter().for_each(|door| batch.add_chain(door.counts(), None));
         let chains = base::chains(&self.around);
         for (name, hook, _) in &chains {
             batch.add_chain(name, *hook);
         }
         for (name, _, rules) in &chains {
             rules.iter().for_each(|rule| batch.add_rule(name, rule));
+        }
+        for (name, chain) in self.counts().iter().filter(|(name, _)| !changes.fill.iter().any(|(fill, _)| fill == name))
+        {
+            chain.rules(name).iter().for_each(|rule| batch.add_rule(name, rule));
         }
         for (set, elements) in self.pods.values().flat_map(pod_elements) {
             batch.add_elements(set, &elements);
@@ -247,10 +260,47 @@ impl Program {
 }
 
 impl Changes {
-    pub(super) fn write(&self, batch: &mut Batch) {
-        for (map, elements) in by_map(self.delete_elements.iter().map(|front| (*front, Value::None))) {
-            batch.delete_elements(map, &elements);
+    /// Notes the elements that differ. One with another value goes and comes in the same transaction.
+    fn exchange(
+        &mut self,
+        mut old: BTreeMap<(&'static str, Vec<u8>), Value>,
+        new: BTreeMap<(&'static str, Vec<u8>), Value>,
+    ) {
+        for ((map, key), value) in new {
+            let at = (map, key);
+            if old.get(&at) == Some(&value) {
+                old.remove(&at);
+            } else {
+                self.add_elements.entry(map).or_default().push((at.1, value));
+            }
         }
+        for ((map, key), _) in old {
+            self.delete_elements.entry(map).or_default().push((key, Value::None));
+        }
+    }
+
+    /// Notes that a chain comes, goes, or does something else.
+    fn chain(&mut self, name: &str, old: Option<&Chain>, new: Option<&Chain>) {
+        if old == new {
+            return;
+        }
+        let clients = |chain: Option<&Chain>| chain.and_then(|chain| chain.clients(name));
+        let (before, after) = (clients(old), clients(new));
+        if before != after {
+            self.delete_sets.extend(before.map(|_| name.to_owned()));
+            self.add_sets.extend(after);
+        }
+        match (old, new) {
+            (Some(_), None) => self.delete_chains.push(name.to_owned()),
+            (None, Some(_)) => self.add_chains.push(name.to_owned()),
+            _ => {}
+        }
+        self.flush.extend(old.map(|_| name.to_owned()));
+        self.fill.extend(new.map(|chain| (name.to_owned(), chain.rules(name))));
+    }
+
+    pub(super) fn write(&self, batch: &mut Batch) {
+        self.delete_elements.iter().for_each(|(map, elements)| batch.delete_elements(map, elements));
         self.flush.iter().for_each(|name| batch.flush_chain(name));
         self.delete_sets.iter().for_each(|name| batch.delete_set(name));
         self.add_sets.iter().for_each(|set| batch.add_set(set));
@@ -258,20 +308,9 @@ impl Changes {
         for (name, rules) in &self.fill {
             rules.iter().for_each(|rule| batch.add_rule(name, rule));
         }
-        for (map, elements) in by_map(self.add_elements.iter().map(|(front, t)| (*front, target_value(t)))) {
-            batch.add_elements(map, &elements);
-        }
+        self.add_elements.iter().for_each(|(map, elements)| batch.add_elements(map, elements));
         self.delete_chains.iter().for_each(|name| batch.delete_chain(name));
     }
-}
-
-fn by_map(elements: impl Iterator<Item = (Front, Value)>) -> BTreeMap<&'static str, Elements> {
-    let mut all: BTreeMap<&'static str, Elements> = BTreeMap::new();
-    for (front, value) in elements {
-        let (map, key) = front_key(front);
-        all.entry(map).or_default().push((key, value));
-    }
-    all
 }
 
 /// The front of a port of the host; `None` where its address is of a family that has none.
@@ -357,35 +396,59 @@ mod tests {
         program.update(&table(&[&a, &b]));
         let more = service("a", "10.96.0.1", &["10.244.0.2", "10.244.0.4"]);
         let (changes, touched) = program.update(&table(&[&more, &b]));
-        assert_eq!(changes.flush, ["svc/d/a/tcp/80"]);
-        assert_eq!(changes.fill.len(), 1);
-        assert!(changes.add_chains.is_empty() && changes.add_elements.is_empty() && changes.delete_elements.is_empty());
+        // Another backend, and that there are two now.
+        let count = |elements: &BTreeMap<&'static str, Elements>| {
+            elements.iter().map(|(m, e)| (*m, e.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(count(&changes.add_elements), [("endpoints", 1), ("services", 1)]);
+        assert_eq!(count(&changes.delete_elements), [("services", 1)]);
+        assert_eq!((changes.add_chains, changes.delete_chains), (vec!["pick-2".to_owned()], vec![]));
         assert_eq!(touched.len(), 1);
+    }
+
+    /// What stands at a front, in the maps of services and of endpoints.
+    fn at(program: &Program, ip: &str) -> (Option<u32>, Vec<Vec<u8>>) {
+        let key = super::super::rules::front_key(Front::Address(ip.parse().unwrap(), Default::default(), 80));
+        let all = program.elements();
+        let bytes = |value: &Value| if let Value::Bytes(bytes) = value { bytes.clone() } else { panic!("{value:?}") };
+        let found = all.get("services").and_then(|m| m.get(&key)).map(bytes);
+        let ends = all.get("endpoints").into_iter().flatten().filter(|(k, _)| k.starts_with(&key));
+        (found.map(|b| u32::from_be_bytes(b.try_into().unwrap())), ends.map(|(_, v)| bytes(v)).collect())
     }
 
     #[test]
     fn the_last_endpoint_takes_the_chain_with_it_and_the_front_stays() {
         let mut program = program();
-        program.update(&table(&[&service("a", "10.96.0.1", &["10.244.0.2"])]));
+        let (changes, _) = program.update(&table(&[&service("a", "10.96.0.1", &["10.244.0.2"])]));
+        assert_eq!(changes.add_chains, ["pick-1"]);
         let (changes, _) = program.update(&table(&[&service("a", "10.96.0.1", &[])]));
-        assert_eq!(changes.delete_chains, ["svc/d/a/tcp/80"]);
-        assert_eq!(changes.delete_elements.len(), 1);
-        assert_eq!(changes.add_elements[0].1, Target::Refuse);
+        assert_eq!(changes.delete_chains, ["pick-1"]);
+        assert_eq!(at(&program, "10.96.0.1"), (Some(0), Vec::new()), "refused");
     }
 
     #[test]
     fn a_front_that_two_services_claim_belongs_to_the_first_and_then_to_the_other() {
         let mut program = program();
         let (a, b) = (service("a", "10.96.0.1", &["10.244.0.2"]), service("b", "10.96.0.1", &["10.244.0.3"]));
-        let (changes, _) = program.update(&table(&[&a, &b]));
-        let chain = |name: &str| Target::Chain(format!("svc/d/{name}/tcp/80"));
-        assert_eq!(changes.add_elements.iter().map(|(_, t)| t.clone()).collect::<Vec<_>>(), [chain("a")]);
+        let backend = |last| (Some(1), vec![vec![10, 244, 0, last, 0x1f, 0x90, 0, 0]]);
+        program.update(&table(&[&a, &b]));
+        assert_eq!(at(&program, "10.96.0.1"), backend(2));
         let (changes, _) = program.update(&table(&[&b]));
-        assert_eq!(changes.delete_elements.len(), 1);
-        assert_eq!(changes.add_elements.iter().map(|(_, t)| t.clone()).collect::<Vec<_>>(), [chain("b")]);
-        assert_eq!(changes.delete_chains, ["svc/d/a/tcp/80"]);
+        assert_eq!(at(&program, "10.96.0.1"), backend(3));
+        assert!(changes.add_chains.is_empty() && changes.delete_chains.is_empty());
         let (changes, _) = program.update(&table(&[]));
-        assert_eq!((changes.delete_elements.len(), changes.add_elements.len()), (1, 0));
-        assert!(program.elements().is_empty());
+        assert_eq!(changes.delete_chains, ["pick-1"]);
+        assert_eq!(at(&program, "10.96.0.1"), (None, Vec::new()));
+    }
+
+    #[test]
+    fn a_chain_stays_for_as_long_as_any_front_needs_it() {
+        let mut program = program();
+        let (a, b) = (service("a", "10.96.0.1", &["10.244.0.2"]), service("b", "10.96.0.2", &["10.244.0.3"]));
+        assert_eq!(program.update(&table(&[&a, &b])).0.add_chains, ["pick-1"]);
+        let (changes, _) = program.update(&table(&[&a]));
+        assert!(changes.delete_chains.is_empty() && changes.add_chains.is_empty());
+        assert_eq!(program.chains().filter(|(name, _)| name.starts_with("pick-")).count(), 1);
+        assert_eq!(program.update(&table(&[])).0.delete_chains, ["pick-1"]);
     }
 }

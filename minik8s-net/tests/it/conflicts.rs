@@ -172,8 +172,10 @@ fn any_damage_to_the_rules_is_noticed_and_repaired() {
         let whole = output("nft list table ip minik8s");
         let damages = [
             "flush table ip minik8s",
-            "flush chain ip minik8s svc/default/web/tcp/80",
+            "flush chain ip minik8s pick-1",
             "flush map ip minik8s services",
+            "flush map ip minik8s endpoints",
+            "add element ip minik8s endpoints { 10.78.0.10 . tcp . 80 . 0x7 : 10.77.0.9 . 80 }",
             "delete element ip minik8s hairpin { 10.77.0.2 . 10.77.0.2 }",
             "insert rule ip minik8s prerouting drop",
             "add chain ip minik8s theirs { type filter hook output priority 0; }; add rule ip minik8s theirs drop",

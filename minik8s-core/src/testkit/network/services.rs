@@ -186,7 +186,7 @@ pub(super) async fn a_flow_of_datagrams_leaves_a_removed_endpoint(bed: &dyn Bed)
     let clients = [(client.place.clone(), virtual_address(80)), (Place::Outside, node)];
     for (from, to) in &clients {
         // Before there is a service, the flow leads nowhere.
-        assert_eq!(bed.ask(from, Protocol::Udp, *to, Some(5353)).await, Answer::Refused);
+        assert_eq!(bed.ask(from, Protocol::Udp, *to, Some(5353)).await, Answer::Refused, "{from:?}");
     }
     for [here, there] in [[0, 1], [1, 0], [0, 1]] {
         sync(bed, service(&pair.pods[here..=here])).await;
