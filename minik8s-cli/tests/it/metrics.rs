@@ -173,6 +173,9 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
             .unwrap();
     };
     told("90");
+    let hits = up.files().join("adapter/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/services/shop");
+    std::fs::create_dir_all(&hits).unwrap();
+    std::fs::write(hits.join("hits"), "{\"items\":[{\"metric\":{\"name\":\"hits\"},\"value\":\"7\"}]}").unwrap();
     let root = up.files().join("adapter").display().to_string();
     let _adapter = Beside::start(&up, "busybox", &["httpd", "-f", "-p", "127.0.0.1:9200", "-h", &root]);
     up.apply("programs.yaml", &programs(&pages));
@@ -192,6 +195,13 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
         let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
         assert_eq!((&list["kind"], &list["items"][0]["value"]), (&Value::from("MetricValueList"), &Value::from("30")));
         assert_eq!(list["items"][0]["describedObject"]["kind"], "Pod");
+        let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/services/shop/hits";
+        let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
+        assert_eq!(list["items"][0]["value"], "7", "of another object, by the adapter");
+        let top = || up.kubectl(&["top", "pods", "--containers", "--no-headers"]).out;
+        until("kubectl shows what all seven use", 60, || top().lines().count() == 7);
+        assert!(top().lines().all(|line| line.split_whitespace().nth(1) == Some("main")), "{}", top());
+        assert!(up.kubectl(&["top", "nodes"]).ok().contains("node-1"));
     }
     // Who knows nothing any more is a condition.
     std::fs::remove_file(known.join("jobs")).unwrap();
