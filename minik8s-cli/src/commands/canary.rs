@@ -16,9 +16,9 @@ pub(super) async fn run(conn: &Conn, options: &CanaryOptions) -> Result<()> {
     let name = options.name.strip_prefix("httproute/").unwrap_or(&options.name);
     let path = format!("/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes/{name}", conn.namespace);
     let route: Value = conn.get(&path).await?;
-    let rules = route.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
+    let mut rules = route.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
     let two = |rule: &&Value| rule["backendRefs"].as_array().is_some_and(|all| all.len() == 2);
-    if rules.filter(two).next().is_none() {
+    if rules.find(two).is_none() {
         bail!("no rule of HTTPRoute {name} has two backends: the first is what runs, the second is the canary");
     }
     let canary = Canary {

@@ -2,6 +2,7 @@
 //! notices of a Deployment that rolls, pods that go, and a process that is started again.
 
 use super::harness::{IMAGE, Kind, Up, until};
+use minik8s_core::testkit::need::{self, Need};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -156,6 +157,39 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     up.minik8s(&["delete", "ingress/shop", "httproute/split", "gateway/gw"]).ok();
     until("the host is gone", 20, || ask(&up, 80, "shop.example", "/", "").0 == 404);
     until("so is the port", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 0);
+}
+
+#[test]
+fn hosts_of_an_ingress_speak_tls_with_the_certificate_of_a_secret() {
+    if !need::met(&[Need::Program("curl")]) {
+        return;
+    }
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+    let (authority, key) = (up.files().join("ca.pem"), up.files().join("key.pem"));
+    std::fs::write(&authority, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let indented = |text: String| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: cert}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
+        indented(made.cert.pem()),
+        indented(made.signing_key.serialize_pem())
+    );
+    let shop = ROUTES.split("---\n").next().unwrap();
+    let shop = shop.replace("spec:\n", "spec:\n  tls: [{hosts: [shop.example], secretName: cert}]\n");
+    up.apply("web.yaml", &web("one", 1));
+    up.apply("shop.yaml", &shop);
+    available(&up, "one", 1);
+    let fetch = |host: &str, version: &str| {
+        let authority = authority.display().to_string();
+        let (url, place) = (format!("https://{host}/"), format!("{host}:443:127.0.0.1"));
+        up.program("curl", &["-s", version, "--cacert", &authority, "--resolve", &place, "--max-time", "5", &url])
+    };
+    assert_ne!(fetch("shop.example", "--http2").code, 0, "there is no certificate yet");
+    up.apply("secret.yaml", &secret);
+    until("the host speaks TLS", 20, || fetch("shop.example", "--http2").out.trim() == "one");
+    assert_eq!(fetch("shop.example", "--http1.1").ok().trim(), "one");
+    assert_ne!(fetch("other.example", "--http2").code, 0, "a name without a certificate");
 }
 
 #[test]

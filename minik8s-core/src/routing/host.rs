@@ -35,7 +35,7 @@ impl Host {
             Host::Exact(name) => name == host,
             Host::Below { suffix, one_label } => host
                 .strip_suffix(suffix.as_str())
-                .is_some_and(|rest| !rest.is_empty() && !(*one_label && rest.contains('.'))),
+                .is_some_and(|rest| !(rest.is_empty() || *one_label && rest.contains('.'))),
         }
     }
 

@@ -158,10 +158,10 @@ impl Relay {
 
     /// The connection takes the next request as soon as all of this answer is here.
     fn give_back(&mut self, cx: &mut Context<'_>) {
-        if self.ended || self.incoming.is_end_stream() {
-            if let Some(connection) = self.connection.take() {
-                connection.retire(&self.lease, cx);
-            }
+        if (self.ended || self.incoming.is_end_stream())
+            && let Some(connection) = self.connection.take()
+        {
+            connection.retire(&self.lease, cx);
         }
     }
 }

@@ -97,13 +97,16 @@ impl Shared {
     }
 }
 
+/// Routes, and Secrets by namespace and name.
+type Told = (Arc<RouteSet>, Arc<HashMap<(String, String), TlsSecret>>);
+
 /// A running gateway. Dropping it cuts everything; [`Gateway::shutdown`] lets requests end.
 pub struct Gateway {
     shared: Arc<Shared>,
     usual: UsualPorts,
     clusters: Arc<Mutex<Clusters>>,
     /// What it was told last, to make one of the other.
-    told: Mutex<(Arc<RouteSet>, Arc<HashMap<(String, String), TlsSecret>>)>,
+    told: Mutex<Told>,
     /// By the port that routes know.
     listening: Mutex<BTreeMap<u16, CancellationToken>>,
     _stop: tokio_util::sync::DropGuard,
@@ -157,7 +160,7 @@ impl Gateway {
         self.renew_certificates(&told)
     }
 
-    fn renew_certificates(&self, told: &(Arc<RouteSet>, Arc<HashMap<(String, String), TlsSecret>>)) -> Vec<String> {
+    fn renew_certificates(&self, told: &Told) -> Vec<String> {
         let (made, broken) = Certificates::new(&told.0.certificates, &told.1, self.usual);
         self.shared.certificates.store(Arc::new(made));
         broken

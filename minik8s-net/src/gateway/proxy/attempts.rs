@@ -24,6 +24,7 @@ pub(super) struct Sent {
 }
 
 /// What became of one try.
+#[allow(clippy::large_enum_variant, reason = "made once for each try, and taken apart at once")]
 enum Tried {
     Answered(Sent),
     /// Nothing was delivered: the endpoint could not be reached, or the connection was dead already.
