@@ -4,6 +4,7 @@ use crate::legacy;
 use crate::output::warn;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -87,13 +88,34 @@ pub(crate) fn read_all(paths: &[PathBuf], recursive: bool) -> Result<Vec<Manifes
             .collect();
         bail!("no objects in {}: expected YAML or JSON with apiVersion, kind and metadata.name", names.join(", "));
     }
-    for manifest in &out {
+    tell(&out);
+    distinct(&out)?;
+    Ok(out)
+}
+
+/// Tells what was put into today's form.
+pub(crate) fn tell(manifests: &[Manifest]) {
+    for manifest in manifests {
         for note in &manifest.notes {
             let field = note.split([':', ' ']).next().unwrap_or_default();
             warn(&format!("{}: {note}", manifest.place_of(field)));
         }
     }
-    Ok(out)
+}
+
+/// Two objects must not become one because a name that may not be was put right.
+fn distinct(manifests: &[Manifest]) -> Result<()> {
+    let mut seen: HashMap<[&str; 4], &Manifest> = HashMap::new();
+    for one in manifests.iter().filter(|one| !one.name().is_empty()) {
+        let key = [one.api_version(), one.kind(), one.namespace().unwrap_or_default(), one.name()];
+        if let Some(other) = seen.insert(key, one)
+            && !(one.notes.is_empty() && other.notes.is_empty())
+        {
+            let (place, kind, name) = (one.place(), one.kind(), one.name());
+            bail!("{place}: this {kind} and the one at {} would both be called {name:?}; rename one", other.place());
+        }
+    }
+    Ok(())
 }
 
 fn files_of(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {

@@ -60,6 +60,14 @@ mod tests {
             "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "protocol": "TCP"}],
                 "resources": {"limits": {"cpu": 2, "memory": 134_217_728}}}]}});
         becomes(pod.clone(), pod, &[]);
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [
+            {"name": "prometheus-metrics", "port": 1}, {"name": "8080", "port": 2, "targetPort": "http"}],
+            "selector": {"matchLabels": "odd", "matchExpressions": "odd"}}});
+        becomes(service.clone(), service, &[]);
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"p": "0400", "q": 1.10}});
+        becomes(secret.clone(), secret, &[]);
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "a"}, "spec": {"hard": {"cpu": "1000000"}}});
+        becomes(quota.clone(), quota, &[]);
         let own =
             json!({"apiVersion": "example.com/v1", "kind": "Replicaset", "metadata": {"name": "A"}, "spec": {"X": 1}});
         assert!(translate(&mut own.clone()).is_empty(), "what is somebody else's is left alone");
@@ -68,17 +76,17 @@ mod tests {
     #[test]
     fn a_pod_with_nano_cores_and_numbers_and_odd_keys() {
         let old = json!({"apiVersion": "v1", "kind": "pod", "metadata": {"Name": "My_Pod", "labels": {"app": 7}},
-            "spec": {"restartPolicy": "always", "nodeselector": {"disk": true}, "volumes": [{"name": "V_1", "emptyDir": {}}],
+            "spec": {"restartPolicy": "always", "nodeselector": {"disk": 1}, "volumes": [{"name": "V_1", "emptyDir": {}}],
             "containers": [{"name": "Web_1", "Image": "nginx", "command": ["sleep", 10],
-                "env": [{"name": "N", "value": 1.5}], "volumemounts": [{"name": "V_1", "mountPath": "/v"}],
+                "env": [{"name": "N", "value": 15}], "volumemounts": [{"name": "V_1", "mountPath": "/v"}],
                 "ports": [{"containerport": "80", "protocol": "tcp"}],
-                "livenessProbe": {"periodSeconds": "15s", "tcpSocket": {"port": 80}},
+                "livenessProbe": {"periodSeconds": "15s", "tcpSocket": {"port": "80"}},
                 "resources": {"requests": {"cpu": 500_000_000_u64, "memory": 134_217_728},
                     "limits": {"cpu": "1500000000"}}}]}});
         let new = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "my-pod", "labels": {"app": "7"}},
-            "spec": {"restartPolicy": "Always", "nodeSelector": {"disk": "true"}, "volumes": [{"name": "v-1", "emptyDir": {}}],
+            "spec": {"restartPolicy": "Always", "nodeSelector": {"disk": "1"}, "volumes": [{"name": "v-1", "emptyDir": {}}],
             "containers": [{"name": "web-1", "image": "nginx", "command": ["sleep", "10"],
-                "env": [{"name": "N", "value": "1.5"}], "volumeMounts": [{"name": "v-1", "mountPath": "/v"}],
+                "env": [{"name": "N", "value": "15"}], "volumeMounts": [{"name": "v-1", "mountPath": "/v"}],
                 "ports": [{"containerPort": 80, "protocol": "TCP"}],
                 "livenessProbe": {"periodSeconds": 15, "tcpSocket": {"port": 80}},
                 "resources": {"requests": {"cpu": "500m", "memory": 134_217_728}, "limits": {"cpu": "1500m"}}}]}});
@@ -91,10 +99,18 @@ mod tests {
                 "spec.containers[0].resources.requests.cpu: 500000000 nano-cores are 500m",
                 "spec.containers[0].livenessProbe.periodSeconds: 15s are 15 seconds",
                 "metadata.name: My_Pod is my-pod",
-                "spec.containers[0].command[1]: 10 is read as text",
+                "spec.containers[0].command[1]: a number is read as text",
                 "spec.restartPolicy: always is Always",
             ],
         );
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_told() {
+        let mut secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"p": 12345}});
+        assert_eq!(translate(&mut secret), ["stringData.p: a number is read as text"]);
+        assert_eq!(secret["stringData"]["p"], "12345");
     }
 
     #[test]

@@ -18,7 +18,9 @@ fn mended(name: &str, check: Check, longest: usize) -> Option<String> {
     }
     fresh.truncate(longest);
     let fresh = fresh.trim_matches(['-', '.']).to_owned();
-    [fresh.clone(), format!("x{fresh}")].into_iter().find(|fresh| check(fresh).is_empty())
+    // A text of digits is a number that was quoted, not a name.
+    let prefixed = (!fresh.bytes().all(|b| b.is_ascii_digit())).then(|| format!("x{fresh}"));
+    [Some(fresh), prefixed].into_iter().flatten().find(|fresh| check(fresh).is_empty())
 }
 
 fn mend_one(value: Option<&mut Value>, place: &str, check: Check, longest: usize, notes: &mut Notes) {
@@ -35,17 +37,17 @@ pub(super) fn mend(version: &str, kind: &str, object: &mut Value, notes: &mut No
     if !super::heads::is_ours(version, kind) {
         return;
     }
-    let own: Check = if kind == "Service" { dns_1035_label } else { dns_subdomain };
-    mend_one(object.pointer_mut("/metadata/name"), "metadata.name", own, 63, notes);
+    let (own, longest): (Check, usize) = if kind == "Service" { (dns_1035_label, 63) } else { (dns_subdomain, 253) };
+    mend_one(object.pointer_mut("/metadata/name"), "metadata.name", own, longest, notes);
     mend_one(object.pointer_mut("/metadata/namespace"), "metadata.namespace", dns_label, 63, notes);
-    mend_one(object.pointer_mut("/spec/scaleTargetRef/name"), "spec.scaleTargetRef.name", dns_subdomain, 63, notes);
+    mend_one(object.pointer_mut("/spec/scaleTargetRef/name"), "spec.scaleTargetRef.name", dns_subdomain, 253, notes);
     each(object, "/spec", "paths", |item, at| {
         mend_one(item.get_mut("serviceName"), &format!("{at}.serviceName"), dns_1035_label, 63, notes);
     });
     match kind {
         "Pod" => pod(object, "/spec", notes),
         "ReplicaSet" | "Deployment" => pod(object, "/spec/template/spec", notes),
-        "Service" => each(object, "/spec", "ports", |item, at| ports(item, at, notes)),
+        "Service" => each(object, "/spec", "ports", |item, at| service_ports(item, at, notes)),
         _ => {}
     }
 }
@@ -54,7 +56,10 @@ fn pod(object: &mut Value, place: &str, notes: &mut Notes) {
     for list in ["containers", "initContainers"] {
         each(object, place, list, |container, at| {
             mend_one(container.get_mut("name"), &format!("{at}.name"), dns_label, 63, notes);
-            each(container, "", "ports", |item, inner| ports(item, &format!("{at}{inner}"), notes));
+            each(container, "", "ports", |item, inner| {
+                mend_one(item.get_mut("name"), &format!("{at}{inner}.name"), port_name, 15, notes);
+            });
+            probes(container, at, notes);
             each(container, "", "volumeMounts", |item, inner| {
                 mend_one(item.get_mut("name"), &format!("{at}{inner}.name"), dns_label, 63, notes);
             });
@@ -65,8 +70,22 @@ fn pod(object: &mut Value, place: &str, notes: &mut Notes) {
     });
 }
 
-fn ports(item: &mut Value, at: &str, notes: &mut Notes) {
-    mend_one(item.get_mut("name"), &format!("{at}.name"), port_name, 15, notes);
+/// Ports that probes and hooks name.
+fn probes(container: &mut Value, at: &str, notes: &mut Notes) {
+    let probes = ["livenessProbe", "readinessProbe", "startupProbe"].map(|probe| format!("/{probe}"));
+    let hooks = ["postStart", "preStop"].map(|hook| format!("/lifecycle/{hook}"));
+    for parent in probes.iter().chain(&hooks) {
+        for way in ["httpGet", "tcpSocket"] {
+            let pointer = format!("{parent}/{way}/port");
+            let place = format!("{at}{}", pointer.replace('/', "."));
+            mend_one(container.pointer_mut(&pointer), &place, port_name, 15, notes);
+        }
+    }
+}
+
+/// A Service's ports have longer names than a container's.
+fn service_ports(item: &mut Value, at: &str, notes: &mut Notes) {
+    mend_one(item.get_mut("name"), &format!("{at}.name"), dns_label, 63, notes);
     mend_one(item.get_mut("targetPort"), &format!("{at}.targetPort"), port_name, 15, notes);
 }
 
@@ -91,7 +110,7 @@ mod tests {
             ("a.b_C", dns_subdomain, Some("a.b-c")),
             ("a.b", dns_label, Some("a-b")),
             ("1web", dns_1035_label, Some("x1web")),
-            ("__", dns_label, Some("x")),
+            ("__", dns_label, None),
             ("Ünï", dns_label, Some("n")),
         ];
         for (name, check, expected) in table {

@@ -73,11 +73,8 @@ fn retype(schemas: &Schemas, ty: &FieldType, value: &mut Value, path: &mut Path,
                 path.pop();
             }
         }
-        FieldType::String if value.is_number() || value.is_boolean() => {
-            let text = value.to_string();
-            notes.add(format!("{}: {text} is read as text", at(path)));
-            *value = text.into();
-        }
+        FieldType::String => text(value, path, notes),
+        FieldType::IntOrString if value.as_str().is_some_and(is_number) => number(value, path, notes),
         FieldType::Int32 | FieldType::Int64 => number(value, path, notes),
         FieldType::Bool => truth(value, path, notes),
         FieldType::Quantity => quantity(value, path, notes),
@@ -85,20 +82,31 @@ fn retype(schemas: &Schemas, ty: &FieldType, value: &mut Value, path: &mut Path,
     }
 }
 
+/// Only whole numbers: what stood where now is a fraction or a truth is not known any more (`1.10`, `yes`). The value is
+/// not told: it may be a password.
+fn text(value: &mut Value, path: &Path, notes: &mut Notes) {
+    if value.is_i64() || value.is_u64() {
+        notes.add(format!("{}: a number is read as text", at(path)));
+        *value = value.to_string().into();
+    }
+}
+
+/// Digits that nobody could take for another number: with a zero in front they may be octal.
+fn is_number(text: &str) -> bool {
+    text == "0" || text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && !text.starts_with('0')
+}
+
 fn number(value: &mut Value, path: &Path, notes: &mut Notes) {
     let Some(text) = value.as_str().map(str::trim) else { return };
-    let number = match (text.parse::<i64>(), seconds(text)) {
-        (Ok(number), _) => {
-            notes.add(format!("{}: {text:?} is read as a number", at(path)));
-            number
-        }
-        (_, Some(seconds)) => {
-            notes.add(format!("{}: {text} are {seconds} seconds", at(path)));
-            seconds
-        }
-        _ => return,
-    };
-    *value = number.into();
+    let counts_seconds = path.last().is_some_and(|key| key.ends_with("Seconds"));
+    if is_number(text) {
+        let Ok(number) = text.parse::<i64>() else { return };
+        notes.add(format!("{}: {text:?} is read as a number", at(path)));
+        *value = number.into();
+    } else if let Some(seconds) = seconds(text).filter(|_| counts_seconds) {
+        notes.add(format!("{}: {text} are {seconds} seconds", at(path)));
+        *value = seconds.into();
+    }
 }
 
 /// `1h30m`, `15s`: whole seconds.
@@ -132,7 +140,8 @@ fn truth(value: &mut Value, path: &Path, notes: &mut Notes) {
 /// CPU in nano-cores, as the first minik8s counted. Bytes of memory are bytes today as well.
 fn quantity(value: &mut Value, path: &Path, notes: &mut Notes) {
     let resource = path.last().map(String::as_str).unwrap_or_default();
-    let of_cpu = resource == ".cpu" || path.iter().any(|part| part == CPU_TARGET);
+    let asked_for = path.iter().any(|part| part == ".resources");
+    let of_cpu = resource == ".cpu" && asked_for || path.iter().any(|part| part == CPU_TARGET);
     let written = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     let Some(nano) = written.filter(|nano| of_cpu && *nano >= MILLI) else { return };
     let milli = format!("{}m", nano.div_ceil(MILLI));
@@ -166,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn only_what_can_mean_one_thing_is_read_as_a_number() {
+        let table =
+            [("80", Value::from(80)), ("0", Value::from(0)), ("0400", Value::from("0400")), ("5m", Value::from("5m"))];
+        for (text, expected) in table.into_iter().chain([("", Value::from("")), ("-1", Value::from("-1"))]) {
+            let mut value = Value::from(text);
+            number(&mut value, &vec![".replicas".into()], &mut Notes::default());
+            assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
     fn a_few_whole_cores_are_no_nano_cores() {
         for (written, read) in [
             (Value::from(4), Value::from(4)),
@@ -175,7 +195,7 @@ mod tests {
             (Value::from("2"), Value::from("2")),
         ] {
             let mut value = written;
-            quantity(&mut value, &vec![".cpu".into()], &mut Notes::default());
+            quantity(&mut value, &vec![".resources".into(), ".cpu".into()], &mut Notes::default());
             assert_eq!(value, read);
         }
     }

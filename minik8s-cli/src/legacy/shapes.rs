@@ -50,7 +50,8 @@ fn workload(object: &mut Value, notes: &mut Notes) {
 
 fn service(object: &mut Value, notes: &mut Notes) {
     let Some(spec) = spec(object) else { return };
-    let labels = spec.get("selector").and_then(|s| s.get("matchLabels")).filter(|labels| labels.is_object()).cloned();
+    let selector = spec.get("selector").and_then(Value::as_object).filter(|selector| selector.len() == 1);
+    let labels = selector.and_then(|s| s.get("matchLabels")).filter(|labels| labels.is_object()).cloned();
     if let Some(labels) = labels {
         notes.add("spec.selector: a Service's labels stand without matchLabels");
         spec.insert("selector".into(), labels);
@@ -94,13 +95,17 @@ fn target_of(target: &mut Map<String, Value>, notes: &mut Notes) {
         target.remove("metadata");
         target.entry("name").or_insert(name);
     }
-    let kind = target.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |name: &str| target.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (lives, kind) = (text("apiVersion"), text("kind"));
     let Some((version, today)) = heads::today(&kind) else { return };
+    // What lives elsewhere is somebody else's.
+    if !(lives.is_empty() || lives == "v1" || lives == version) {
+        return;
+    }
     if kind != today {
         notes.add(format!("spec.scaleTargetRef.kind: {kind} is {today}"));
         target.insert("kind".into(), today.into());
     }
-    let lives = target.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if lives.is_empty() || lives == "v1" && version != "v1" {
         notes.add(format!("spec.scaleTargetRef.apiVersion is {version}"));
         target.insert("apiVersion".into(), version.into());
@@ -110,14 +115,19 @@ fn target_of(target: &mut Map<String, Value>, notes: &mut Notes) {
 /// A map of percentages, or a list whose items say less than they should.
 fn metrics_of(metrics: &mut Value, notes: &mut Notes) {
     if let Some(map) = metrics.as_object() {
+        const CPU: [&str; 3] = ["cpuPercent", "cpu", "cpuUtilization"];
+        const MEMORY: [&str; 5] = ["memPercent", "memoryPercent", "memory", "mem", "memoryUtilization"];
+        // Left for the server to refuse: what else it holds must not get lost.
+        if map.is_empty() || map.keys().any(|key| !CPU.contains(&&**key) && !MEMORY.contains(&&**key)) {
+            return;
+        }
         let percent = |names: &[&str]| names.iter().find_map(|name| map.get(*name)).cloned();
         let resource = |name: &str, percent: Option<Value>| {
             let target = json!({"type": "Utilization", "averageUtilization": percent?});
             Some(json!({"type": "Resource", "resource": {"name": name, "target": target}}))
         };
-        let cpu = resource("cpu", percent(&["cpuPercent", "cpu", "cpuUtilization"]));
-        let memory =
-            resource("memory", percent(&["memPercent", "memoryPercent", "memory", "mem", "memoryUtilization"]));
+        let cpu = resource("cpu", percent(&CPU));
+        let memory = resource("memory", percent(&MEMORY));
         notes.add("spec.metrics is a list of metrics, each with its target");
         *metrics = cpu.into_iter().chain(memory).collect();
     }
@@ -135,7 +145,11 @@ fn metrics_of(metrics: &mut Value, notes: &mut Notes) {
             let implied =
                 ["averageUtilization", "averageValue", "value"].into_iter().find(|name| target.contains_key(*name));
             if let Some(implied) = implied.filter(|_| !target.contains_key("type")) {
-                let kind = if implied == "averageUtilization" { "Utilization" } else { "AverageValue" };
+                let kind = match implied {
+                    "averageUtilization" => "Utilization",
+                    "averageValue" => "AverageValue",
+                    _ => "Value",
+                };
                 notes.add(format!("{place}.resource.target.type is {kind}"));
                 target.insert("type".into(), kind.into());
             }
@@ -144,6 +158,7 @@ fn metrics_of(metrics: &mut Value, notes: &mut Notes) {
             retype::cpu_target(target, &format!("{place}.resource.target"), notes);
         }
         if !map.contains_key("type") {
+            notes.add(format!("{place}.type is Resource"));
             map.insert("type".into(), "Resource".into());
         }
     }

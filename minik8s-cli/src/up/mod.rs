@@ -64,7 +64,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
     builder = builder.horizontal(options.autoscaling.config());
     if !options.without_node {
-        let record = own_record(options, door)?;
+        let record = own_record(options, door, api)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;
         record.write(data)?;
         builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
@@ -76,10 +76,12 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
 
 /// What the node beside a control plane is. One that others join has the first part of the cluster's range, but where
 /// there may be several such, on one store, each is given its own.
-fn own_record(options: &Up, door: Door) -> Result<Record> {
+fn own_record(options: &Up, door: Door, api: SocketAddr) -> Result<Record> {
     let ranges = options.control.ranges.pods();
     let first = Ipv4Net::new(ranges.cluster.network(), ranges.node_prefix)?;
-    let one_of_several = matches!((door, options.control.store), (Door::All, StoreKind::Etcd));
+    // Behind a loopback address nobody else can be, and pods need a door whose address is known beforehand.
+    let one_of_several =
+        matches!((door, options.control.store), (Door::All, StoreKind::Etcd)) && !api.ip().is_loopback();
     let pods = options.pod_cidr.map(|range| range.trunc()).or_else(|| (!one_of_several).then_some(first));
     let mut record = Record::new(&options.node, pods, options.control.service_cidr.trunc())?;
     if let Door::All = door {

@@ -22,6 +22,7 @@ fn read(options: &NodeOptions) -> Result<Option<Node>> {
     let Some(path) = &options.node_manifest else { return Ok(None) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let all = manifest::parse(&path.display().to_string(), &text)?;
+    manifest::tell(&all);
     let [one] = all.as_slice() else {
         bail!("{} must hold one manifest of kind Node, not {}", path.display(), all.len())
     };

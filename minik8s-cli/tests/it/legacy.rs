@@ -95,6 +95,10 @@ fn what_nobody_can_read_is_refused_with_its_line() {
     std::fs::write(&path, "kind: Replicaset\nmetadata: {name: a}\n").unwrap();
     let told = minik8s(&["convert", "-f", &path]).refused();
     assert!(told.contains("bad.yaml:1: apiVersion is missing"), "{told}");
+    let two = ["Web_1", "web-1"].map(|name| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n---\n"));
+    std::fs::write(&path, two.concat()).unwrap();
+    let told = minik8s(&["convert", "-f", &path]).refused();
+    assert!(told.contains("bad.yaml:5: this Pod and the one at") && told.contains("\"web-1\""), "{told}");
     std::fs::write(&path, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n").unwrap();
     let told = minik8s(&["convert", "-f", &path, "-o", "toml"]).refused();
     assert!(told.contains("known are yaml and json"), "{told}");

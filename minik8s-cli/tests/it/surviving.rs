@@ -268,7 +268,12 @@ fn a_machine_with_a_control_plane_may_die_and_the_other_takes_over() {
         hosts.iter().map(|host| fleet.hosts[*host].address().to_string()).collect::<BTreeSet<_>>()
     };
     until("the Service kubernetes leads to both", 30, || addresses(&fleet) == of(&fleet, &[0, 1]));
-    // A machine that joined the first is reached from the second as well.
+    // A node in the second's own process is reached from the first,
+    let near = fleet.hosts[1].name();
+    until("the first reaches the second machine", 30, || {
+        fleet.try_minik8s(&["exec", &near, "--", "hostname"]).is_ok_and(|name| name.trim() == near)
+    });
+    // and a machine that joined the first from the second.
     fleet.desk = Part::Second;
     let reached =
         |fleet: &Fleet| fleet.try_minik8s(&["exec", &far, "--", "hostname"]).is_ok_and(|name| name.trim() == far);

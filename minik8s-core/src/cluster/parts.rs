@@ -2,17 +2,19 @@
 
 use super::{Cluster, ClusterBuilder, ClusterError, Extension};
 use crate::api::schema::Schemas;
-use crate::client::{Client, ElectionConfig};
+use crate::client::{Client, ClientIdentity, ElectionConfig, GrpcConfig};
 use crate::clock::SharedClock;
 use crate::controllers::certificates::Signer;
 use crate::controllers::{
     self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllerMetrics, ControllersConfig, SCHEDULER_LEASE,
 };
 use crate::network::SharedNetwork;
-use crate::node::{Companion, NodeAgent, NodeConfig, NodeDirectory};
+use crate::node::{
+    Companion, NodeAccess, NodeAgent, NodeConfig, NodeDirectory, follow_servers, serve_links, server_url,
+};
 use crate::runtime::SharedRuntime;
 use crate::scheduler::{SchedulerConfig, SchedulerLoop};
-use crate::server::auth::{Authenticator, BootstrapTokens};
+use crate::server::auth::{Authenticator, BootstrapTokens, User};
 use crate::server::grpc::GrpcServices;
 use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
@@ -59,7 +61,11 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
         start_loops(&builder, &server, authority.clone(), &shutdown, &tasks);
     }
     for parts in std::mem::take(&mut builder.nodes) {
-        start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
+        let agent = start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
+        if let Some(authority) = &authority {
+            let (server, authority, shutdown) = (server.clone(), authority.clone(), shutdown.clone());
+            tasks.spawn(async move { reach_from_others(&server, &authority, agent, shutdown).await });
+        }
     }
     let address = addresses.first().copied();
     Ok(Cluster { server, rest, metrics, address, kubeconfig, authority, shutdown, tasks, _on_drop: on_drop })
@@ -110,7 +116,8 @@ async fn listen(
     let now = builder.server.clock.now();
     let names = ServerNames::standard(&builder.server.settings.cluster_domain, builder.server.settings.api_address())
         .with(std::mem::take(&mut builder.names))
-        .with(addresses.iter().map(|address| address.ip().to_string()));
+        .with(addresses.iter().map(|address| address.ip().to_string()))
+        .with(server.advertise.map(|address| address.ip().to_string()));
     let shared = match builder.server.store.capabilities().shared {
         true => Some(Authority::shared(builder.server.store.as_ref(), builder.pki.as_deref(), now).await?),
         false => None,
@@ -187,18 +194,44 @@ fn start_node(
     clock: &SharedClock,
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
-) {
+) -> (String, Arc<dyn NodeAccess>) {
     let NodeParts { config, runtime, network, companions, keep } = parts;
     let name = config.name.clone();
     let client = Client::new(server.clone()).with_manager("kubelet");
     let agent = NodeAgent::builder(config, client, runtime, network);
     let agent = agent.clock(clock.clone()).companions(companions).build();
-    nodes.register(name, agent.access());
+    let access = agent.access();
+    nodes.register(name.clone(), access.clone());
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
         agent.run(shutdown).await;
         drop(keep);
     });
+    (name, access)
+}
+
+/// Lets the other API servers on the store reach a node of this process, as they reach every other node.
+async fn reach_from_others(
+    server: &Arc<ApiServer>,
+    authority: &Authority,
+    (node, access): (String, Arc<dyn NodeAccess>),
+    shutdown: CancellationToken,
+) {
+    let Some(own) = server.advertise.filter(|_| server.store.capabilities().shared) else { return };
+    let identity = authority.issue_client(&User::of_node(&node), server.clock().now()).ok();
+    let identity = identity.and_then(|id| ClientIdentity::new(&id.certificate, &id.key).ok());
+    let Some(identity) = identity else {
+        return tracing::warn!(node, "no certificate can be made for the node: other API servers do not reach it");
+    };
+    let config = GrpcConfig {
+        url: server_url(own),
+        ca: authority.certificate().as_bytes().to_vec(),
+        identity: Some(identity),
+        ..GrpcConfig::default()
+    };
+    let client = Client::new(server.clone());
+    let servers = follow_servers(&client, &config.others, shutdown.clone(), |_| {});
+    tokio::join!(servers, serve_links(&config, None, access, shutdown.clone()));
 }
 
 #[cfg(feature = "testkit")]

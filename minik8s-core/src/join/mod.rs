@@ -4,7 +4,6 @@
 mod probe;
 mod renew;
 mod request;
-mod servers;
 mod token;
 mod version;
 
@@ -13,7 +12,7 @@ pub use token::{JoinToken, TokenError};
 use crate::api::{ApiError, ApiResult, git_version};
 use crate::client::{Client, ClientIdentity, GrpcConfig, GrpcTransport, Servers};
 use crate::clock::SharedClock;
-use crate::node::NodeAgent;
+use crate::node::{NodeAgent, follow_servers, serve_links};
 use crate::server::auth::User;
 use crate::server::bootstrap::CLUSTER_FACTS;
 use crate::server::tls::{Credentials, Identity, TlsError, new_key, pin_of};
@@ -236,8 +235,15 @@ impl Membership {
     /// and the renewal of the certificate. The agent must have been built over [`transport`](Self::transport).
     pub async fn run(self, agent: NodeAgent, shutdown: CancellationToken) {
         let access = agent.access();
-        let servers = self.follow_servers(shutdown.clone());
-        let links = self.serve_links(access, shutdown.clone());
+        let client = Client::new(Arc::new(self.transport()));
+        // The next start will know them: the server that this machine was told of may be gone by then.
+        let keep = |servers: &[String]| {
+            if let Err(error) = self.credentials.keep_servers(servers) {
+                tracing::warn!(%error, "the next start will not know all API servers");
+            }
+        };
+        let servers = follow_servers(&client, &self.config.others, shutdown.clone(), keep);
+        let links = serve_links(&self.config, Some(&self.config.url), access, shutdown.clone());
         let renewal = self.clone().keep_certificate(shutdown.clone());
         tokio::join!(agent.run(shutdown), servers, links, renewal);
     }
@@ -276,15 +282,21 @@ fn kept(credentials: &Credentials, config: &JoinConfig, now: Timestamp) -> Resul
     })
 }
 
-/// The authority of a cluster that was joined before. A server that is away now does not matter.
+/// The authority of a cluster that was joined before, as one of its servers shows it. That all are away now does not
+/// matter; one that is no longer of the cluster does only where there is no other.
 async fn known(config: &JoinConfig, credentials: &Credentials) -> Result<String, JoinError> {
     let ca = credentials.ca()?.unwrap_or_default();
-    match probe::probe(&config.server, &pin_of(&ca)?).await {
-        Ok(probed) => version::check(&config.version, &probed.version)?,
-        Err(JoinError::Unreachable { url, cause }) => tracing::warn!(url, cause, "the API server is not there yet"),
-        Err(other) => return Err(other),
+    let pin = pin_of(&ca)?;
+    let mut refused = None;
+    let others = credentials.servers()?.into_iter().filter(|url| *url != config.server);
+    for url in std::iter::once(config.server.clone()).chain(others) {
+        match probe::probe(&url, &pin).await {
+            Ok(probed) => return version::check(&config.version, &probed.version).map(|()| ca),
+            Err(JoinError::Unreachable { url, cause }) => tracing::warn!(url, cause, "the API server is not there yet"),
+            Err(other) => refused = refused.or(Some(other)),
+        }
     }
-    Ok(ca)
+    refused.map_or(Ok(ca), Err)
 }
 
 async fn join(

@@ -103,23 +103,23 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn stats(&self) -> ApiResult<NodeUsage>;
 }
 
-/// The nodes that can be reached now, by name.
+/// The nodes that can be reached now, by name. A node may be reached in several ways, of which the newest counts.
 #[derive(Clone, Default)]
-pub struct NodeDirectory(Arc<RwLock<HashMap<String, Arc<dyn NodeAccess>>>>);
+pub struct NodeDirectory(Arc<RwLock<HashMap<String, Vec<Arc<dyn NodeAccess>>>>>);
 
 impl NodeDirectory {
-    /// Registers a node, replacing an earlier connection of the same name.
+    /// Registers a way to a node.
     pub fn register(&self, node: impl Into<String>, access: Arc<dyn NodeAccess>) {
-        self.0.write().insert(node.into(), access);
+        self.0.write().entry(node.into()).or_default().push(access);
     }
 
-    /// Registers a node for as long as the answer lives, unless another connection of the same name comes first.
+    /// Registers a way to a node for as long as the answer lives.
     pub(crate) fn lend(&self, node: String, access: Arc<dyn NodeAccess>) -> Lent {
         self.register(node.clone(), access.clone());
         Lent { nodes: self.clone(), node, access }
     }
 
-    /// Forgets a node.
+    /// Forgets every way to a node.
     pub fn remove(&self, node: &str) {
         self.0.write().remove(node);
     }
@@ -129,13 +129,13 @@ impl NodeDirectory {
     /// # Errors
     /// `ServiceUnavailable` where the node has no connection.
     pub fn find(&self, node: &str) -> ApiResult<Arc<dyn NodeAccess>> {
-        self.0.read().get(node).cloned().ok_or_else(|| {
+        self.0.read().get(node).and_then(|ways| ways.last()).cloned().ok_or_else(|| {
             ApiError::new(Reason::ServiceUnavailable, format!("node {node:?} is not connected to this API server"))
         })
     }
 }
 
-/// A node that is registered while this lives.
+/// A way to a node that is registered while this lives.
 pub(crate) struct Lent {
     nodes: NodeDirectory,
     node: String,
@@ -145,8 +145,10 @@ pub(crate) struct Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut nodes = self.nodes.0.write();
-        // A newer connection of the node stays.
-        if nodes.get(&self.node).is_some_and(|known| Arc::ptr_eq(known, &self.access)) {
+        // Other ways to the node stay.
+        let Some(ways) = nodes.get_mut(&self.node) else { return };
+        ways.retain(|way| !Arc::ptr_eq(way, &self.access));
+        if ways.is_empty() {
             nodes.remove(&self.node);
         }
     }

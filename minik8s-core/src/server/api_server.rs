@@ -182,7 +182,7 @@ pub struct ApiServer {
     pub(crate) stop: CancellationToken,
     pub(crate) usage: Usage,
     /// Where others reach it.
-    pub(super) advertise: Option<SocketAddr>,
+    pub(crate) advertise: Option<SocketAddr>,
     pub(crate) scraper: Scraper,
     pub(crate) adapter: Option<Adapter>,
     metrics: Metrics,

@@ -33,7 +33,10 @@ pub(crate) async fn run(server: &ApiServer) -> ApiResult<()> {
     make(server, services, &service(server)).await?;
     replace(server, Target::in_namespace(Gvr::new("", "v1", "configmaps"), "kube-public"), &facts(server)).await?;
     if let Some(address) = server.advertise {
-        presence::appear(server, address).await?;
+        // Without its endpoints a cluster can be repaired, without its API it cannot.
+        if let Err(error) = presence::appear(server, address).await {
+            tracing::warn!(%error, "the Service kubernetes may lead elsewhere");
+        }
     }
     Ok(())
 }

@@ -152,8 +152,9 @@ fn slices(living: &BTreeSet<SocketAddr>) -> BTreeMap<String, Value> {
             if addresses.is_empty() {
                 continue;
             }
-            let name = match slices.len() {
-                0 => SERVICE.to_owned(),
+            // The family of a slice cannot change: a name never stands for another one.
+            let name = match (slices.len(), family) {
+                (0, "IPv4") => SERVICE.to_owned(),
                 _ => format!("{SERVICE}-{}-{number}", family.to_lowercase()),
             };
             let one = |a: &SocketAddr| json!({"addresses": [a.ip()], "conditions": {"ready": true}});

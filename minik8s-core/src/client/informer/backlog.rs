@@ -17,19 +17,20 @@ pub(super) const LIMIT: usize = 16_384;
 struct Pending<K> {
     /// Who went and was told of before.
     known: Option<Arc<K>>,
-    /// Who came and went meanwhile; of several the last.
-    brief: Option<Arc<K>>,
+    /// Who came and went meanwhile, in order. The list that the subscriber looked at may have shown them.
+    brief: VecDeque<Arc<K>>,
     applied: Option<(Option<Arc<K>>, Arc<K>)>,
 }
 
 impl<K> Default for Pending<K> {
     fn default() -> Self {
-        Self { known: None, brief: None, applied: None }
+        Self { known: None, brief: VecDeque::new(), applied: None }
     }
 }
 
 impl<K> Pending<K> {
-    fn fold(&mut self, change: Change<K>) {
+    /// Takes a change in; true where that makes it longer.
+    fn fold(&mut self, change: Change<K>) -> bool {
         match change {
             // The version known before is the one that the subscriber was told.
             Change::Applied { old, new } => match &mut self.applied {
@@ -37,22 +38,26 @@ impl<K> Pending<K> {
                 none => *none = Some((old, new)),
             },
             Change::Deleted(last) => match self.applied.take() {
-                Some((None, _)) => self.brief = Some(last),
+                Some((None, _)) => {
+                    self.brief.push_back(last);
+                    return true;
+                }
                 _ => self.known = Some(last),
             },
             Change::Resync => {}
         }
+        false
     }
 
     /// The oldest change.
     fn take(&mut self) -> Option<Change<K>> {
-        let gone = self.known.take().or_else(|| self.brief.take());
+        let gone = self.known.take().or_else(|| self.brief.pop_front());
         let applied = || self.applied.take().map(|(old, new)| Change::Applied { old, new });
         gone.map(Change::Deleted).or_else(applied)
     }
 
     fn is_empty(&self) -> bool {
-        self.known.is_none() && self.brief.is_none() && self.applied.is_none()
+        self.known.is_none() && self.brief.is_empty() && self.applied.is_none()
     }
 }
 
@@ -60,6 +65,8 @@ struct State<K> {
     /// Keys in the order of their first change.
     order: VecDeque<Arc<str>>,
     pending: HashMap<Arc<str>, Pending<K>>,
+    /// Objects that came and went under names that wait anyway.
+    brief: usize,
     /// Too much was missed.
     lagged: bool,
 }
@@ -72,7 +79,7 @@ pub(super) struct Backlog<K> {
 
 impl<K> Default for Backlog<K> {
     fn default() -> Self {
-        let state = State { order: VecDeque::new(), pending: HashMap::new(), lagged: false };
+        let state = State { order: VecDeque::new(), pending: HashMap::new(), brief: 0, lagged: false };
         Self { state: Mutex::new(state), more: Notify::new() }
     }
 }
@@ -85,16 +92,16 @@ impl<K> Backlog<K> {
             return;
         }
         match state.pending.get_mut(key) {
-            Some(pending) => return pending.fold(change),
-            None if state.order.len() >= LIMIT => {
-                *state = State { order: VecDeque::new(), pending: HashMap::new(), lagged: true };
-            }
+            Some(pending) => state.brief += usize::from(pending.fold(change)),
             None => {
                 let mut pending = Pending::default();
                 pending.fold(change);
                 state.pending.insert(key.clone(), pending);
                 state.order.push_back(key.clone());
             }
+        }
+        if state.order.len() + state.brief > LIMIT {
+            *state = State { order: VecDeque::new(), pending: HashMap::new(), brief: 0, lagged: true };
         }
         drop(guard);
         self.more.notify_one();
@@ -109,7 +116,9 @@ impl<K> Backlog<K> {
         }
         let key = state.order.front()?.clone();
         let pending = state.pending.get_mut(&key)?;
+        let briefs = pending.brief.len();
         let change = pending.take();
+        state.brief -= briefs - pending.brief.len();
         if pending.is_empty() {
             state.pending.remove(&key);
             state.order.pop_front();
@@ -179,7 +188,7 @@ mod tests {
             backlog.put(&key("a"), Change::Deleted(Arc::new(uid)));
         }
         backlog.put(&key("a"), applied(None, 50));
-        assert_eq!(drain(&backlog), ["-9", "-40", "None>50"], "who was told of is never forgotten");
+        assert_eq!(drain(&backlog), ["-9", "-20", "-30", "-40", "None>50"], "whoever went is told");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) fn read(now: &Objects, past: &BTreeMap<Key, Option<Arc<Object>>>, req
     let merged = Merged { left: present.peekable(), right: changed.peekable() };
     let mut page = collect(merged.take_while(|(k, _)| inside(k)), request);
     if request.filter.is_whole() {
-        page.passed = request.passed.map(|passed| passed + page.items.len() as u64);
+        page.passed = request.passed.map(|passed| passed.saturating_add(page.items.len() as u64));
         page.remaining = page.passed.map(|passed| total(now, past, request).saturating_sub(passed));
     }
     page

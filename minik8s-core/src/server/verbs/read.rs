@@ -136,7 +136,7 @@ impl ApiServer {
         let limit = if request.limit == 0 { matching.len() } else { request.limit.min(matching.len()) };
         let remaining = (matching.len() - limit) as u64;
         page.remaining = Some(remaining);
-        page.passed = request.passed.map(|passed| passed + limit as u64);
+        page.passed = request.passed.map(|passed| passed.saturating_add(limit as u64));
         page.next = matching.get(limit.wrapping_sub(1)).filter(|_| remaining > 0).map(|(k, _)| k.clone());
         page.items = matching.into_iter().take(limit).map(|(_, object)| object).collect();
         Ok(page)

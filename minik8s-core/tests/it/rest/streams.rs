@@ -253,7 +253,7 @@ async fn attaching_in_the_older_protocol() {
 #[tokio::test]
 async fn streams_that_cannot_be() {
     let served = Served::start().await;
-    pod(&served, "two", &["a", "b"]).await;
+    create(&served, "two", &["a", "b"]).await;
     let node = far_pod(&served, "p", &["c"]).await;
     let refusal = async |path: &str, protocol| match open(&served, path, protocol).await {
         Err(Error::Http(response)) => {

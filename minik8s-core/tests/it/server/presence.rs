@@ -35,6 +35,14 @@ async fn leads(server: &Arc<ApiServer>) -> [BTreeSet<String>; 2] {
     found
 }
 
+async fn versions(server: &Arc<ApiServer>) -> Vec<Option<String>> {
+    let client = Client::new(server.clone());
+    let endpoints = client.api::<Endpoints>("default").get("kubernetes").await.unwrap();
+    let slices = client.api::<EndpointSlice>("default").list(&ListOptions::default()).await.unwrap().items;
+    let metas = std::iter::once(endpoints.metadata).chain(slices.into_iter().map(|slice| slice.metadata));
+    metas.map(|meta| meta.resource_version).collect()
+}
+
 async fn until_it_leads_to(server: &Arc<ApiServer>, wanted: &[&str]) {
     let wanted: BTreeSet<String> = wanted.iter().map(|address| (*address).to_owned()).collect();
     wait::until(&format!("the Service leads to {wanted:?}"), Duration::from_secs(60), || async {
@@ -50,8 +58,11 @@ async fn it_leads_to_every_server_that_lives_and_to_the_last_one_for_ever() {
     let (two, stop_two) = server(&store, "10.0.0.2:6443").await;
     let (three, stop_three) = server(&store, "10.0.0.3:7443").await;
     until_it_leads_to(&one, &["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:7443"]).await;
-    // It stays that way: each word is renewed in time.
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    // It stays that way, each word is renewed in time, and nothing is written that says the same.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let before = versions(&one).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(versions(&one).await, before);
     until_it_leads_to(&two, &["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:7443"]).await;
     // One says goodbye, one is never heard of again.
     stop_three.cancel();
@@ -62,6 +73,19 @@ async fn it_leads_to_every_server_that_lives_and_to_the_last_one_for_ever() {
     stop_two.cancel();
     tokio::time::sleep(Duration::from_secs(120)).await;
     until_it_leads_to(&two, &["10.0.0.2:6443"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_of_either_family_come_and_go() {
+    let store = MemoryStore::new().shared();
+    let (four, stop_four) = server(&store, "10.0.0.1:6443").await;
+    let (six, _stop_six) = server(&store, "[fd00::1]:6443").await;
+    until_it_leads_to(&six, &["10.0.0.1:6443", "fd00::1:6443"]).await;
+    stop_four.cancel();
+    until_it_leads_to(&six, &["fd00::1:6443"]).await;
+    four.shutdown();
+    let (again, _stop) = server(&store, "10.0.0.1:6443").await;
+    until_it_leads_to(&again, &["10.0.0.1:6443", "fd00::1:6443"]).await;
 }
 
 #[tokio::test(start_paused = true)]
