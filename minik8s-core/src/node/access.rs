@@ -103,9 +103,12 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn stats(&self) -> ApiResult<NodeUsage>;
 }
 
+/// The ways to one node, the newest last.
+type Ways = Vec<Arc<dyn NodeAccess>>;
+
 /// The nodes that can be reached now, by name. A node may be reached in several ways, of which the newest counts.
 #[derive(Clone, Default)]
-pub struct NodeDirectory(Arc<RwLock<HashMap<String, Vec<Arc<dyn NodeAccess>>>>>);
+pub struct NodeDirectory(Arc<RwLock<HashMap<String, Ways>>>);
 
 impl NodeDirectory {
     /// Registers a way to a node.
