@@ -152,8 +152,9 @@ impl Look<'_> {
                 Ok((found, json!({"averageValue": quantity(found.value)})))
             }
             (None, Some(Amount(target))) => {
-                let ready = ready(self.pods.iter().map(Arc::as_ref));
+                let ready = (!self.pods.is_empty()).then(|| ready(self.pods.iter().map(Arc::as_ref)));
                 let found = of_value(self.current, ready, usage, target, self.tolerance);
+                let found = found.map_err(|e| e.to_string())?;
                 Ok((found, json!({"value": quantity(found.value)})))
             }
             (None, None) => Err("invalid metric source: neither a value nor an averageValue target was set".to_owned()),

@@ -62,23 +62,33 @@ pub enum Goal<'a> {
 
 /// The average of the samples as a ratio to the goal, as a value, and in percent.
 fn ratio(samples: &BTreeMap<&str, i64>, goal: Goal<'_>) -> Result<(f64, i64, Option<i32>), NoProposal> {
-    let total: i64 = samples.values().sum();
-    let count = i64::try_from(samples.len()).unwrap_or(i64::MAX).max(1);
     match goal {
-        Goal::Average(target) => Ok((total as f64 / count as f64 / target as f64, total / count, None)),
+        Goal::Average(target) => {
+            let (total, count) = (sum(samples.values()), samples.len().max(1));
+            let ratio = total as f64 / count as f64 / target as f64;
+            Ok((ratio, whole(total / count as i128), None))
+        }
         Goal::Utilization(target, requests) => {
             let known = samples.iter().filter_map(|(pod, value)| Some((value, requests.get(*pod)?)));
-            let (used, requested, pods) =
-                known.fold((0, 0, 0), |(used, requested, pods), (v, r)| (used + v, requested + r, pods + 1));
+            let known: Vec<(&i64, &i64)> = known.collect();
+            let (used, requested) = (sum(known.iter().map(|(v, _)| *v)), sum(known.iter().map(|(_, r)| *r)));
             if requested == 0 {
                 return Err(NoProposal::NoRequests);
             }
             // Whole percents, as upstream counts and as status shows.
-            let percent = used.saturating_mul(100) / requested;
-            let percent = i32::try_from(percent).unwrap_or(i32::MAX);
-            Ok((f64::from(percent) / f64::from(target), used / pods, Some(percent)))
+            let percent = i32::try_from(used * 100 / requested).unwrap_or(i32::MAX);
+            Ok((f64::from(percent) / f64::from(target), whole(used / known.len() as i128), Some(percent)))
         }
     }
+}
+
+/// Wide enough for any number of pods.
+fn sum<'a>(values: impl Iterator<Item = &'a i64>) -> i128 {
+    values.map(|value| i128::from(*value)).sum()
+}
+
+fn whole(average: i128) -> i64 {
+    i64::try_from(average).unwrap_or(i64::MAX)
 }
 
 /// Replicas for a metric that each pod has.
@@ -106,9 +116,7 @@ pub fn of_pods(
         return proposal(if unchanged { current } else { ceil(before * f64::from(tally.ready)) });
     }
     // The doubtful count against the change: as idle where it would grow, as busy where it would shrink.
-    for pod in &tally.missing {
-        known.insert(pod, if before < 1.0 { busy(pod, goal) } else { 0 });
-    }
+    known.extend(tally.missing.iter().filter_map(|pod| Some((pod.as_str(), missing(pod, goal, before)?))));
     if up_with_unready {
         known.extend(tally.unready.iter().map(|pod| (pod.as_str(), 0)));
     }
@@ -122,25 +130,38 @@ pub fn of_pods(
     proposal(if against { current } else { replicas })
 }
 
-/// What a pod without metrics is taken for where others are below the goal.
-fn busy(pod: &str, goal: Goal<'_>) -> i64 {
+/// What a pod without metrics is taken for where the others are at `before`; `None` where it is left out.
+fn missing(pod: &str, goal: Goal<'_>, before: f64) -> Option<i64> {
     match goal {
-        Goal::Average(target) => target,
-        Goal::Utilization(target, requests) => {
-            requests.get(pod).copied().unwrap_or_default() * i64::from(target.max(100)) / 100
+        Goal::Average(target) if before < 1.0 => Some(target),
+        Goal::Utilization(target, requests) if before < 1.0 => {
+            let request = i128::from(requests.get(pod).copied().unwrap_or_default());
+            Some(whole(request * i128::from(target.max(100)) / 100))
         }
+        // Just at the goal percent leave it out; averages take it for idle there too. Both are upstream's.
+        Goal::Utilization(..) if before <= 1.0 => None,
+        Goal::Average(_) | Goal::Utilization(..) => Some(0),
     }
 }
 
-/// Replicas for a number there is one of, which should be `target`.
-pub fn of_value(current: i32, ready: i32, usage: i64, target: i64, tolerance: Tolerance) -> Proposal {
+/// Replicas for a number there is one of, which should be `target`. `ready` is `None` where there are no pods.
+///
+/// # Errors
+/// Pods are told to be, and there are none to count.
+pub fn of_value(
+    current: i32,
+    ready: Option<i32>,
+    usage: i64,
+    target: i64,
+    tolerance: Tolerance,
+) -> Result<Proposal, NoProposal> {
     let ratio = usage as f64 / target as f64;
     let replicas = match current {
         0 => ceil(ratio),
         _ if tolerance.covers(ratio) => current,
-        _ => ceil(ratio * f64::from(ready)),
+        _ => ceil(ratio * f64::from(ready.ok_or(NoProposal::NoPods)?)),
     };
-    Proposal { replicas, value: usage, utilization: None }
+    Ok(Proposal { replicas, value: usage, utilization: None })
 }
 
 /// Replicas for a number there is one of, of which each of the pods there are should have `target`.

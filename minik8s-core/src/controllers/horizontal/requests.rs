@@ -15,12 +15,12 @@ pub(super) fn requests(pods: &[Arc<Pod>], resource: &str, container: &str) -> Re
 
 fn of(pod: &Pod, resource: &str, only: &str) -> Result<(String, i64), String> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let mut sum = 0;
+    let mut sum = 0_i64;
     for container in containers(pod).filter(|c| only.is_empty() || c.name == only) {
         let said = container.resources.as_ref().and_then(|r| r.requests.as_ref()?.get(resource));
         let amount = said.and_then(|q| q.0.parse::<Quantity>().ok());
         let missing = || format!("missing request for {resource} in container {} of Pod {name}", container.name);
-        sum += amount.ok_or_else(missing)?.milli_value();
+        sum = sum.saturating_add(amount.ok_or_else(missing)?.milli_value());
     }
     Ok((name, sum))
 }

@@ -92,7 +92,7 @@ impl Sources {
         if all.is_empty() {
             Err("no metrics returned from external metrics API".to_owned())
         } else {
-            Ok(all.iter().sum())
+            Ok(all.into_iter().fold(0, i64::saturating_add))
         }
     }
 }
@@ -124,7 +124,9 @@ pub(super) fn samples(told: &[Value], resource: &str, container: &str) -> Result
         }
         let Some(at) = time(pod) else { continue };
         let window = pod["window"].as_str().and_then(duration).unwrap_or_default();
-        let value = of.iter().filter_map(|c| milli(c.get("usage")?.get(resource)?)).sum();
+        // What is not told of every container is not known of the pod: it is no zero.
+        let told = of.iter().map(|c| milli(c.get("usage")?.get(resource)?));
+        let Some(value) = told.reduce(|a, b| Some(a?.saturating_add(b?))).flatten() else { continue };
         samples.insert(name.to_owned(), Sample { value, at, window });
     }
     if samples.is_empty() { Err("no metrics returned from resource metrics API".to_owned()) } else { Ok(samples) }
@@ -158,6 +160,15 @@ mod tests {
         assert_eq!(values(samples(&told, "memory", "x").unwrap()), [1_024_000, 1_024_000]);
         assert_eq!(samples(&told, "cpu", "y").unwrap_err(), "container y not present in metrics for pod b");
         assert_eq!(samples(&[], "cpu", "").unwrap_err(), "no metrics returned from resource metrics API");
+        let nothing = "no metrics returned from resource metrics API";
+        for (resource, container) in [("memmory", ""), ("ephemeral-storage", "x")] {
+            assert_eq!(samples(&told, resource, container).unwrap_err(), nothing, "{resource} is told by none");
+        }
+        let mut partly = told.to_vec();
+        partly[0]["containers"][1]["usage"] = json!({"memory": "1Ki"});
+        assert_eq!(values(samples(&partly, "cpu", "").unwrap()), [1000], "the first is not known");
+        partly[0]["containers"] = json!([{"name": "x", "usage": {"cpu": "9P"}}, {"name": "y", "usage": {"cpu": "9P"}}]);
+        assert_eq!(values(samples(&partly, "cpu", "").unwrap()), [i64::MAX, 1000]);
         let window = samples(&told, "cpu", "").unwrap()["a"].window;
         assert_eq!(
             (window, duration("400ms")),

@@ -120,7 +120,11 @@ impl Autoscalers {
     async fn look(&self, one: &Autoscaler) -> ApiResult<()> {
         let scale = match self.scale(one).await {
             Ok(scale) => scale,
-            Err(stop) => return self.stop(one, stop, Shown { current: one.current(), ..Shown::default() }).await,
+            Err(stop) => {
+                // Whose target is not there lays claim to no pods.
+                self.rivals.remove(&one.key);
+                return self.stop(one, stop, Shown { current: one.current(), ..Shown::default() }).await;
+            }
         };
         let mut shown = Shown { current: scale.current, ..Shown::default() };
         shown.said.push(Said::new(

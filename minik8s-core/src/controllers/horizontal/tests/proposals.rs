@@ -100,7 +100,8 @@ fn the_tolerance() {
 #[test]
 fn upstreams_replica_calculator_on_cpu() {
     type Case<'a> = (&'a str, &'a [&'a str], i32, i32, (i32, i32));
-    let cases: [Case<'_>; 16] = [
+    let cases: [Case<'_>; 17] = [
+        ("just at the target one that is missing changes nothing", &["500", "500", "missing"], 3, 50, (3, 50)),
         ("scale up", &["300", "500", "700"], 3, 30, (5, 50)),
         ("unready pods lessen it", &["starting 300", "500", "700"], 3, 30, (4, 60)),
         ("pods just ready lessen it", &["fresh 0", "500", "700"], 3, 30, (4, 60)),
@@ -124,6 +125,19 @@ fn upstreams_replica_calculator_on_cpu() {
 }
 
 #[test]
+fn numbers_that_are_too_large_do_not_turn_round() {
+    let most = i64::MAX.to_string();
+    assert_eq!(average(&[&most, &most], 2, 1), Ok(i32::MAX));
+    let (tally, mut samples, mut requests) = tallied(&["1", "1", "missing"], false);
+    requests.values_mut().for_each(|r| *r = i64::MAX);
+    let mut of = |value| {
+        samples.values_mut().for_each(|s| s.value = value);
+        of_pods(3, &tally, &samples, Goal::Utilization(50, &requests), TENTH).map(|p| (p.replicas, p.utilization))
+    };
+    assert_eq!((of(i64::MAX), of(1)), (Ok((4, Some(100))), Ok((2, Some(0)))));
+}
+
+#[test]
 fn where_nothing_is_known_nothing_is_proposed() {
     assert_eq!(percent(&[], 1, 50), Err(NoProposal::NoPods));
     assert_eq!(percent(&["starting 5", "pending"], 2, 50), Err(NoProposal::NoSamples));
@@ -135,7 +149,8 @@ fn where_nothing_is_known_nothing_is_proposed() {
 
 #[test]
 fn other_metrics_of_pods() {
-    let cases: [(&str, &[&str], i32, i64, i32); 8] = [
+    let cases: [(&str, &[&str], i32, i64, i32); 9] = [
+        ("just at the target a missing one counts as idle", &["20000", "20000", "missing"], 3, 20000, 2),
         ("scale up", &["20000", "10000", "30000"], 3, 15000, 4),
         ("readiness does not matter to them", &["starting 50000", "10000", "30000"], 3, 15000, 6),
         ("pending pods count as idle", &["50000", "pending", "pending"], 3, 15000, 4),
@@ -161,9 +176,12 @@ fn numbers_there_is_one_of() {
         ((3, 3, 26_660, 26_000), 3),
     ];
     for ((current, ready, usage, target), want) in cases {
-        let found = of_value(current, ready, usage, target, TENTH);
-        assert_eq!(found, Proposal { replicas: want, value: usage, utilization: None });
+        let found = of_value(current, Some(ready), usage, target, TENTH);
+        assert_eq!(found, Ok(Proposal { replicas: want, value: usage, utilization: None }));
     }
+    // No pods: nothing is proposed, but where nothing is to change, or none should be there yet.
+    let without = |current, usage| of_value(current, None, usage, 15_000, TENTH).map(|p| p.replicas);
+    assert_eq!((without(3, 30_000), without(3, 15_000), without(0, 30_000)), (Err(NoProposal::NoPods), Ok(3), Ok(2)));
     // pods, usage, target for each.
     let cases = [
         ((2, 8_600, 3_000), (3, 4_300)),
