@@ -4,6 +4,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,7 +63,8 @@ impl<T: Clone + Send + Sync + 'static> Asked<T> {
             let (this, key, asking) = (self.clone(), key.to_owned(), ask());
             // On a task of its own: it ends in time also where everybody who asked has gone.
             let task = tokio::spawn(async move {
-                let answer = asking.await;
+                // Where it panics, the key must not keep a question that nobody asks any more.
+                let answer = AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| lost());
                 if let Some(known) = this.known.lock().get_mut(&key) {
                     known.last = Some((Instant::now(), answer.clone()));
                     known.asking = None;
@@ -72,5 +74,19 @@ impl<T: Clone + Send + Sync + 'static> Asked<T> {
             async move { task.await.unwrap_or_else(|_| lost()) }.boxed().shared()
         });
         Err(question.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_panics_is_asked_again() {
+        let asked = Asked::new(Duration::from_secs(1));
+        let fails = || async { panic!("on purpose") }.boxed();
+        assert_eq!(asked.get("k", fails, || "lost").await, "lost");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(asked.get("k", || async { "well" }.boxed(), || "lost").await, "well");
     }
 }

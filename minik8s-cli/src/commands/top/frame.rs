@@ -17,13 +17,15 @@ pub(super) struct Choice {
     pub(super) scroll: usize,
 }
 
-/// The lines; never more than `height`, each at most `width` wide.
-pub(super) fn draw(view: &View, choice: &Choice, title: &str, width: usize, height: usize) -> Vec<String> {
+/// The lines, and how far down the choice is at most; never more than `height`, each at most `width` wide.
+pub(super) fn draw(view: &View, choice: &mut Choice, title: &str, width: usize, height: usize) -> Vec<String> {
     let mut lines = vec![reversed(&header(view, choice, title), width), String::new()];
     lines.extend(nodes(view));
     lines.push(String::new());
     let rows = view.pod_rows(choice.sort, choice.containers, choice.everywhere, false);
     let room = height.saturating_sub(lines.len() + 2);
+    // Keys count from what is shown, not from where one more press had led.
+    choice.scroll = choice.scroll.min(rows.rows.len().saturating_sub(room.max(1)));
     lines.extend(pods(&rows, choice.scroll, room));
     lines.truncate(height.saturating_sub(1));
     lines.resize(height.saturating_sub(1), String::new());
@@ -75,7 +77,6 @@ fn bar(percent: Option<i64>) -> String {
 }
 
 fn pods(rows: &Rows, scroll: usize, room: usize) -> Vec<String> {
-    let scroll = scroll.min(rows.rows.len().saturating_sub(room.max(1)));
     let lines = render(rows, true);
     let heading = lines.first().cloned().into_iter();
     heading.chain(lines.iter().skip(1 + scroll).take(room).cloned()).collect()
@@ -116,8 +117,8 @@ mod tests {
 
     #[test]
     fn the_picture_has_nodes_with_bars_and_pods() {
-        let choice = Choice { everywhere: true, sort: Sort::Cpu, ..Choice::default() };
-        let lines = plain(&draw(&view(), &choice, "minik8s", 100, 12));
+        let mut choice = Choice { everywhere: true, sort: Sort::Cpu, ..Choice::default() };
+        let lines = plain(&draw(&view(), &mut choice, "minik8s", 100, 12));
         assert_eq!(lines.len(), 12);
         assert_eq!(lines[0], " minik8s  2 nodes  2 pods  501m  256Mi  by cpu");
         assert!(
@@ -138,7 +139,9 @@ mod tests {
     #[test]
     fn a_small_screen_is_never_overrun() {
         for (width, height) in [(10, 5), (1, 1), (0, 0), (200, 3)] {
-            let lines = plain(&draw(&view(), &Choice { scroll: 99, ..Choice::default() }, "t", width, height));
+            let mut choice = Choice { scroll: 99, ..Choice::default() };
+            let lines = plain(&draw(&view(), &mut choice, "t", width, height));
+            assert!(choice.scroll < 2, "no further than there are pods");
             assert!(lines.len() <= height && lines.iter().all(|l| l.chars().count() <= width), "{lines:?}");
         }
     }

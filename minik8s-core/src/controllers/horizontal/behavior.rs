@@ -65,10 +65,10 @@ impl Direction {
     }
 }
 
-/// Replicas there were when a period began that ends now.
+/// Replicas there were when a period began that ends now. What is of the future was written before the clock was set back.
 fn at_start(current: i32, period: u32, events: &[ScaleEvent], now: Timestamp) -> i32 {
     let cutoff = now.saturating_sub(SignedDuration::from_secs(period.into())).unwrap_or(Timestamp::MIN);
-    let change: i64 = events.iter().filter(|e| e.at > cutoff).map(|e| i64::from(e.change)).sum();
+    let change: i64 = events.iter().filter(|e| e.at > cutoff && e.at <= now).map(|e| i64::from(e.change)).sum();
     i32::try_from(i64::from(current) - change).unwrap_or(current)
 }
 

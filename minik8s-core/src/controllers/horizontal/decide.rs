@@ -4,6 +4,7 @@ use super::behavior::{Pace, ScaleEvent, lower, upper};
 use super::stabilize::{Recommendation, stabilize};
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use tokio::time::Instant;
 
 /// What there is now, and what was before.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Situation<'a> {
     pub events: &'a [ScaleEvent],
     /// The present time.
     pub now: Timestamp,
+    /// The same, by the clock that nobody sets.
+    pub moment: Instant,
 }
 
 /// What one metric leads to.
@@ -152,7 +155,7 @@ fn trail(voices: &[Result<Voice, Failure>]) -> String {
 /// Past recommendations, pace and limits, and what each of them did.
 fn hold_back(s: &Situation<'_>, proposed: i32) -> (i32, Vec<Said>, Vec<String>) {
     let mut steps = Vec::new();
-    let stable = stabilize(s.current, proposed, s.recent, s.pace, s.now);
+    let stable = stabilize(s.current, proposed, s.recent, s.pace, s.moment);
     let able = if stable == proposed {
         Said::new(ABLE, true, "ReadyForNewScale", "recommended size matches current size")
     } else if proposed >= s.current {

@@ -10,6 +10,7 @@ use crate::api::Object;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use tokio::time::Instant;
 
 /// Where the changes of the last periods stand.
 pub(super) const EVENTS: &str = "minik8s.io/scale-events";
@@ -30,21 +31,24 @@ impl Memory {
     /// What is remembered of an autoscaler; the first look begins with the replicas there are.
     pub(super) fn of(&self, key: &str, autoscaler: &Object, current: i32, now: Timestamp) -> Known {
         let mut all = self.0.lock();
-        if let Some(known) = all.get(key).filter(|known| known.uid == autoscaler.meta.uid) {
+        if let Some(known) = all.get_mut(key).filter(|known| known.uid == autoscaler.meta.uid) {
+            known.events.retain(|event| event.at <= now);
             return known.clone();
         }
         let said = autoscaler.meta.annotations.get(EVENTS);
-        let events = said.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let recent = vec![Recommendation { at: now, replicas: current }];
+        let mut events: Vec<ScaleEvent> = said.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        // What is of the future was written before the clock was set back, or by somebody else.
+        events.retain(|event| event.at <= now);
+        let recent = vec![Recommendation { at: Instant::now(), replicas: current }];
         let known = Known { uid: autoscaler.meta.uid.clone(), recent, events };
         all.insert(key.to_owned(), known.clone());
         known
     }
 
     /// Remembers what was recommended.
-    pub(super) fn recommended(&self, key: &str, replicas: i32, pace: &Pace, now: Timestamp) {
+    pub(super) fn recommended(&self, key: &str, replicas: i32, pace: &Pace) {
         if let Some(known) = self.0.lock().get_mut(key) {
-            remember(&mut known.recent, Recommendation { at: now, replicas }, pace);
+            remember(&mut known.recent, Recommendation { at: Instant::now(), replicas }, pace);
         }
     }
 

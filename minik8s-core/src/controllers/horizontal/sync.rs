@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// Somebody else wrote the scale meanwhile.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -158,12 +159,13 @@ impl Autoscalers {
                     recent: &known.recent,
                     events: &known.events,
                     now,
+                    moment: Instant::now(),
                 };
                 by_metrics(&situation, &voices)
             }
         };
         if let Some(recommended) = decision.recommended {
-            self.memory.recommended(&one.key, recommended, &pace, now);
+            self.memory.recommended(&one.key, recommended, &pace);
         }
         self.act(one, &scale, decision, &pace, shown).await
     }

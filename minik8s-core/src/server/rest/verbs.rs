@@ -58,8 +58,9 @@ pub(crate) fn verb(method: &Method, target: &Target, kind: &dyn Kind, watch: boo
     if target.namespace.is_some() != namespaced && (target.namespace.is_some() || target.name.is_some()) {
         return Err(no_such_resource());
     }
-    if watch && kind.computed().is_none() && target.subresource.is_none() && method == Method::GET {
-        return Ok(Verb::Watch);
+    if watch && target.subresource.is_none() && method == Method::GET {
+        // What is computed when it is asked for says nothing of its own accord.
+        return if kind.computed().is_none() { Ok(Verb::Watch) } else { Err(no_such_method()) };
     }
     if kind.computed().is_some() {
         return computed_verb(method, target);

@@ -62,14 +62,15 @@ fn container(older: Option<&ContainerUsage>, newer: &ContainerUsage) -> Option<R
     let same = older.filter(|o| o.started_at == newer.started_at && o.stats.cpu_ns <= newer.stats.cpu_ns);
     let (since, counted) = same.map_or((newer.started_at, 0), |o| (o.stats.at, o.stats.cpu_ns));
     let stats = &newer.stats;
-    let cpu_nano = per_second(stats.cpu_ns - counted, stats.at - since)?;
-    Some(Rate { at: stats.at, window: stats.at - since, cpu_nano, memory: stats.memory_working_set })
+    let window = stats.at.checked_sub(since)?;
+    let cpu_nano = per_second(stats.cpu_ns.checked_sub(counted)?, window)?;
+    Some(Rate { at: stats.at, window, cpu_nano, memory: stats.memory_working_set })
 }
 
 /// A machine that was started since then has counted anew: there is no telling since when.
 fn of_machine(older: &MachineUsage, newer: &MachineUsage) -> Option<Rate> {
     let used = newer.cpu_ns.checked_sub(older.cpu_ns)?;
-    let window = newer.at - older.at;
+    let window = newer.at.checked_sub(older.at)?;
     Some(Rate { at: newer.at, window, cpu_nano: per_second(used, window)?, memory: newer.memory_working_set })
 }
 
@@ -78,8 +79,8 @@ fn sum(pods: &BTreeMap<String, PodRates>) -> Option<Rate> {
     all.copied().reduce(|a, b| Rate {
         at: a.at.max(b.at),
         window: a.window.max(b.window),
-        cpu_nano: a.cpu_nano + b.cpu_nano,
-        memory: a.memory + b.memory,
+        cpu_nano: a.cpu_nano.saturating_add(b.cpu_nano),
+        memory: a.memory.saturating_add(b.memory),
     })
 }
 
@@ -135,6 +136,9 @@ mod tests {
             (None, (2_000, 3_000, 250_000_000), Some((1_000, 250_000_000))),
             // Too young to tell.
             (None, (2_950, 3_000, 250_000_000), None),
+            // Times that cannot be.
+            (Some((0, i64::MIN, 100)), (0, i64::MAX, 200), None),
+            (None, (i64::MIN, 3_000, 200), None),
             // The clock went backwards.
             (Some((0, 4_000, 100)), (0, 3_000, 200), None),
         ];

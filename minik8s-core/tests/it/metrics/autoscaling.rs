@@ -183,6 +183,13 @@ async fn what_cannot_be_is_a_condition_and_others_go_on() {
         let both = scaled.condition(name, "ScalingActive", "AmbiguousSelector").await;
         assert!(both.contains("default/one default/other"), "{both}");
     }
+    // Who points elsewhere, at what is not there, lays claim to the pods no longer.
+    let other = Target::object(HPAS, "default", "other");
+    let elsewhere = Payload::Json(json!({"spec": {"scaleTargetRef": {"name": "absent"}}}).to_string().into());
+    let transport = scaled.world.cluster.transport();
+    transport.patch(&other, PatchType::Merge, elsewhere, &WriteOptions::default()).await.unwrap();
+    scaled.condition("other", "AbleToScale", "FailedGetScale").await;
+    scaled.condition("one", "ScalingActive", "ValidMetricFound").await;
     scaled.each(200);
     scaled.replicas("web", 5).await;
     let failed = scaled.world.cluster.client().api::<Event>("default");
@@ -209,7 +216,8 @@ async fn speeds_that_were_used_up_are_known_after_a_restart() {
             "minReplicas": 2, "maxReplicas": 5, "metrics": [cpu(35)], "behavior": {"scaleDown": down}}}))
         .await;
     scaled.condition("web", "ScalingLimited", "ScaleDownLimit").await;
-    scaled.replicas("web", 4).await;
+    let target = scaled.world.cluster.client().api::<Deployment>("default").get("web").await.unwrap();
+    assert_eq!(target.spec.and_then(|spec| spec.replicas), Some(4), "nothing more is taken");
     scaled.world.cluster.stop().await;
 }
 

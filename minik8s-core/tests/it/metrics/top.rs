@@ -78,7 +78,8 @@ async fn a_node_that_does_not_answer_is_left_out_and_a_restart_counts_anew() {
         let running = world.runtimes[0].snapshot().into_iter().find(|c| c.id != id && c.pid.is_some())?;
         let found = world.list(&pods(), "").await.unwrap();
         let a = found.iter().find(|pod| pod["metadata"]["name"] == "a")?.clone();
-        (running.started_at > 0).then_some(a)
+        let at: jiff::Timestamp = a["timestamp"].as_str()?.parse().ok()?;
+        (running.started_at > 0 && at.as_millisecond() > running.started_at).then_some(a)
     })
     .await;
     let used = cores(&again["containers"][0]["usage"]);
@@ -147,6 +148,8 @@ async fn discovery_says_that_metrics_are_only_read() {
             all.iter().find(|r| r["name"] == name).unwrap()["verbs"].clone()
         };
         assert_eq!((of("pods"), of("nodes")), (json!(["get", "list"]), json!(["get", "list"])));
+        let watched = world.kubectl().run(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes?watch=true"]).await;
+        assert!(watched.code != 0 && watched.stderr.contains("MethodNotAllowed"), "{watched:?}");
     }
     world.cluster.stop().await;
 }

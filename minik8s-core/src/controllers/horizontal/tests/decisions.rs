@@ -5,7 +5,7 @@ use super::super::decide::Said;
 use super::super::decide::{Decision, Failure, Situation, Voice, by_metrics, without_metrics};
 use super::super::stabilize::Recommendation;
 use super::super::status::{Shown, status};
-use super::{at, seconds};
+use super::{at, moment, seconds};
 use serde_json::json;
 
 fn voice(name: &str, replicas: i32) -> Result<Voice, Failure> {
@@ -27,7 +27,10 @@ fn decide_after(
     events: &[ScaleEvent],
 ) -> Decision {
     let pace = Pace::new(None, seconds(300));
-    by_metrics(&Situation { current, min: 2, max: 10, pace: &pace, recent, events, now: at(0) }, voices)
+    by_metrics(
+        &Situation { current, min: 2, max: 10, pace: &pace, recent, events, now: at(0), moment: moment(0) },
+        voices,
+    )
 }
 
 fn reasons(decision: &Decision) -> Vec<(&str, bool, &str)> {
@@ -65,7 +68,7 @@ fn the_highest_of_several_metrics_counts() {
 
 #[test]
 fn limits_and_the_past_say_what_they_did() {
-    let recent = [Recommendation { at: at(-100), replicas: 6 }];
+    let recent = [Recommendation { at: moment(-100), replicas: 6 }];
     let came = [ScaleEvent { at: at(-5), change: 2 }];
     type Case<'a> = (i32, i32, &'a [ScaleEvent], i32, &'a str, &'a str, &'a str);
     let cases: [Case<'_>; 5] = [

@@ -3,7 +3,7 @@
 use super::super::behavior::{Direction, Pace, ScaleEvent, lower, upper};
 use super::super::spec::{Behavior, Policy, PolicyKind, Select, Spec};
 use super::super::stabilize::{Recommendation, remember, stabilize};
-use super::{at, seconds};
+use super::{at, moment, seconds};
 use PolicyKind::{Percent, Pods};
 use serde_json::json;
 
@@ -61,6 +61,8 @@ fn ten_percent_a_minute() {
     // The change counts from where the period began: ten of a hundred, in however many steps.
     let events = [event(10, -4), event(30, -3)];
     assert_eq!(lower(93, &events, &slow, at(50)), 90);
+    let ahead = [events[0], events[1], event(3600, -50)];
+    assert_eq!(lower(93, &ahead, &slow, at(50)), 90, "what is of the future does not count");
     assert_eq!(lower(93, &events, &slow, at(75)), 86, "from 96 after the first four are old");
 }
 
@@ -112,7 +114,7 @@ fn recent_recommendations_hold_back() {
         pace
     };
     let recent = |list: &[(i64, i32)]| -> Vec<Recommendation> {
-        list.iter().map(|(s, replicas)| Recommendation { at: at(*s), replicas: *replicas }).collect()
+        list.iter().map(|(s, replicas)| Recommendation { at: moment(*s), replicas: *replicas }).collect()
     };
     type Case<'a> = (i32, i32, &'a [(i64, i32)], (i64, i64), i32);
     let cases: [Case<'_>; 8] = [
@@ -127,10 +129,10 @@ fn recent_recommendations_hold_back() {
         (5, 2, &[(-10, 9)], (60, 300), 5),
     ];
     for (current, desired, list, (up, down), want) in cases {
-        let found = stabilize(current, desired, &recent(list), &pace(up, down), at(0));
+        let found = stabilize(current, desired, &recent(list), &pace(up, down), moment(0));
         assert_eq!(found, want, "{current} {desired} {list:?} {up} {down}");
     }
     let mut all = recent(&[(-400, 1), (-200, 2)]);
-    remember(&mut all, Recommendation { at: at(0), replicas: 3 }, &pace(0, 300));
+    remember(&mut all, Recommendation { at: moment(0), replicas: 3 }, &pace(0, 300));
     assert_eq!(all, recent(&[(-200, 2), (0, 3)]));
 }

@@ -2,12 +2,15 @@
 //! and in its words, so that nothing is lost on the way there and back.
 
 use super::super::util::{set, unset};
+use crate::api::Quantity;
 use serde_json::{Map, Value, json};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+
+const NOTES: [&str; 4] = [METRICS, CURRENT, CONDITIONS, BEHAVIOR];
 
 /// v2's fields of a source, and v1's: both below the source.
 type Names = &'static [(&'static str, &'static str)];
@@ -126,7 +129,7 @@ pub(super) fn to_v2(object: &mut Value) {
         let text = object.get_mut("metadata")?.get_mut("annotations")?.as_object_mut()?.remove(name)?;
         serde_json::from_str(text.as_str()?).ok()
     };
-    let [metrics, current, conditions, behavior] = [METRICS, CURRENT, CONDITIONS, BEHAVIOR].map(&mut note);
+    let [metrics, current, conditions, behavior] = NOTES.map(&mut note);
     annotate(object, METRICS, None);
     if let Some(spec) = object.get_mut("spec") {
         let mut all = Vec::new();
@@ -201,6 +204,12 @@ fn v1_to_v2(metric: &Value, names: &[(&str, Names)]) -> Value {
                 None => to[&path[1..]] = value.clone(),
             }
         }
+        for part in ["target", "current"] {
+            drop_zero(&mut to[part]);
+            if to[part].is_null() {
+                unset(&mut to, part);
+            }
+        }
         if let Some(target) = to.get_mut("target").filter(|t| t.is_object()) {
             let kinds = [("value", "Value"), ("averageValue", "AverageValue"), ("averageUtilization", "Utilization")];
             if let Some((_, kind)) = kinds.iter().find(|(field, _)| target.get(*field).is_some()) {
@@ -210,6 +219,32 @@ fn v1_to_v2(metric: &Value, names: &[(&str, Names)]) -> Value {
         out[*source] = to;
     }
     out
+}
+
+/// Upstream's v1 cannot leave a value out: beside an average it says zero.
+fn drop_zero(amounts: &mut Value) {
+    let zero = |value: &Value| Quantity::from_value(value).is_ok_and(|q| q.milli_value() == 0);
+    let average = amounts.get("averageValue").is_some_and(|value| !value.is_null());
+    if average && amounts.get("value").is_some_and(zero) {
+        unset(amounts, "value");
+    }
+}
+
+/// The annotations that say something of v2, where they are.
+pub(super) fn notes(object: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let all = object.pointer("/metadata/annotations");
+    NOTES.into_iter().filter_map(move |name| Some((name, all?.get(name)?)))
+}
+
+/// Why an annotation cannot be taken over.
+pub(super) fn complaint(name: &str, note: &Value) -> Option<String> {
+    let parsed: Result<Value, _> = serde_json::from_str(note.as_str().unwrap_or_default());
+    match parsed {
+        Err(error) => Some(format!("must be JSON: {error}")),
+        Ok(value) if name != BEHAVIOR && !value.is_array() => Some("must be a list".to_owned()),
+        Ok(value) if name == BEHAVIOR && !value.is_object() => Some("must be an object".to_owned()),
+        Ok(_) => None,
+    }
 }
 
 /// Upstream writes behaviours under the names of its own fields, which begin with capitals.

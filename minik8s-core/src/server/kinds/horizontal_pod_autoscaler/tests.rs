@@ -1,5 +1,4 @@
 use super::*;
-use serde_json::json;
 
 fn full() -> Value {
     json!({
@@ -127,4 +126,49 @@ fn the_table_shows_what_is_and_what_should_be() {
     let mut object = full();
     convert::to_v1(&mut object);
     assert_eq!(row(&columns::V1_COLUMNS, &object), want);
+}
+
+#[test]
+fn annotations_of_a_real_cluster_are_understood_and_nonsense_is_refused() {
+    let v1 = |notes: &[(&str, &str)]| {
+        let mut object = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "h", "namespace": "n"}, "spec": {"maxReplicas": 3,
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
+        for (name, text) in notes {
+            object["metadata"]["annotations"][format!("autoscaling.alpha.kubernetes.io/{name}")] = (*text).into();
+        }
+        object
+    };
+    let told = |notes: &[(&str, &str)]| {
+        let (kind, mut object, mut errors) = (AutoscalerV1Kind::new(), v1(notes), FieldErrors::default());
+        kind.default(&mut object);
+        kind.validate(&object, None, &mut errors);
+        kind.to_storage(&mut object);
+        (object, errors.0.iter().map(|c| format!("{c:?}")).collect::<Vec<_>>().join(" "))
+    };
+    let real = r#"[{"type":"Object","object":{"target":{"kind":"Service","name":"s"},"metricName":"hits","targetValue":"0",
+        "averageValue":"5"}}]"#;
+    let (object, errors) = told(&[("metrics", real)]);
+    assert_eq!(errors, "");
+    let target = &object["spec"]["metrics"][0]["object"]["target"];
+    assert_eq!(*target, json!({"type": "AverageValue", "averageValue": "5"}));
+    let cases = [
+        ("metrics", "[{", "must be JSON"),
+        ("metrics", "{}", "must be a list"),
+        (
+            "metrics",
+            r#"[{"type":"Resource","resource":{"name":"memory","targetAverageUtilization":"x"}}]"#,
+            "averageUtilization",
+        ),
+        ("behavior", r#"{"ScaleDown":{"Policies":7}}"#, "policies"),
+        ("behavior", "[]", "behavior"),
+    ];
+    // One for cpu has become a field by then.
+    let large = r#"[{"type":"Resource","resource":{"name":"cpu","targetAverageUtilization":99999999999}}]"#;
+    assert!(told(&[("metrics", large)]).1.contains("averageUtilization"));
+    for (name, text, want) in cases {
+        let errors = told(&[(name, text)]).1;
+        let field = format!("metadata.annotations[autoscaling.alpha.kubernetes.io/{name}]");
+        assert!(errors.contains(&field) && errors.contains(want), "{text}: {errors}");
+    }
 }
