@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Rates are made over at least this, where there are readings for it: over less they jump.
+/// Over less, rates jump: a reading so near is compared with only where there is no other.
 const WINDOW: Duration = Duration::from_millis(900);
+/// Rates are made over up to this, where there are readings for it, however often somebody asks.
+const SPAN: Duration = Duration::from_secs(15);
+/// So far are readings apart that are kept.
+const SPACING: Duration = Duration::from_secs(3);
 /// What lies further back says nothing of now.
 const STALE: Duration = Duration::from_secs(120);
 /// A node's clock that went so much faster or slower than time was set meanwhile: no rate over that is true.
 const STEP: i128 = 2_000;
-/// Somebody who asks twice a second leaves this many within a window.
-const KEPT: usize = 8;
 
 /// Some readings, the oldest first.
 #[derive(Default)]
@@ -31,12 +33,14 @@ impl History {
             let passed = now.duration_since(*at);
             passed <= STALE && !stepped(older, &reading, passed)
         });
-        let far = self.0.iter().rev().find(|(at, _)| now.duration_since(*at) >= WINDOW);
-        let base = far.or_else(|| self.0.front());
-        let made = base.map(|(_, older)| rates(older, &reading));
-        self.0.push_back((now, reading));
-        while self.0.len() > KEPT {
+        let age = |of: &(Instant, NodeUsage)| now.duration_since(of.0);
+        // What is too far back goes once something nearer can take its place.
+        while self.0.front().is_some_and(|of| age(of) > SPAN) && self.0.get(1).is_some_and(|of| age(of) >= WINDOW) {
             self.0.pop_front();
+        }
+        let made = self.0.front().map(|(_, older)| rates(older, &reading));
+        if self.0.back().is_none_or(|of| age(of) >= SPACING) {
+            self.0.push_back((now, reading));
         }
         made
     }
@@ -73,9 +77,11 @@ mod tests {
         assert_eq!(window(0), None, "nothing to compare with");
         assert_eq!(window(400), Some(400), "the first answer");
         assert_eq!(window(1_000), Some(1_000));
-        assert_eq!(window(1_900), Some(900), "the nearest that is far enough");
-        assert_eq!(window(16_900), Some(15_000), "asked four times a minute");
-        assert_eq!(window(116_900), Some(100_000), "asked now and then");
+        assert_eq!(window(1_900), Some(1_900), "the oldest there is");
+        let each_second: Vec<_> = (3..=40).filter_map(|s| window(s * 1_000)).collect();
+        assert!(each_second[10..].iter().all(|w| (12_000..=15_000).contains(w)), "{each_second:?}");
+        assert_eq!(window(55_000), Some(16_000), "asked four times a minute");
+        assert_eq!(window(155_000), Some(100_000), "asked now and then");
         assert_eq!(window(300_000), None, "nobody had looked for long");
     }
 

@@ -61,7 +61,7 @@ async fn a_node_is_asked_only_when_somebody_asks_and_once_for_all_who_do() {
     usage.of("n").await.unwrap();
     assert_eq!(node.asked.load(Ordering::Relaxed), 2, "fresh enough");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(usage.of("n").await.unwrap().machine.unwrap().window, 1_000);
+    assert_eq!(usage.of("n").await.unwrap().machine.unwrap().window, 1_400);
     assert_eq!(node.asked.load(Ordering::Relaxed), 3, "one reading more");
 }
 
