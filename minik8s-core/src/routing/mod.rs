@@ -24,6 +24,8 @@ pub use translate::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Bytes of the longest path that a rule may have, as the Gateway API has it.
+pub const LONGEST_PATH: usize = 1024;
 /// Annotation of an `HTTPRoute` whose second backend is a canary; its value is a
 /// [`Canary`](crate::controllers::canary::Canary).
 pub const CANARY_ANNOTATION: &str = "minik8s.io/canary";

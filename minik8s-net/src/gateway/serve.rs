@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -189,12 +190,23 @@ where
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(STREAMS);
     builder.max_header_list_size(u32::try_from(shared.config.max_head).unwrap_or(u32::MAX)).adaptive_window(true);
-    let (shared, came) = (shared.clone(), Arc::new(came));
+    let (patience, asked) = (shared.config.head_patience, Arc::new(AtomicBool::new(false)));
+    let (shared, came, seen) = (shared.clone(), Arc::new(came), asked.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, came) = (shared.clone(), came.clone());
+        seen.store(true, Ordering::Relaxed);
         async move { answer(&shared, &came, request).await }
     });
     let mut running = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Whoever connects and asks nothing takes the place of somebody who would.
+    tokio::select! {
+        biased;
+        ended = running.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(patience) => if !asked.load(Ordering::Relaxed) {
+            return Err("nothing was asked".into());
+        },
+    }
     tokio::select! {
         biased;
         ended = running.as_mut() => return Ok(ended?),

@@ -68,15 +68,15 @@ pub fn next(canary: &Canary, counted: &[(String, Tally)], now: i64) -> Step {
         let message = format!("taken back at {} %: {why}", canary.percent);
         return Step::Write(Canary { phase: Phase::RolledBack, percent: 0, message, ..canary.clone() });
     }
-    let end = canary.since + i64::try_from(canary.interval_seconds).unwrap_or(i64::MAX);
+    let end = canary.since.saturating_add(i64::try_from(canary.interval_seconds).unwrap_or(i64::MAX));
     if now < end || seen.requests < canary.min_requests.max(1) {
-        return Step::Wait(u64::try_from(end - now).unwrap_or(0).clamp(1, 5));
+        return Step::Wait(u64::try_from(end.saturating_sub(now)).unwrap_or(0).clamp(1, 5));
     }
     if canary.percent >= canary.to {
         let message = format!("has its {} % after {} requests at the last step", canary.to, seen.requests);
         return Step::Write(Canary { phase: Phase::Completed, message, ..canary.clone() });
     }
-    let percent = (canary.percent + canary.step.max(1)).min(canary.to);
+    let percent = canary.percent.saturating_add(canary.step.max(1)).min(canary.to);
     Step::Write(Canary { percent, ..begun(canary, counted, now) })
 }
 

@@ -125,7 +125,10 @@ async fn is_certificate(server: &ApiServer, asked: &Attributes<'_>, target: &Tar
             made.spec.listeners.iter().filter_map(|l| l.tls.as_ref()).flat_map(|tls| &tls.certificate_refs);
         let home = &gateway.meta.namespace;
         if references.into_iter().any(|r| r.name == name && r.namespace.as_ref().unwrap_or(home) == namespace) {
-            return granted(server, &options, home, namespace, &name).await;
+            // One that names it without leave says nothing about the others.
+            if granted(server, &options, home, namespace, &name).await? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

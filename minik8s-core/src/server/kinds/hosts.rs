@@ -19,6 +19,9 @@ pub(super) fn check_host(field: &str, host: &str, errors: &mut FieldErrors) {
 
 /// An absolute path without what no path has.
 pub(super) fn check_path(field: &str, path: &str, errors: &mut FieldErrors) {
+    if path.len() > crate::routing::LONGEST_PATH {
+        errors.too_long(field, crate::routing::LONGEST_PATH);
+    }
     if !path.starts_with('/') {
         errors.invalid(field, &path.into(), "must be an absolute path");
     }

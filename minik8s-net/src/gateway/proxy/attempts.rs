@@ -85,7 +85,8 @@ pub(super) async fn send(
                 (request, why)
             }
             Tried::Lost { why, was_waiting } => {
-                let copy = copy.filter(|copy| was_waiting || is_idempotent(copy.method()));
+                // A copy that was made for the sake of an answer's code is no leave to do something twice.
+                let copy = copy.filter(|copy| is_idempotent(copy.method()));
                 let Some(copy) = copy else { return Err(broken(&why, address)) };
                 fresh = true;
                 if !was_waiting {

@@ -151,9 +151,20 @@ fn host_of(request: &Request<Incoming>) -> Result<Cow<'static, str>, Refusal> {
     Ok(host.trim_end_matches('.').to_ascii_lowercase().into())
 }
 
+/// True for a path with `.` or `..` as an element, in any spelling.
+fn leaves(path: &str) -> bool {
+    let dots = |element: &str| matches!(element.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    (path.contains('.') || path.contains('%')) && path.split('/').any(dots)
+}
+
 fn find(shared: &Shared, came: &Came, request: &Request<Incoming>, host: &str) -> Result<Arc<Route>, Refusal> {
     let uri = request.uri();
     let (path, query) = (uri.path(), uri.query());
+    if leaves(path) {
+        let why =
+            "the path has elements that lead out of it: what it is matched by would not be what the Service reads";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_owned()));
+    }
     let asked = Asked { host, path, query, method: request.method(), headers: request.headers() };
     let table = shared.table.load();
     match table.find(came.port, &asked) {
@@ -175,4 +186,19 @@ fn own(status: StatusCode, text: String) -> Response<Answer> {
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leaves;
+
+    #[test]
+    fn only_whole_elements_of_dots_lead_out_of_a_path() {
+        for path in ["/a/../b", "/..", "/./", "/a/%2e%2E/b", "/a/.%2e", "/."] {
+            assert!(leaves(path), "{path}");
+        }
+        for path in ["/", "/a.b", "/...", "/.well-known/x", "/a/..b", "/%2e%2e%2e", "/a%2f..", "/v1.2/x"] {
+            assert!(!leaves(path), "{path}");
+        }
+    }
 }

@@ -27,7 +27,9 @@ pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
         value.to_str().is_ok_and(|v| v.split(',').any(|n| n.trim().eq_ignore_ascii_case("upgrade")))
     };
     let asked = request.headers().get_all(header::CONNECTION).iter().any(listed);
-    if !asked || protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
+    let http2 =
+        protocol.to_str().map_or(true, |v| v.split(',').any(|n| n.trim().to_ascii_lowercase().starts_with("h2c")));
+    if !asked || http2 {
         return None;
     }
     Some(Upgrade { protocol, client: hyper::upgrade::on(request) })
@@ -44,6 +46,7 @@ pub(super) async fn pass(
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, upgrade.protocol);
+    headers.remove("http2-settings");
     let request = request.map(|body| Outgoing::stream(body, None, shared.config.body_patience));
     let (lease, stream) = connect(shared, target, chosen.lease).await?;
     let failed = |why: String| Refusal::new(StatusCode::BAD_GATEWAY, why);

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use http::{HeaderMap, HeaderName, Method};
-use minik8s_core::routing::{PathRule, Rule, Wanted, whole_regex};
+use minik8s_core::routing::{LONGEST_PATH, PathRule, Rule, Wanted, whole_regex};
 use regex::Regex;
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
@@ -54,8 +54,13 @@ fn compile(pattern: &str) -> Result<Regex, String> {
 
 impl Route {
     pub(super) fn new(rule: &Rule, plan: Arc<Plan>) -> Result<Self, String> {
-        if let PathRule::Regex(pattern) = &rule.path {
-            compile(pattern)?;
+        match &rule.path {
+            PathRule::Regex(pattern) => drop(compile(pattern)?),
+            // A tree over the elements is as deep as the path is long.
+            PathRule::Exact(path) | PathRule::Prefix(path) if path.len() > LONGEST_PATH => {
+                return Err(format!("a path of {} bytes is longer than {LONGEST_PATH}", path.len()));
+            }
+            _ => {}
         }
         let bad = |what: &str, text: &str| format!("{text:?} is no {what}");
         let method = rule.method.as_ref().map(|m| Method::from_bytes(m.as_bytes()).map_err(|_| bad("method", m)));
