@@ -77,8 +77,8 @@ if ! { apt-get update && "${install[@]}"; } >"$log" 2>&1; then
   echo "setup: apt-get failed, see above. The command was: ${install[*]}" >&2
   exit 1
 fi
-# Debian starts an etcd and an nginx of its own as services; nothing here uses those.
-for service in etcd:etcd-server nginx:nginx-light; do
+# Debian starts an etcd, an nginx and a prometheus of its own as services; nothing here uses those.
+for service in etcd:etcd-server nginx:nginx-light prometheus:prometheus; do
   if [[ " ${missing[*]} " == *" ${service#*:} "* ]] && [ -d /run/systemd/system ]; then
     systemctl disable --now "${service%%:*}" >/dev/null 2>&1 || true
   fi
