@@ -4,7 +4,7 @@
 use super::harness::{IMAGE, until};
 use minik8s_core::testkit::hosts::{Hosts, NEEDS, Process};
 use minik8s_core::testkit::need::{self, Need};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -74,6 +74,16 @@ impl Fleet {
         Self::able().then(|| Self::of(hosts(), vec![Part::Server], Vec::new(), arguments, nodes))
     }
 
+    /// The same, where the last machine has not joined yet: [`run`](Self::run) its agent.
+    pub(crate) fn start_but_one(hosts: impl FnOnce() -> Hosts) -> Option<Self> {
+        Self::able().then(|| {
+            let hosts = hosts();
+            let now = (1..hosts.len() - 1).map(Part::Agent);
+            let parts = std::iter::once(Part::Server).chain(now).collect();
+            Self::with(hosts, parts, Vec::new(), &[], &[])
+        })
+    }
+
     /// Three machines, two of them with a control plane and a node, on an etcd that the third one runs beside its node.
     pub(crate) fn start_with_two_control_planes(arguments: &[&str], nodes: &[&str]) -> Option<Self> {
         if !Self::able() || !need::met(&[Need::Etcd]) {
@@ -105,12 +115,17 @@ impl Fleet {
         need::met(NEEDS) && need::met(&[Need::Program("containerd"), Need::Program("runc")])
     }
 
+    /// With an agent on every machine on which nothing else is.
     fn of(hosts: Hosts, parts: Vec<Part>, beside: Vec<Process>, arguments: &[&str], nodes: &[&str]) -> Self {
-        let images = tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap();
-        let archive = minik8s_runtime::testing::busybox_image(images.path()).unwrap().display().to_string();
         let taken: Vec<usize> = parts.iter().map(|part| part.host()).collect();
         let others = (0..hosts.len()).filter(|host| !taken.contains(host)).map(Part::Agent);
         let parts = parts.into_iter().chain(others).collect();
+        Self::with(hosts, parts, beside, arguments, nodes)
+    }
+
+    fn with(hosts: Hosts, parts: Vec<Part>, beside: Vec<Process>, arguments: &[&str], nodes: &[&str]) -> Self {
+        let images = tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap();
+        let archive = minik8s_runtime::testing::busybox_image(images.path()).unwrap().display().to_string();
         let words = |all: &[&str]| all.iter().map(ToString::to_string).collect();
         let (arguments, node_arguments, token) = (words(arguments), words(nodes), String::new());
         let (running, desk) = (BTreeMap::new(), Part::Server);
@@ -144,7 +159,8 @@ impl Fleet {
 
     /// Waits until every node is ready.
     pub(crate) fn ready(&self) {
-        (0..self.hosts.len()).for_each(|host| self.until_node(host, "Ready"));
+        let hosts: BTreeSet<usize> = self.parts.iter().map(|part| part.host()).collect();
+        hosts.into_iter().for_each(|host| self.until_node(host, "Ready"));
     }
 
     /// Waits until the node of a host shows this status.

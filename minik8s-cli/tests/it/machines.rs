@@ -1,9 +1,10 @@
 //! Several machines as one cluster, on real containers and a real network between them.
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Part, web};
 use super::harness::until;
 use minik8s_core::testkit::hosts::Hosts;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 fn reach_each_other(fleet: &Fleet) {
     fleet.web_on_each();
@@ -43,4 +44,33 @@ fn machines_of_one_subnet_are_one_cluster() {
 fn machines_of_different_subnets_are_one_cluster() {
     let Some(fleet) = Fleet::start(|| Hosts::subnets(&[1, 1]), &[], &[]) else { return };
     reach_each_other(&fleet);
+}
+
+/// How long it takes is printed, not asserted.
+#[test]
+fn a_machine_that_joins_late_has_every_service_and_every_way() {
+    let Some(mut fleet) = Fleet::start_but_one(|| Hosts::subnets(&[2, 1])) else { return };
+    let pods: String = fleet.hosts.iter().take(2).map(|host| web(&host.name(), &host.name())).collect();
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n"
+        )
+    };
+    let names: Vec<String> = (0..100).map(|number| format!("web-{number}")).collect();
+    fleet.apply("many.yaml", &(pods + &names.iter().map(|name| service(name)).collect::<String>()));
+    let near: Vec<String> = fleet.hosts.iter().take(2).map(|host| host.name()).collect();
+    near.iter().for_each(|pod| fleet.until_ready(pod));
+    let addresses: Vec<_> = [&names[0], &names[99]].map(|name| fleet.cluster_ip(name)).into();
+
+    fleet.run(Part::Agent(2));
+    fleet.until_node(2, "Ready");
+    let ready = Instant::now();
+    for address in &addresses {
+        until("the service answers", 30, || fleet.fetch(2, *address, 80).is_ok());
+    }
+    for pod in &near {
+        let address = fleet.get(&["pod", pod], "{.status.podIP}").parse().unwrap();
+        until("the pod answers", 30, || fleet.fetch(2, address, 8080).is_ok_and(|name| name == *pod));
+    }
+    eprintln!("services and pods answered a late machine {:?} after it was seen to be ready", ready.elapsed());
 }
