@@ -88,12 +88,13 @@ mod tests {
             errors.0.into_iter().map(|c| c.field).collect::<Vec<_>>()
         };
         let path = |path: &str| json!({"path": path, "serviceName": "web", "servicePort": 80});
-        let table: [(Value, &[&str]); 6] = [
+        let table: [(Value, &[&str]); 7] = [
             (json!({"host": "a.example", "paths": [path("/x"), path("")]}), &[]),
             (json!({}), &["spec.host", "spec.paths"]),
             (json!({"host": "a_b", "paths": [path("/")]}), &["spec.host"]),
             (json!({"host": "a.b", "paths": [path("/x"), path("/x/")]}), &["spec.paths[1].path"]),
             (json!({"host": "a.b", "paths": [path("x")]}), &["spec.paths[0].path"]),
+            (json!({"host": "a.b", "paths": [path(&"/a".repeat(513))]}), &["spec.paths[0].path"]),
             (json!({"host": "a.b", "paths": [{}]}), &["spec.paths[0].serviceName", "spec.paths[0].servicePort"]),
         ];
         for (spec, want) in table {

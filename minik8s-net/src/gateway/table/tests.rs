@@ -242,3 +242,16 @@ proptest::proptest! {
         proptest::prop_assert_eq!(want.unwrap_or_else(|| "nothing".into()), found.split(',').next().unwrap());
     }
 }
+
+#[test]
+fn paths_that_are_too_long_are_left_out_and_told() {
+    let long = "/a".repeat(20_000);
+    let rules = vec![
+        rule("prefix", "a.com", PathRule::prefix(&long)),
+        rule("exact", "a.com", exact(&long)),
+        rule("good", "a.com", PathRule::default()),
+    ];
+    let table = Table::new(rules);
+    assert_eq!(table.0.broken().len(), 2, "{:?}", table.0.broken());
+    assert_eq!(table.ask("a.com", &long), "good");
+}
