@@ -2,7 +2,7 @@
 //! processes are busy while a file is there.
 
 use super::fleet::Fleet;
-use super::harness::{IMAGE, until};
+use super::harness::{IMAGE, until, until_or};
 use minik8s_core::testkit::hosts::Hosts;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,11 +62,7 @@ impl Scaled {
             let paths = "{.status.conditions[*].message} {.status.currentMetrics[*].resource.current}";
             self.fleet.get(&["hpa", "web"], paths)
         };
-        let began = Instant::now();
-        while self.ready() != want {
-            assert!(began.elapsed() < Duration::from_secs(90), "{} of {want} are ready: {}", self.ready(), told());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until_or(90, || self.ready() == want, || format!("{want} are ready; {} are: {}", self.ready(), told()));
     }
 
     /// All replicas answer the Service, on both machines.

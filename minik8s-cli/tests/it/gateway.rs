@@ -3,6 +3,7 @@
 
 use super::harness::{IMAGE, Kind, Up, until};
 use minik8s_core::testkit::need::{self, Need};
+use minik8s_core::testkit::wait;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -255,11 +256,12 @@ struct Seen {
 }
 
 async fn call(seen: &Seen) {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 80)).await else {
-        seen.refused.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        return;
+    let connect = || async {
+        let stream = TcpStream::connect(("127.0.0.1", 80)).await.ok();
+        seen.refused.fetch_add(usize::from(stream.is_none()), Ordering::Relaxed);
+        stream
     };
+    let mut stream = wait::until("the gateway takes a connection", Duration::from_secs(60), connect).await;
     let exchange = async {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n").await?;
         let mut text = String::new();

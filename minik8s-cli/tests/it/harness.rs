@@ -275,10 +275,16 @@ pub(crate) fn have_kubectl() -> bool {
 
 /// Asks until `probe` answers true.
 #[track_caller]
-pub(crate) fn until(what: &str, seconds: u64, mut probe: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, seconds: u64, probe: impl FnMut() -> bool) {
+    until_or(seconds, probe, || what.to_owned());
+}
+
+/// The same, where what is said of a wait that was in vain is found out then.
+#[track_caller]
+pub(crate) fn until_or(seconds: u64, mut probe: impl FnMut() -> bool, what: impl FnOnce() -> String) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !probe() {
-        assert!(Instant::now() < end, "gave up after {seconds} s waiting until {what}");
+        assert!(Instant::now() < end, "gave up after {seconds} s waiting until {}", what());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
