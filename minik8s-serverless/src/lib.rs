@@ -1,4 +1,53 @@
 //! Functions, workflows and triggers for minik8s.
 //!
-//! This crate holds nothing yet. It exists to reserve its place in the star: it will depend on `minik8s-core` alone and
-//! bring its kinds and controllers through `minik8s_core::cluster::Extension`, the same door a user's crate has.
+//! [`Serverless`] is an [`Extension`]: kinds in `minik8s.io/v1alpha1` and the controllers behind them, added to a cluster
+//! through the same door that a user's crate has. A function is invoked at `/function/<namespace>/<name>` of every
+//! node's gateway.
+
+pub mod functions;
+
+use minik8s_core::api::schema::{SchemaError, Schemas};
+use minik8s_core::cluster::Extension;
+use minik8s_core::controllers::Controller;
+use minik8s_core::server::Kind;
+use std::sync::Arc;
+
+/// Everything of this crate, as one part of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Serverless {
+    functions: functions::FunctionsConfig,
+}
+
+impl Serverless {
+    /// With the usual settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How functions are built and scaled.
+    #[must_use]
+    pub fn functions(self, functions: functions::FunctionsConfig) -> Self {
+        Self { functions }
+    }
+}
+
+impl Extension for Serverless {
+    fn name(&self) -> &str {
+        "serverless"
+    }
+
+    fn schemas(&self, schemas: &mut Schemas) -> Result<(), SchemaError> {
+        for table in [functions::SCHEMAS] {
+            schemas.insert_table(table)?;
+        }
+        Ok(())
+    }
+
+    fn kinds(&self) -> Vec<Arc<dyn Kind>> {
+        functions::kinds()
+    }
+
+    fn controllers(&self) -> Vec<Arc<dyn Controller>> {
+        functions::controllers(&self.functions)
+    }
+}

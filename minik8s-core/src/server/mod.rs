@@ -12,7 +12,7 @@ pub mod grpc;
 mod health;
 pub(crate) mod keys;
 mod kind;
-mod kinds;
+pub mod kinds;
 pub mod kubeconfig;
 mod links;
 pub mod listen;

@@ -1,6 +1,6 @@
 //! `Dns`: a host whose paths lead to Services.
 
-use super::resource;
+use crate::resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! `ReferenceGrant`: leave for objects of other namespaces to refer to some of this one.
 
-use super::resource;
+use crate::resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 

@@ -21,10 +21,12 @@ pub use route::{
 /// The group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// Makes a struct with `metadata`, `spec` and `status` a resource of the API.
+/// Makes a struct with `metadata`, `spec` and `status` a resource of the API: `resource!(Dns, "minik8s.io", "v1alpha1",
+/// "Dns", "dns", k8s_openapi::NamespaceResourceScope)`. Who uses it depends on `k8s-openapi` itself.
+#[macro_export]
 macro_rules! resource {
     ($type:ty, $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ty) => {
-        impl k8s_openapi::Resource for $type {
+        impl ::k8s_openapi::Resource for $type {
             const API_VERSION: &'static str = concat!($group, "/", $version);
             const GROUP: &'static str = $group;
             const KIND: &'static str = $kind;
@@ -33,8 +35,8 @@ macro_rules! resource {
             type Scope = $scope;
         }
 
-        impl k8s_openapi::Metadata for $type {
-            type Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+        impl ::k8s_openapi::Metadata for $type {
+            type Ty = ::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
             fn metadata(&self) -> &Self::Ty {
                 &self.metadata
@@ -46,4 +48,3 @@ macro_rules! resource {
         }
     };
 }
-pub(crate) use resource;

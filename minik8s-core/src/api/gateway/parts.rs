@@ -1,6 +1,6 @@
 //! `GatewayClass` and `Gateway`: who serves, and at which ports.
 
-use super::resource;
+use crate::resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 

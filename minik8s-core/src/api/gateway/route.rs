@@ -1,6 +1,6 @@
 //! `HTTPRoute`: which requests go where.
 
-use super::resource;
+use crate::resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 

@@ -8,29 +8,29 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// What stands where there is nothing.
-pub(crate) const NONE: &str = "<none>";
+pub const NONE: &str = "<none>";
 
 /// The object's name.
-pub(crate) const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0, cell: name };
+pub const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0, cell: name };
 
 /// Time since creation.
-pub(crate) const AGE: Column = Column { name: "Age", kind: "string", format: "", priority: 0, cell: age };
+pub const AGE: Column = Column { name: "Age", kind: "string", format: "", priority: 0, cell: age };
 
 /// What fills a cell: the object and the present time.
-pub(crate) type Cell = fn(&Value, Timestamp) -> Value;
+pub type Cell = fn(&Value, Timestamp) -> Value;
 
 /// A column of text that is always shown.
-pub(crate) const fn column(name: &'static str, cell: Cell) -> Column {
+pub const fn column(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", format: "", priority: 0, cell }
 }
 
 /// A column of text that only `-o wide` shows.
-pub(crate) const fn wide(name: &'static str, cell: Cell) -> Column {
+pub const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", format: "", priority: 1, cell }
 }
 
 /// A column of whole numbers.
-pub(crate) const fn integer(name: &'static str, cell: Cell) -> Column {
+pub const fn integer(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "integer", format: "", priority: 0, cell }
 }
 
@@ -43,18 +43,18 @@ fn age(object: &Value, now: Timestamp) -> Value {
 }
 
 /// Time since the moment at a pointer; `<unknown>` where there is none.
-pub(crate) fn since(object: &Value, pointer: &str, now: Timestamp) -> String {
+pub fn since(object: &Value, pointer: &str, now: Timestamp) -> String {
     human::age_since(object.pointer(pointer).and_then(Value::as_str), now)
 }
 
 /// The text at a pointer, or `<none>`.
-pub(crate) fn or_none(object: &Value, pointer: &str) -> String {
+pub fn or_none(object: &Value, pointer: &str) -> String {
     let found = text(object, pointer);
     if found.is_empty() { NONE.to_owned() } else { found.to_owned() }
 }
 
 /// A label selector object, as text.
-pub(crate) fn selector(value: Option<&Value>) -> String {
+pub fn selector(value: Option<&Value>) -> String {
     let parsed = value.filter(|v| !v.is_null()).map(Selector::from_value);
     match parsed {
         None => NONE.to_owned(),
@@ -65,21 +65,26 @@ pub(crate) fn selector(value: Option<&Value>) -> String {
 }
 
 /// One field of every item of a list, joined by commas.
-pub(crate) fn joined(object: &Value, list: &str, field: &str) -> String {
+pub fn joined(object: &Value, list: &str, field: &str) -> String {
     items(object, list).filter_map(|i| i.get(field).and_then(Value::as_str)).collect::<Vec<_>>().join(",")
 }
 
 /// Names of a pod template's containers.
-pub(crate) fn template_containers(object: &Value, _: Timestamp) -> Value {
+pub fn template_containers(object: &Value, _: Timestamp) -> Value {
     joined(object, "/spec/template/spec/containers", "name").into()
 }
 
 /// Images of a pod template's containers.
-pub(crate) fn template_images(object: &Value, _: Timestamp) -> Value {
+pub fn template_images(object: &Value, _: Timestamp) -> Value {
     joined(object, "/spec/template/spec/containers", "image").into()
 }
 
 /// The label selector in `spec.selector`.
-pub(crate) fn spec_selector(object: &Value, _: Timestamp) -> Value {
+pub fn spec_selector(object: &Value, _: Timestamp) -> Value {
     selector(object.pointer("/spec/selector")).into()
+}
+
+/// The status of a condition.
+pub fn condition<'a>(object: &'a Value, list: &str, kind: &str) -> &'a str {
+    items(object, list).find(|c| text(c, "/type") == kind).map(|c| text(c, "/status")).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! `Dns`: a host whose paths lead to Services.
 
-use super::cells::{AGE, NAME, column};
-use super::gateway_class::condition;
+use super::cells::{AGE, NAME, column, condition};
+
 use super::hosts::{check_host, check_path, check_port};
 use super::util::{default_text, items, items_mut, names, number, set_default, text};
 use crate::api::Gvr;

@@ -1,7 +1,7 @@
 //! `Gateway`: ports at which routes are served.
 
-use super::cells::{AGE, NAME, column, joined};
-use super::gateway_class::condition;
+use super::cells::{AGE, NAME, column, condition, joined};
+
 use super::hosts::{check_host, check_port, check_word};
 use super::util::{child, default_text, items, items_mut, names, number, set_default, text};
 use crate::api::{Gvr, Selector};

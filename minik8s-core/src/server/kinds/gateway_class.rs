@@ -1,8 +1,8 @@
 //! `GatewayClass`: who serves the Gateways that name it.
 
-use super::cells::{AGE, NAME, column};
+use super::cells::{AGE, NAME, column, condition};
 use super::ingress_class::check_controller;
-use super::util::{items, names, set_default, text};
+use super::util::{names, set_default, text};
 use crate::api::Gvr;
 use crate::server::{Column, FieldErrors, Kind, KindNames};
 use serde_json::{Value, json};
@@ -22,11 +22,6 @@ static COLUMNS: [Column; 4] = [
     column("Accepted", |o, _| condition(o, "/status/conditions", "Accepted").into()),
     AGE,
 ];
-
-/// The status of a condition.
-pub(super) fn condition<'a>(object: &'a Value, list: &str, kind: &str) -> &'a str {
-    items(object, list).find(|c| text(c, "/type") == kind).map(|c| text(c, "/status")).unwrap_or_default()
-}
 
 impl Kind for GatewayClassKind {
     fn names(&self) -> &KindNames {

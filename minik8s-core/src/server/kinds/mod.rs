@@ -1,6 +1,7 @@
-//! The built-in kinds: one file each, and one line in [`builtin`]. Nothing else in the server names them.
+//! The built-in kinds: one file each, and one line in [`builtin`]. Nothing else in the server names them. What they are
+//! made of ([`cells`], [`util`]) is there for the kinds of extensions too.
 
-mod cells;
+pub mod cells;
 mod certificate_signing_request;
 mod config_map;
 mod deployment;
@@ -28,7 +29,7 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
-mod util;
+pub mod util;
 mod workload;
 
 pub(crate) use priority_class::SYSTEM_CLASSES;
