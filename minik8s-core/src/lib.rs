@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cluster;
 pub mod controllers;
 pub mod grpc;
+pub mod job;
 pub mod join;
 pub mod network;
 pub mod node;

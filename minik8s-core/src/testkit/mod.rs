@@ -4,12 +4,14 @@ pub mod api;
 pub mod clock;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod fake_jobs;
 mod fake_runtime;
 pub mod faults;
 pub mod grpc;
 pub mod history;
 pub mod hosts;
 pub mod inside;
+pub mod jobs;
 pub mod kubectl;
 pub mod need;
 pub mod network;
@@ -23,5 +25,6 @@ mod stub;
 pub mod suite;
 pub mod wait;
 
+pub use fake_jobs::FakeJobs;
 pub use fake_runtime::{End, ExecAnswer, FakeCall, FakeOp, FakeRuntime, Load, Script, Which};
 pub use stub::StubTransport;

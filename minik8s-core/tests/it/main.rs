@@ -7,6 +7,7 @@ mod clock;
 mod cluster;
 mod controllers;
 mod fake_runtime;
+mod jobs;
 mod join;
 mod kubectl;
 mod metrics;
