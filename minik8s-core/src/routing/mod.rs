@@ -12,7 +12,7 @@ mod translate;
 pub use host::Host;
 pub(crate) use pattern::regex_complaint;
 pub use pattern::{whole_regex, whole_regexes};
-pub use plan::{Backend, HeaderEdits, Mirror, NewPath, Plan, Redirect, Retry, Rewrite, Speaks, Sticky, Weighted};
+pub use plan::{Backend, HeaderEdits, Hold, Mirror, NewPath, Plan, Redirect, Retry, Rewrite, Speaks, Sticky, Weighted};
 pub use sources::{News, Sources};
 pub use tally::Tally;
 pub(crate) use translate::duration;

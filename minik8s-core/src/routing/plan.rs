@@ -27,6 +27,8 @@ pub struct Plan {
     pub sticky: Option<Sticky>,
     /// Largest body of requests; `None` for any.
     pub max_body: Option<u64>,
+    /// Requests wait where no endpoint of their backend can take them.
+    pub hold: Option<Hold>,
 }
 
 /// Changes of headers, in this order: set, add, remove.
@@ -93,6 +95,17 @@ pub struct Weighted {
     pub request_headers: HeaderEdits,
     /// Changes of headers of its responses only.
     pub response_headers: HeaderEdits,
+}
+
+/// How requests wait for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// How many may wait for the backend.
+    pub queue: usize,
+    /// How long one may.
+    pub patience: Duration,
+    /// Requests that one endpoint gets at once; `None` for any number.
+    pub concurrency: Option<usize>,
 }
 
 /// What backends speak.

@@ -1,6 +1,7 @@
 //! Where a [`World`] comes from: informers of every kind that routes are made of.
 
 use super::World;
+use crate::api::PathRoute;
 use crate::api::gateway::{Dns, Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::client::{Changes, Informer, Informers};
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -15,6 +16,7 @@ pub struct Sources {
     http_routes: Informer<HttpRoute>,
     grants: Informer<ReferenceGrant>,
     dns: Informer<Dns>,
+    path_routes: Informer<PathRoute>,
     services: Informer<Service>,
     namespaces: Informer<Namespace>,
 }
@@ -28,6 +30,7 @@ pub struct News {
     http_routes: Changes<HttpRoute>,
     grants: Changes<ReferenceGrant>,
     dns: Changes<Dns>,
+    path_routes: Changes<PathRoute>,
     services: Changes<Service>,
     namespaces: Changes<Namespace>,
 }
@@ -43,6 +46,7 @@ impl Sources {
             http_routes: informers.of(),
             grants: informers.of(),
             dns: informers.of(),
+            path_routes: informers.of(),
             services: informers.of(),
             namespaces: informers.of(),
         }
@@ -57,6 +61,7 @@ impl Sources {
             && self.http_routes.synced().await
             && self.grants.synced().await
             && self.dns.synced().await
+            && self.path_routes.synced().await
             && self.services.synced().await
             && self.namespaces.synced().await
     }
@@ -71,6 +76,7 @@ impl Sources {
             http_routes: self.http_routes.subscribe(),
             grants: self.grants.subscribe(),
             dns: self.dns.subscribe(),
+            path_routes: self.path_routes.subscribe(),
             services: self.services.subscribe(),
             namespaces: self.namespaces.subscribe(),
         }
@@ -86,6 +92,7 @@ impl Sources {
             http_routes: self.http_routes.list(),
             grants: self.grants.list(),
             dns: self.dns.list(),
+            path_routes: self.path_routes.list(),
             services: self.services.list(),
             namespaces: self.namespaces.list(),
             certificates: None,
@@ -104,6 +111,7 @@ impl News {
             change = self.gateways.next() => change.is_some(),
             change = self.http_routes.next() => change.is_some(),
             change = self.ingresses.next() => change.is_some(),
+            change = self.path_routes.next() => change.is_some(),
             change = self.dns.next() => change.is_some(),
             change = self.services.next() => change.is_some(),
             change = self.namespaces.next() => change.is_some(),
@@ -120,6 +128,7 @@ impl News {
         while self.gateways.try_next().is_some() {}
         while self.http_routes.try_next().is_some() {}
         while self.ingresses.try_next().is_some() {}
+        while self.path_routes.try_next().is_some() {}
         while self.dns.try_next().is_some() {}
         while self.services.try_next().is_some() {}
         while self.namespaces.try_next().is_some() {}

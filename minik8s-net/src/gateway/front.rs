@@ -6,6 +6,7 @@ use super::serve;
 use super::table::{RoutingTable, UsualPorts};
 use super::tls::{Certificates, TlsSecret};
 use arc_swap::ArcSwap;
+use minik8s_core::api::BackendDemand;
 use minik8s_core::network::ServiceTable;
 use minik8s_core::routing::{RouteSet, Tallies};
 use parking_lot::Mutex;
@@ -205,6 +206,18 @@ impl Gateway {
     /// What was counted of the backends of some `HTTPRoute`s, by namespace and name.
     pub fn tallies(&self, routes: &std::collections::BTreeSet<minik8s_core::routing::Key>) -> Tallies {
         self.shared.metrics.tallies(routes)
+    }
+
+    /// What was asked of backends for which requests may wait, since the last time; `None` where there is nothing to
+    /// tell.
+    pub fn demand(&self) -> Option<Vec<BackendDemand>> {
+        self.clusters.lock().demand()
+    }
+
+    /// Ends when a request waits for a backend without endpoints.
+    pub async fn wanted(&self) {
+        let wanted = self.clusters.lock().wanted();
+        wanted.notified().await;
     }
 
     /// Stops to accept, asks clients to go, and waits until requests have ended, but no longer than

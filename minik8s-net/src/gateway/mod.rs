@@ -8,6 +8,7 @@
 mod backend;
 mod body;
 mod canaries;
+mod demand;
 mod front;
 mod metrics;
 mod node;

@@ -1,6 +1,7 @@
 //! The gateway of a node: beside its pods, it follows what the API says.
 
 use super::canaries::Canaries;
+use super::demand;
 use super::secrets::Secrets;
 use super::{Gateway, GatewayConfig, GatewayMetrics};
 use crate::dns::{HostTable, Hosts};
@@ -106,6 +107,7 @@ impl Companion for NodeGateway {
             biased;
             () = ctx.stop.cancelled() => {}
             () = self.follow(&ctx, &gateway, listeners) => {}
+            () = demand::tell(&ctx, &gateway) => {}
         }
         gateway.shutdown().await;
     }

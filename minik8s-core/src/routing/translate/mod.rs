@@ -7,6 +7,7 @@ mod dns;
 mod gateways;
 mod http_route;
 mod ingress;
+mod path_route;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use http_route::AttachedRoute;
 pub(crate) use plan::duration;
 
 use super::{Owner, RouteSet};
+use crate::api::PathRoute;
 use crate::api::gateway::{Dns, Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use backends::Backends;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -81,6 +83,8 @@ pub struct World {
     pub grants: Vec<Arc<ReferenceGrant>>,
     /// Hosts with paths.
     pub dns: Vec<Arc<Dns>>,
+    /// Paths that lead to Services whatever the host.
+    pub path_routes: Vec<Arc<PathRoute>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
     /// Namespaces, for their labels.
@@ -119,6 +123,7 @@ pub fn translate(world: &World) -> Translation {
     let mut made = Translation::default();
     ingress::translate(world, &backends, &mut made);
     dns::translate(world, &backends, &mut made);
+    path_route::translate(world, &mut made);
     gateways::translate(world, &backends, &mut made);
     http_route::translate(world, &backends, &mut made);
     made.conflicts = conflicts::find(&made.routes.rules);

@@ -26,10 +26,15 @@ pub(super) async fn may(server: &ApiServer, node: &str, asked: &Attributes<'_>) 
     let own = name == Some(node);
     Ok(match (&*target.gvr.group, &*target.gvr.resource, sub) {
         ("", "services" | "endpoints", None) | ("discovery.k8s.io", "endpointslices", None) => reads,
-        ("", "namespaces", None) | ("gateway.networking.k8s.io", _, None) | ("minik8s.io", "dns", None) => reads,
+        ("", "namespaces", None)
+        | ("gateway.networking.k8s.io", _, None)
+        | ("minik8s.io", "dns" | "pathroutes", None) => reads,
         ("networking.k8s.io", "ingresses" | "ingressclasses", None) => reads,
         // Whom a new record is for is seen by the admission rule.
         ("", "nodes", None) => reads || asked.verb == "create" || own && matches!(asked.verb, "update" | "patch"),
+        ("minik8s.io", "demands", None) => {
+            asked.verb == "create" || own && matches!(asked.verb, "get" | "update" | "patch")
+        }
         ("", "nodes", Some("status")) => own && matches!(asked.verb, "get" | "update" | "patch"),
         ("", "events", None) | ("events.k8s.io", "events", None) => matches!(asked.verb, "create" | "update" | "patch"),
         ("coordination.k8s.io", "leases", None) => {

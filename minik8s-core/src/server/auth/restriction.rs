@@ -69,7 +69,9 @@ fn foreign(node: &str, asked: &[IpNet], settings: &Settings, others: &[Value]) -
 
 fn check(node: &str, resource: &str, name: &str, new: &Value, old: Option<&Value>) -> Option<String> {
     match resource {
-        "nodes" | "leases" if name != node => Some(format!("is not allowed to write {resource} of other nodes")),
+        "nodes" | "leases" | "demands" if name != node => {
+            Some(format!("is not allowed to write {resource} of other nodes"))
+        }
         "nodes" => {
             let taints = |v: &Value| v.pointer("/spec/taints").cloned().unwrap_or_default();
             if old.is_some_and(|old| taints(old) != taints(new)) {

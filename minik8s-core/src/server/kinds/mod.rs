@@ -4,6 +4,7 @@
 pub mod cells;
 mod certificate_signing_request;
 mod config_map;
+mod demand;
 mod deployment;
 mod dns;
 mod endpoint_slice;
@@ -20,6 +21,7 @@ mod lease;
 mod metrics;
 mod namespace;
 mod node;
+mod path_route;
 pub(super) mod pod;
 mod pod_disruption_budget;
 mod pod_template;
@@ -42,6 +44,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
     vec![
         Arc::new(certificate_signing_request::CertificateSigningRequestKind::new()),
         Arc::new(config_map::ConfigMapKind::new()),
+        Arc::new(demand::DemandKind::new()),
         Arc::new(deployment::DeploymentKind::new()),
         Arc::new(dns::DnsKind::new()),
         Arc::new(endpoint_slice::EndpointSliceKind::new()),
@@ -62,6 +65,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(metrics::PodMetricsKind::new()),
         Arc::new(namespace::NamespaceKind::new()),
         Arc::new(node::NodeKind::new()),
+        Arc::new(path_route::PathRouteKind::new()),
         Arc::new(pod::PodKind::new()),
         Arc::new(pod_disruption_budget::PodDisruptionBudgetKind::new()),
         Arc::new(priority_class::PriorityClassKind::new()),

@@ -1,7 +1,9 @@
 //! The ports of Services that routes lead to, and which endpoint is next.
 
 use super::endpoint::{Endpoint, Lease};
+use super::line::Line;
 use arc_swap::ArcSwap;
+use minik8s_core::api::BackendDemand;
 use minik8s_core::network::{Protocol, ServiceEntry, ServiceTable};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -9,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Namespace, name, port.
 type Key = (String, String, u16);
@@ -18,15 +21,17 @@ type Key = (String, String, u16);
 pub(in crate::gateway) struct Clusters {
     all: HashMap<Key, Arc<Cluster>>,
     table: Arc<ServiceTable>,
+    /// Wakes who tells the cluster that somebody waits for endpoints.
+    wanted: Arc<Notify>,
 }
 
 impl Clusters {
     /// The backend, made where it is new.
     pub(in crate::gateway) fn get(&mut self, namespace: &str, name: &str, port: u16) -> Arc<Cluster> {
         let key = (namespace.to_owned(), name.to_owned(), port);
-        let table = &self.table;
+        let (table, wanted) = (&self.table, &self.wanted);
         let made = self.all.entry(key).or_insert_with_key(|key| {
-            let cluster = Cluster::new(&key.0, &key.1, key.2);
+            let cluster = Cluster::new(&key.0, &key.1, key.2, wanted.clone());
             cluster.follow(entry(table, key));
             Arc::new(cluster)
         });
@@ -47,6 +52,22 @@ impl Clusters {
                 cluster.follow(new);
             }
         }
+    }
+
+    /// Told whenever somebody waits for a backend without endpoints.
+    pub(in crate::gateway) fn wanted(&self) -> Arc<Notify> {
+        self.wanted.clone()
+    }
+
+    /// What was asked of backends for which requests may wait; `None` where there is nothing to tell.
+    pub(in crate::gateway) fn demand(&self) -> Option<Vec<BackendDemand>> {
+        let all = self.all.iter().filter_map(|((namespace, service, port), cluster)| {
+            let (namespace, service, port) = (namespace.clone(), service.clone(), i32::from(*port));
+            Some(BackendDemand { namespace, service, port, ..cluster.line.report()? })
+        });
+        let all: Vec<BackendDemand> = all.collect();
+        let some = |d: &BackendDemand| d.waiting > 0 || d.active > 0 || d.rate > 0.0;
+        (!all.is_empty()).then(|| all.into_iter().filter(some).collect())
     }
 
     /// Closes connections that have not been used for so long.
@@ -70,6 +91,7 @@ pub(in crate::gateway) struct Cluster {
     turn: AtomicU64,
     /// One change at a time.
     changing: Mutex<()>,
+    pub(super) line: Arc<Line>,
 }
 
 /// The endpoints of the moment.
@@ -91,9 +113,16 @@ enum State {
 }
 
 impl Cluster {
-    fn new(namespace: &str, name: &str, port: u16) -> Self {
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Self { namespace, name, port, members: ArcSwap::default(), turn: AtomicU64::new(0), changing: Mutex::default() }
+    fn new(namespace: &str, name: &str, port: u16, wanted: Arc<Notify>) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            port,
+            members: ArcSwap::default(),
+            turn: AtomicU64::new(0),
+            changing: Mutex::default(),
+            line: Arc::new(Line::new(wanted)),
+        }
     }
 
     fn follow(&self, service: Option<&Arc<ServiceEntry>>) {
@@ -117,6 +146,29 @@ impl Cluster {
         let known = |address: SocketAddr| before.endpoints.iter().find(|e| e.address() == address).cloned();
         let endpoints = wanted.into_iter().map(|a| known(a).unwrap_or_else(|| Arc::new(Endpoint::new(a)))).collect();
         self.members.store(Arc::new(Members { state, endpoints }));
+        self.line.look();
+    }
+
+    /// The least busy of the endpoints that are not left out and have fewer requests than this; those that are as busy
+    /// take turns.
+    pub(super) fn pick_within(&self, limit: usize) -> Option<Lease> {
+        let members = self.members.load();
+        let all = &members.endpoints;
+        let start = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
+        loop {
+            let usable = (0..all.len()).map(|i| &all[(start + i) % all.len()]).filter(|e| !e.is_ejected());
+            let free = usable.filter(|e| e.active() < limit);
+            let best = free.min_by_key(|e| e.active())?;
+            // Another request may have been faster.
+            if let Some(lease) = Lease::within(best, limit) {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// There is such a port of such a Service.
+    pub(super) fn is_there(&self) -> bool {
+        self.members.load().state == State::There
     }
 
     /// An endpoint for one request: of two that the turn picks, the one with fewer requests. Those in `tried` and those

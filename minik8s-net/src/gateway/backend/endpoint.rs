@@ -1,6 +1,7 @@
 //! One address that answers: how busy it is, whether it fails, and the connections that wait for the next request.
 
 use super::connection::{Http1, Http2};
+use super::line::Line;
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
@@ -124,12 +125,30 @@ impl Endpoint {
 }
 
 /// One request's hold on an endpoint, which counts as busy for as long.
-pub(in crate::gateway) struct Lease(Arc<Endpoint>);
+pub(in crate::gateway) struct Lease {
+    endpoint: Arc<Endpoint>,
+    /// Whom it concerns that there is room again.
+    line: Option<Arc<Line>>,
+}
 
 impl Lease {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
+        Self { endpoint, line: None }
+    }
+
+    /// Where the endpoint has fewer requests than this.
+    pub(super) fn within(endpoint: &Arc<Endpoint>, limit: usize) -> Option<Self> {
+        let more = |active: usize| (active < limit).then_some(active + 1);
+        endpoint.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self { endpoint: endpoint.clone(), line: None })
+    }
+
+    /// Tells the line when it ends.
+    pub(super) fn in_line(self, line: Arc<Line>) -> Self {
+        let mut lease = self;
+        lease.line = Some(line);
+        lease
     }
 }
 
@@ -137,12 +156,15 @@ impl Deref for Lease {
     type Target = Endpoint;
 
     fn deref(&self) -> &Endpoint {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(line) = &self.line {
+            line.ended();
+        }
     }
 }

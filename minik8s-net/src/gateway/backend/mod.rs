@@ -3,7 +3,9 @@
 mod cluster;
 mod connection;
 mod endpoint;
+mod line;
 
 pub(super) use cluster::{Cluster, Clusters};
 pub(super) use connection::{Http1, Unsent};
 pub(super) use endpoint::{Endpoint, Lease};
+pub(super) use line::Unserved;

@@ -2,13 +2,13 @@
 //! delivered is sent again only where that does no harm (RFC 9110, section 9.2.2) and the body is still here.
 
 use super::answers::{Refusal, is_grpc};
-use crate::gateway::backend::{Cluster, Endpoint, Http1, Lease, Unsent};
+use crate::gateway::backend::{Cluster, Endpoint, Http1, Lease, Unsent, Unserved};
 use crate::gateway::body::{Broke, Outgoing};
 use crate::gateway::front::Shared;
 use crate::gateway::table::{Plan, Target, To};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::body::Incoming;
-use minik8s_core::routing::Speaks;
+use minik8s_core::routing::{Hold, Speaks};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,7 +60,10 @@ pub(super) async fn send(
     }
     let (mut tried, mut again, mut codes, mut fresh) = (Vec::new(), 0, plan.retry.attempts, false);
     loop {
-        let Some(lease) = first.take().or_else(|| cluster.pick(&tried)) else { return Err(empty(cluster)) };
+        let lease = match first.take() {
+            Some(lease) => lease,
+            None => next(cluster, plan.hold.as_ref(), &tried, again == 0).await?,
+        };
         let address = lease.address();
         let copy = spare(&request, codes > 0);
         let outcome = within(shared, plan, one(lease, request, http2, fresh)).await;
@@ -76,7 +79,8 @@ pub(super) async fn send(
             Tried::Late => return Err(Refusal::late(plan.try_timeout.unwrap_or(shared.config.answer_patience))),
             Tried::Undelivered { request, was_waiting: true, .. } => {
                 fresh = true;
-                first = cluster.find(|a| a == address);
+                // Who waits in line has no right to one endpoint.
+                first = if plan.hold.is_none() { cluster.find(|a| a == address) } else { None };
                 (request, String::new())
             }
             Tried::Undelivered { request, why, .. } => {
@@ -98,9 +102,37 @@ pub(super) async fn send(
         request = next;
         shared.metrics.retries.inc();
         again += 1;
-        if again > AGAIN.max(cluster.len().min(8)) {
+        // Where requests wait for endpoints, what was not delivered waits as well: the time it has is its limit.
+        if again > AGAIN.max(cluster.len().min(8)) && plan.hold.is_none() {
             return Err(unreachable(cluster, &tried, &why));
         }
+    }
+}
+
+/// The endpoint for a try.
+pub(super) async fn next(
+    cluster: &Cluster,
+    hold: Option<&Hold>,
+    tried: &[SocketAddr],
+    first: bool,
+) -> Result<Lease, Refusal> {
+    match hold {
+        None => cluster.pick(tried).ok_or_else(|| empty(cluster)),
+        Some(hold) => cluster.lease(hold, first).await.map_err(|why| unserved(cluster, why)),
+    }
+}
+
+fn unserved(cluster: &Cluster, why: Unserved) -> Refusal {
+    let name = cluster.name();
+    match why {
+        Unserved::Full(count) => {
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, format!("{count} requests wait for {name} already"))
+        }
+        Unserved::Late(patience) => {
+            let why = format!("no endpoint of {name} was free within {patience:?}");
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, why)
+        }
+        Unserved::Gone => empty(cluster),
     }
 }
 

@@ -77,7 +77,7 @@ async fn serve(
     let target = &plan.targets[chosen.target];
     target.request_headers.apply(request.headers_mut());
     let answered = match upgrade {
-        Some(upgrade) => upgrade::pass(shared, target, chosen, upgrade, request).await,
+        Some(upgrade) => upgrade::pass(shared, (target, plan.hold.as_ref()), chosen, upgrade, request).await,
         None => {
             let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
             let request = mirror::copies(shared, plan, request).await?;

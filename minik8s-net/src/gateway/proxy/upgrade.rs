@@ -1,6 +1,7 @@
 //! Connections that become something else, such as WebSockets: bytes are passed both ways from then on.
 
 use super::answers::Refusal;
+use super::attempts;
 use super::headers::without_hops;
 use super::sticky::Chosen;
 use crate::gateway::backend::{Http1, Lease};
@@ -12,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use minik8s_core::routing::Hold;
 use std::sync::Arc;
 
 /// An upgrade that a client asks for.
@@ -38,7 +40,7 @@ pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
 /// Asks a backend for the upgrade, and passes bytes where it agrees.
 pub(super) async fn pass(
     shared: &Arc<Shared>,
-    target: &Target,
+    (target, hold): (&Target, Option<&Hold>),
     chosen: Chosen,
     upgrade: Upgrade,
     mut request: Request<Incoming>,
@@ -48,7 +50,7 @@ pub(super) async fn pass(
     headers.insert(header::UPGRADE, upgrade.protocol);
     headers.remove("http2-settings");
     let request = request.map(|body| Outgoing::stream(body, None, shared.config.body_patience));
-    let (lease, stream) = connect(shared, target, chosen.lease).await?;
+    let (lease, stream) = connect(shared, target, hold, chosen.lease).await?;
     let failed = |why: String| Refusal::new(StatusCode::BAD_GATEWAY, why);
     let asking = tokio::time::timeout(shared.config.answer_patience, Http1::upgrading(stream, request));
     let response = asking.await.map_err(|_| Refusal::late(shared.config.answer_patience))?;
@@ -67,6 +69,7 @@ pub(super) async fn pass(
 async fn connect(
     shared: &Shared,
     target: &Target,
+    hold: Option<&Hold>,
     mut first: Option<Lease>,
 ) -> Result<(Lease, tokio::net::TcpStream), Refusal> {
     let cluster = match &target.to {
@@ -78,8 +81,10 @@ async fn connect(
     };
     let mut tried = Vec::new();
     loop {
-        let lease = first.take().or_else(|| cluster.pick(&tried));
-        let lease = lease.ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, cluster.why_empty()))?;
+        let lease = match first.take() {
+            Some(lease) => lease,
+            None => attempts::next(cluster, hold, &tried, tried.is_empty()).await?,
+        };
         match lease.connect().await {
             Ok(stream) => return Ok((lease, stream)),
             Err(error) => {

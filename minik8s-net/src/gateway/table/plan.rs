@@ -4,7 +4,9 @@ use super::super::backend::{Cluster, Clusters};
 use super::super::metrics::{Counted, GatewayMetrics, RouteCounters};
 use super::super::split::Split;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use minik8s_core::routing::{Backend, HeaderEdits, Owner, Plan as Wanted, Redirect, Retry, Rewrite, Speaks, Sticky};
+use minik8s_core::routing::{
+    Backend, HeaderEdits, Hold, Owner, Plan as Wanted, Redirect, Retry, Rewrite, Speaks, Sticky,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ pub(in crate::gateway) struct Plan {
     pub(in crate::gateway) retry: Retry,
     pub(in crate::gateway) sticky: Option<Sticky>,
     pub(in crate::gateway) max_body: Option<u64>,
+    pub(in crate::gateway) hold: Option<Hold>,
     pub(in crate::gateway) counters: RouteCounters,
 }
 
@@ -84,6 +87,7 @@ impl Plan {
             retry: wanted.retry.clone(),
             sticky: wanted.sticky.clone(),
             max_body: wanted.max_body,
+            hold: wanted.hold,
             counters: metrics.of(owner),
         }
     }

@@ -3,5 +3,6 @@
 mod abuse;
 mod content;
 mod failures;
+mod held;
 mod protocols;
 mod world;
