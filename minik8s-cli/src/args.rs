@@ -262,18 +262,31 @@ pub(crate) enum Rollout {
     Pause(RolloutTarget),
     /// Go on
     Resume(RolloutTarget),
-    /// Give the second backend of an HTTPRoute more and more requests, and take that back where it fails
+    /// Give another template of a Deployment, or the second backend of an HTTPRoute, more and more requests, and take
+    /// that back where it fails
     Canary(CanaryOptions),
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct CanaryOptions {
-    /// The HTTPRoute; its rules with two backends are meant, of which the second is the canary
-    #[arg(value_name = "HTTPROUTE")]
+    /// `deploy/NAME`, to which one HTTPRoute leads, or `httproute/NAME`, whose rules with two backends are meant
+    #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// Share of requests that the canary gets in the end, in percent
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    pub(crate) to: u32,
+    /// Share of requests that the canary gets in the end, in percent; a Deployment takes its template over at 100
+    #[arg(long, value_name = "PERCENT", value_parser = percent, required_unless_present = "abort")]
+    pub(crate) to: Option<u32>,
+    /// The image to try in a Deployment
+    #[arg(long, value_name = "[CONTAINER=]IMAGE")]
+    pub(crate) image: Vec<String>,
+    /// Another change of a Deployment's pod template to try, as a strategic merge patch in JSON or YAML
+    #[arg(long, value_name = "PATCH")]
+    pub(crate) patch: Option<String>,
+    /// The HTTPRoute, where several lead to the Deployment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// Take the canary back that is under way
+    #[arg(long, conflicts_with_all = ["to", "image", "patch"])]
+    pub(crate) abort: bool,
     /// How much more it gets at a time, in percent [default: all at once]
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(crate) step: Option<u32>,
@@ -281,8 +294,8 @@ pub(crate) struct CanaryOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) interval: u64,
     /// Takes it back where more of its requests fail, in percent
-    #[arg(long, value_name = "PERCENT")]
-    pub(crate) max_error_rate: Option<f64>,
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub(crate) max_error_rate: f64,
     /// Takes it back where one in a hundred of its requests takes longer, in milliseconds
     #[arg(long, value_name = "MS")]
     pub(crate) max_latency: Option<u64>,

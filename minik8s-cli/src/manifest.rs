@@ -174,6 +174,11 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     out
 }
 
+/// A piece of an object, in YAML or JSON, that an option has.
+pub(crate) fn piece(option: &str, text: &str) -> Result<Value> {
+    read_yaml(option, 1, text)
+}
+
 /// YAML as Kubernetes reads it: `0644` is octal, `yes` is true.
 fn read_yaml(source: &str, line: usize, text: &str) -> Result<Value> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: false };

@@ -217,15 +217,7 @@ spec:
     available(&up, "two", 1);
     until("the Gateway answers", 20, || ask(&up, 8000, "www.gw.example", "/", "").1 == "one");
     let stop = Arc::new(AtomicBool::new(false));
-    let over = stop.clone();
-    let calling = up.inside(move || {
-        while !over.load(Ordering::Relaxed) {
-            let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", 8000)) else { continue };
-            let request = b"GET / HTTP/1.1\r\nHost: www.gw.example\r\nConnection: close\r\n\r\n";
-            let _ = std::io::Write::write_all(&mut stream, request);
-            let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
-        }
-    });
+    let calling = ask_on(&up, &stop);
     let limits = ["--interval", "1", "--min-requests", "5", "--max-error-rate", "5"];
     let canary = |to: &str, step: &str| {
         up.minik8s(&[&["rollout", "canary", "split", "--to", to, "--step", step][..], &limits[..]].concat())
@@ -241,8 +233,80 @@ spec:
     assert!(why.contains("taken back at 50 %") && why.contains("failed"), "{why}");
     assert_eq!(weights(), "100 0");
     until("nobody gets to the bad one", 10, || (0..20).all(|_| ask(&up, 8000, "www.gw.example", "/", "").1 == "one"));
+    // The failures of that canary are none of the next one's, though its Service has the same name.
+    up.apply(
+        "mended.yaml",
+        &nobody.replace("app: bad", "app: two").replace("port: 80}", "port: 80, targetPort: 8080}"),
+    );
+    let said = canary("50", "50").ok();
+    assert!(said.contains("has its 50 %"), "{said}");
     stop.store(true, Ordering::Relaxed);
-    calling.join().unwrap();
+    assert_ne!(calling.join().unwrap(), 0, "the bad one failed nobody");
+}
+
+/// Asks the Gateway until it is told to stop, and says how often the answer was none of a Service's.
+fn ask_on(up: &Up, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+    let over = stop.clone();
+    up.inside(move || {
+        let mut failed = 0;
+        while !over.load(Ordering::Relaxed) {
+            let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", 8000)) else { continue };
+            let request = b"GET / HTTP/1.1\r\nHost: www.gw.example\r\nConnection: close\r\n\r\n";
+            let mut text = String::new();
+            let sent = std::io::Write::write_all(&mut stream, request)
+                .and_then(|()| std::io::Read::read_to_string(&mut stream, &mut text));
+            failed += usize::from(sent.is_err() || !text.starts_with("HTTP/1.1 200"));
+        }
+        failed
+    })
+}
+
+#[test]
+fn a_deployment_gets_the_template_of_its_canary_and_a_slow_one_is_taken_back() {
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let gateway = ROUTES.split("---\n").find(|text| text.contains("kind: Gateway\n")).unwrap();
+    let route = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: www}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [www.gw.example]
+  rules: [{backendRefs: [{name: one, port: 80}]}]
+";
+    up.apply("web.yaml", &(web("one", 2) + gateway + "---\n" + route));
+    available(&up, "one", 2);
+    let says = |word: &str| ask(&up, 8000, "www.gw.example", "/", "").1 == word;
+    until("the Gateway answers", 20, || says("one"));
+    let command = |script: &str| {
+        let script = format!("{script}; exec httpd -f -p 8080 -h /tmp");
+        serde_json::json!({"spec": {"containers": [{"name": "main", "command": ["sh", "-c", script]}]}}).to_string()
+    };
+    let canary = |script: &str, options: &[&str]| {
+        let (patch, limits) = (command(script), ["--to", "100%", "--step", "50", "--interval", "1"]);
+        up.minik8s(&[&["rollout", "canary", "one", "--patch", &patch][..], &limits, options].concat())
+    };
+    let why = up.minik8s(&["rollout", "canary", "deploy/one", "--to", "10%"]).refused();
+    assert!(why.contains("say what is to be tried"), "{why}");
+    let stop = Arc::new(AtomicBool::new(false));
+    let calling = ask_on(&up, &stop);
+    let slow = "mkdir /tmp/cgi-bin; printf '#!/bin/sh\nsleep 1\nprintf \"Content-Type: text/plain\\r\\n\\r\\nslow\"\n' > /tmp/cgi-bin/index.cgi; chmod +x /tmp/cgi-bin/index.cgi";
+    let why = canary(slow, &["--max-latency", "300", "--min-requests", "5"]).refused();
+    assert!(why.contains("taken back at 50 %: one request in a hundred took more than"), "{why}");
+    let made = || get(&up, "deployments,services", "{.items[*].metadata.name}").contains("one-canary");
+    until("what was made for the canary goes", 30, || !made());
+    let backends = || get(&up, "httproute/www", "{.spec.rules[0].backendRefs[*].name}");
+    assert_eq!(backends(), "one");
+    until("the slow one is not asked", 10, || (0..20).all(|_| says("one")));
+    let said = canary("echo new > /tmp/index.html", &[]).ok();
+    for part in ["gets 50 %", "gets 100 %", "its template becomes that of all", "has its 100 %"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(backends(), "one");
+    assert!(get(&up, "deploy/one", "{.spec.template.spec.containers[0].command[2]}").contains("echo new"));
+    until("what was made for the canary goes", 30, || !made());
+    assert!((0..20).all(|_| says("new")));
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(calling.join().unwrap(), 0, "calls failed");
 }
 
 /// Callers, and what they saw.

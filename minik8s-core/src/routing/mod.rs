@@ -14,7 +14,7 @@ pub(crate) use pattern::regex_complaint;
 pub use pattern::{whole_regex, whole_regexes};
 pub use plan::{Backend, HeaderEdits, Hold, Mirror, NewPath, Plan, Redirect, Retry, Rewrite, Speaks, Sticky, Weighted};
 pub use sources::{News, Sources};
-pub use tally::Tally;
+pub use tally::{CanaryTally, Tally};
 pub(crate) use translate::duration;
 pub use translate::{
     AttachedRoute, CONTROLLER_NAME, DEFAULT_CLASS, GATEWAY_ANNOTATION, GatewayPlace, INGRESS_CONTROLLER, Key,
@@ -32,8 +32,8 @@ pub const CANARY_ANNOTATION: &str = "minik8s.io/canary";
 /// Annotation of nodes with what their gateways have counted of canaries; its value is [`Tallies`].
 pub const TALLIES_ANNOTATION: &str = "minik8s.io/canary-tallies";
 
-/// What was counted, by `namespace/name` of the route and then of the Service.
-pub type Tallies = BTreeMap<String, BTreeMap<String, Tally>>;
+/// What was counted, by `namespace/name` of the route.
+pub type Tallies = BTreeMap<String, CanaryTally>;
 
 /// Everything a gateway must know of routes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,16 +1,27 @@
 //! What a gateway has counted of one backend of a route, small enough to be told to the cluster.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How many classes of durations there are: up to 1 ms, 2 ms, 4 ms, and so on; the last has no end.
 const CLASSES: usize = 18;
 
-/// What a gateway has counted since it was started.
+/// What a gateway has counted since a canary began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CanaryTally {
+    /// Which canary of the route.
+    pub id: String,
+    /// By `namespace/name` of the Service.
+    pub services: BTreeMap<String, Tally>,
+}
+
+/// What a gateway has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Requests that were answered.
     pub requests: u64,
-    /// Those whose answer was a failure of the backend's (5xx).
+    /// Those whose answer was a failure of the backend's: 5xx, such a status of gRPC, or one that broke off.
     pub errors: u64,
     /// How many took how long until the answer began.
     pub times: Vec<u64>,

@@ -1,6 +1,7 @@
 //! Bodies on their way through: requests with a limit and a patience, answers that move their own connection.
 
 use super::backend::{Http1, Lease};
+use super::proxy::Ending;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::Full;
@@ -128,11 +129,12 @@ pub(super) struct Relay {
     connection: Option<Http1>,
     lease: Lease,
     ended: bool,
+    ending: Option<Ending>,
 }
 
 impl Relay {
-    pub(super) fn new(incoming: Incoming, connection: Option<Http1>, lease: Lease) -> Self {
-        let mut relay = Self { incoming, connection, lease, ended: false };
+    pub(super) fn new(incoming: Incoming, connection: Option<Http1>, lease: Lease, ending: Option<Ending>) -> Self {
+        let mut relay = Self { incoming, connection, lease, ended: false, ending };
         // A body that is empty never asks for more.
         relay.give_back(&mut Context::from_waker(Waker::noop()));
         relay
@@ -150,6 +152,9 @@ impl Relay {
             }
         }
         self.ended |= matches!(frame, Poll::Ready(None));
+        if let (Some(ending), Poll::Ready(frame)) = (&mut self.ending, &frame) {
+            ending.look(frame.as_ref().map(Result::as_ref));
+        }
         if frame.is_ready() {
             self.give_back(cx);
         }

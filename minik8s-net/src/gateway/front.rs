@@ -8,7 +8,7 @@ use super::tls::{Certificates, TlsSecret};
 use arc_swap::ArcSwap;
 use minik8s_core::api::BackendDemand;
 use minik8s_core::network::ServiceTable;
-use minik8s_core::routing::{RouteSet, Tallies};
+use minik8s_core::routing::{RouteSet, Tally};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -203,9 +203,9 @@ impl Gateway {
         self.listening.lock().keys().copied().collect()
     }
 
-    /// What was counted of the backends of some `HTTPRoute`s, by namespace and name.
-    pub fn tallies(&self, routes: &std::collections::BTreeSet<minik8s_core::routing::Key>) -> Tallies {
-        self.shared.metrics.tallies(routes)
+    /// What was counted of the backends of an `HTTPRoute`, by `namespace/name` of the Service.
+    pub fn tally(&self, route: &minik8s_core::routing::Key) -> BTreeMap<String, Tally> {
+        self.shared.metrics.tally(route)
     }
 
     /// What was asked of backends for which requests may wait, since the last time; `None` where there is nothing to

@@ -1,7 +1,7 @@
 //! What a gateway counts. Each route's counters are looked up when the table is compiled, so that a request costs no
 //! more than adding to them.
 
-use minik8s_core::routing::{Owner, Tallies, Tally};
+use minik8s_core::routing::{Owner, Tally};
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,12 +48,19 @@ type Key = (&'static str, String, String, String);
 pub(super) struct Counted(Mutex<Tally>);
 
 impl Counted {
-    pub(super) fn answered(&self, status: http::StatusCode, took: Duration) {
+    pub(super) fn answered(&self, failed: bool, took: Duration) {
         let mut tally = self.0.lock();
         tally.requests += 1;
-        tally.errors += u64::from(status.is_server_error());
+        tally.errors += u64::from(failed);
         let class = Tally::place(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         tally.times[class] += 1;
+    }
+}
+
+impl Counted {
+    /// An answer that looked well at its beginning was none.
+    pub(super) fn broke(&self) {
+        self.0.lock().errors += 1;
     }
 }
 
@@ -99,16 +106,12 @@ impl GatewayMetrics {
         self.tallies.lock().retain(|_, counted| Arc::strong_count(counted) > 1);
     }
 
-    /// What was counted of some `HTTPRoute`s.
-    pub(super) fn tallies(&self, routes: &BTreeSet<minik8s_core::routing::Key>) -> Tallies {
-        let mut all = Tallies::new();
-        for ((kind, namespace, name, service), counted) in &*self.tallies.lock() {
-            if *kind == "HTTPRoute" && routes.contains(&(namespace.clone(), name.clone())) {
-                let of_route = all.entry(format!("{namespace}/{name}")).or_default();
-                of_route.insert(service.clone(), counted.0.lock().clone());
-            }
-        }
-        all
+    /// What was counted of the backends of an `HTTPRoute`.
+    pub(super) fn tally(&self, route: &minik8s_core::routing::Key) -> BTreeMap<String, Tally> {
+        let tallies = self.tallies.lock();
+        let of = |(kind, namespace, name, _): &Key| (*kind, namespace, name) == ("HTTPRoute", &route.0, &route.1);
+        let found = tallies.iter().filter(|(key, _)| of(key));
+        found.map(|(key, counted)| (key.3.clone(), counted.0.lock().clone())).collect()
     }
 
     pub(super) fn of(&self, owner: &Owner) -> RouteCounters {

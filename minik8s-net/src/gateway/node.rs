@@ -134,7 +134,7 @@ impl NodeGateway {
                 gateway.set_services(table);
             }
             let world = sources.world();
-            canaries.follow(&world);
+            canaries.follow(&world, gateway);
             let made = translate(&world).routes;
             if *routes != made || first.is_some() {
                 routes = Arc::new(made);

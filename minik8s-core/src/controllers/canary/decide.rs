@@ -30,6 +30,23 @@ pub struct Canary {
     pub since: i64,
     /// What had been counted by then, by node.
     pub baseline: Vec<(String, Tally)>,
+    /// What numbers of this canary carry, given at its beginning: those of one before it are none of its own.
+    pub id: String,
+    /// It is to be taken back, whatever is counted.
+    pub stop: bool,
+    /// The Deployments that it is about; `None` where backends come and go by other hands. Goes when all is put in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployments: Option<Pair>,
+}
+
+/// A Deployment, and the one that was made beside it with another template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pair {
+    /// The Deployment that runs.
+    pub stable: String,
+    /// The Deployment beside it, and its Service.
+    pub canary: String,
 }
 
 /// How a canary stands.
@@ -38,6 +55,8 @@ pub enum Phase {
     /// It gets more and more.
     #[default]
     Progressing,
+    /// It gets everything, and its template goes to the Deployment that runs.
+    Promoting,
     /// It has what it was to get.
     Completed,
     /// It was taken back.
@@ -53,20 +72,41 @@ pub enum Step {
     Write(Canary),
 }
 
+impl Canary {
+    /// It gets nothing any more.
+    pub fn taken_back(&self, why: &str) -> Canary {
+        let message = format!("taken back at {} %: {why}", self.percent);
+        Canary { phase: Phase::RolledBack, percent: 0, message, ..self.clone() }
+    }
+
+    /// What was made for it has to go.
+    pub(super) fn is_over(&self) -> bool {
+        let over = self.phase == Phase::RolledBack || self.phase == Phase::Completed && self.percent >= 100;
+        over && self.deployments.is_some()
+    }
+
+    /// Something is still to be done about it.
+    pub fn goes_on(&self) -> bool {
+        matches!(self.phase, Phase::Progressing | Phase::Promoting) || self.is_over()
+    }
+}
+
 /// What happens next, given what nodes have counted of the canary.
 pub fn next(canary: &Canary, counted: &[(String, Tally)], now: i64) -> Step {
     if canary.phase != Phase::Progressing {
         return Step::Wait(u64::MAX);
     }
+    if canary.stop {
+        return Step::Write(canary.taken_back("as somebody asked for"));
+    }
     if canary.since == 0 {
-        let percent = canary.step.clamp(1, canary.to.max(1));
+        let percent = canary.percent.saturating_add(canary.step.max(1)).min(canary.to.max(1));
         return Step::Write(Canary { percent, ..begun(canary, counted, now) });
     }
     let seen = since(&canary.baseline, counted);
     // What is bad enough is not watched to the end.
     if let Some(why) = verdict(canary, &seen) {
-        let message = format!("taken back at {} %: {why}", canary.percent);
-        return Step::Write(Canary { phase: Phase::RolledBack, percent: 0, message, ..canary.clone() });
+        return Step::Write(canary.taken_back(&why));
     }
     let end = canary.since.saturating_add(i64::try_from(canary.interval_seconds).unwrap_or(i64::MAX));
     if now < end || seen.requests < canary.min_requests.max(1) {
@@ -74,7 +114,9 @@ pub fn next(canary: &Canary, counted: &[(String, Tally)], now: i64) -> Step {
     }
     if canary.percent >= canary.to {
         let message = format!("has its {} % after {} requests at the last step", canary.to, seen.requests);
-        return Step::Write(Canary { phase: Phase::Completed, message, ..canary.clone() });
+        let promoted = canary.deployments.is_some() && canary.percent >= 100;
+        let phase = if promoted { Phase::Promoting } else { Phase::Completed };
+        return Step::Write(Canary { phase, message, ..canary.clone() });
     }
     let percent = canary.percent.saturating_add(canary.step.max(1)).min(canary.to);
     Step::Write(Canary { percent, ..begun(canary, counted, now) })
@@ -178,6 +220,17 @@ mod tests {
         let back = written(at(tally(100, 0, 400)));
         assert!(back.message.contains("one request in a hundred"), "{}", back.message);
         assert_eq!(next(&back, &[], 5000), Step::Wait(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_stopped_is_taken_back_and_what_goes_on_begins_where_it_was() {
+        let stopped = written(next(&Canary { stop: true, percent: 20, since: 5, ..canary() }, &[], 6));
+        assert_eq!((stopped.phase, stopped.percent), (Phase::RolledBack, 0));
+        let further = written(next(&Canary { percent: 20, to: 100, ..canary() }, &[], 6));
+        assert_eq!(further.percent, 40);
+        let pair = Some(Pair::default());
+        let all = Canary { percent: 100, to: 100, since: 5, deployments: pair, ..canary() };
+        assert_eq!(written(next(&all, &counted(tally(50, 0, 5)), 50)).phase, Phase::Promoting);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod answers;
 mod attempts;
+mod ending;
 mod headers;
 mod mirror;
 mod rewrite;
 mod sticky;
 mod upgrade;
 
+pub(super) use ending::Ending;
 pub(super) use headers::Came;
 
 use super::body::{Answer, Outgoing, Relay, promised};
@@ -84,7 +86,8 @@ async fn serve(
             relay(shared, plan, target, chosen, request, &authority).await
         }
     };
-    target.counted.answered(answered.as_ref().map_or_else(Refusal::status, Response::status), began.elapsed());
+    let failed = answered.as_ref().map_or_else(|refusal| refusal.status().is_server_error(), ending::failed);
+    target.counted.answered(failed, began.elapsed());
     let mut response = answered?;
     target.response_headers.apply(response.headers_mut());
     plan.response_headers.apply(response.headers_mut());
@@ -112,7 +115,8 @@ async fn relay(
     if let Some(cookie) = token {
         cookie.set(&mut head.headers, sent.lease.address());
     }
-    let relay = Relay::new(body, sent.connection, sent.lease);
+    let ending = Ending::new(target.counted.clone(), &head.headers);
+    let relay = Relay::new(body, sent.connection, sent.lease, Some(ending));
     Ok(Response::from_parts(head, Answer::Relayed(Box::new(relay))))
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn pass(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = response.into_parts();
         without_hops(&mut head.headers);
-        return Ok(Response::from_parts(head, Answer::Relayed(Box::new(Relay::new(body, None, lease)))));
+        return Ok(Response::from_parts(head, Answer::Relayed(Box::new(Relay::new(body, None, lease, None)))));
     }
     let backend = hyper::upgrade::on(&mut response);
     shared.tasks.spawn(bytes(shared.clone(), upgrade.client, backend, lease));

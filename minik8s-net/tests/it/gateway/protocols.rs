@@ -95,6 +95,45 @@ async fn grpc_keeps_its_trailers_and_failures_are_told_its_way() {
     assert!(got.headers["grpc-message"].to_str().unwrap().contains("d/g"));
 }
 
+/// A server of gRPC that answers calls, and then says how they ended.
+async fn grpc(status: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = service_fn(move |_: Request<Incoming>| async move {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", status.parse().unwrap());
+        let frames = [Ok::<_, Infallible>(Frame::data(Bytes::from("message"))), Ok(Frame::trailers(trailers))];
+        let body = StreamBody::new(futures::stream::iter(frames));
+        Ok::<_, Infallible>(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn calls_of_grpc_that_fail_in_their_trailers_count_as_failed() {
+    let (good, bad, denied) = (grpc("0").await, grpc("13").await, grpc("7").await);
+    let split = plan(&[("good", 1), ("bad", 1), ("denied", 1)]);
+    let mut rule = rule("r", "g.example", "/", split);
+    rule.owner.kind = "HTTPRoute";
+    let world = World::with(vec![rule], &[("good", &[good]), ("bad", &[bad]), ("denied", &[denied])]).await;
+    let mut sender = http2(world.http).await;
+    for _ in 0..30 {
+        let request = Request::post("http://g.example/pkg.Service/Method").header("content-type", "application/grpc");
+        let response = sender.send_request(request.body(Full::from(Bytes::from("message"))).unwrap()).await.unwrap();
+        assert!(Got::of(response).await.trailers.is_some());
+    }
+    let tally = world.gateway.tally(&("d".into(), "r".into()));
+    let of = |name: &str| tally.get(&format!("d/{name}")).map(|tally| (tally.requests, tally.errors));
+    assert_eq!((of("good"), of("bad")), (Some((10, 0)), Some((10, 10))));
+    assert_eq!(of("denied"), Some((10, 0)), "what the caller may not do is not the server's failure");
+}
+
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
