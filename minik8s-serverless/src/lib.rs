@@ -4,7 +4,9 @@
 //! through the same door that a user's crate has. A function is invoked at `/function/<namespace>/<name>` of every
 //! node's gateway.
 
+pub mod expr;
 pub mod functions;
+pub mod workflow;
 
 use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
