@@ -37,10 +37,7 @@ fn what_is_wrong_is_told_by_field() {
         (steps(json!([{"name": "a", "pass": {}, "wait": {"seconds": 1}, "end": true}])), &["spec.steps[0].pass"]),
         (steps(json!([{"name": "a", "pass": {}}])), &["spec.steps[0].next"]),
         (steps(json!([{"name": "a", "pass": {}, "next": "b", "end": true}, end("b")])), &["spec.steps[0].end"]),
-        (
-            steps(json!([{"name": "a", "fail": {"error": "E"}, "next": "b"}, end("b")])),
-            &["spec.steps[0].next"],
-        ),
+        (steps(json!([{"name": "a", "fail": {"error": "E"}, "next": "b"}, end("b")])), &["spec.steps[0].next"]),
         (steps(json!([{"name": "a", "fail": {}}])), &["spec.steps[0].fail.error"]),
         (steps(json!([{"name": "a", "task": {}, "end": true}])), &["spec.steps[0].task"]),
         (
