@@ -26,6 +26,11 @@ impl Serverless {
         Self::default()
     }
 
+    /// What is counted, to be shown on a page.
+    pub fn metrics(&self) -> functions::FunctionMetrics {
+        self.functions.metrics.clone()
+    }
+
     /// How functions are built and scaled.
     #[must_use]
     pub fn functions(self, functions: functions::FunctionsConfig) -> Self {

@@ -9,6 +9,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use minik8s_core::client::{Client, ElectionConfig, GrpcTransport};
 use minik8s_core::clock::SystemClock;
+use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::certificates::Signer;
 use minik8s_core::controllers::{
     self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllersConfig, SCHEDULER_LEASE,
@@ -17,6 +18,7 @@ use minik8s_core::scheduler::{SchedulerConfig, SchedulerLoop};
 use minik8s_core::server::Registry;
 use minik8s_core::server::kubeconfig::Kubeconfig;
 use minik8s_core::server::tls::Authority;
+use minik8s_serverless::Serverless;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -75,15 +77,19 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         ),
         None => None,
     };
+    let (serverless, registry) = (Serverless::new(), Registry::builtin());
+    serverless.kinds().iter().for_each(|kind| registry.add(kind));
     let config = ControllersConfig {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,
         signer,
         nodes: options.lost_nodes.node_failures(),
         horizontal: options.autoscaling.config(),
         pod_ranges: Some(options.ranges.pods()),
-        ..ControllersConfig::new(Arc::new(Registry::builtin()))
+        ..ControllersConfig::new(Arc::new(registry))
     };
-    run(&options.common, CONTROLLERS_LEASE, controllers::all(&config)).await
+    let mut loops = controllers::all(&config);
+    loops.extend(serverless.controllers());
+    run(&options.common, CONTROLLERS_LEASE, loops).await
 }
 
 async fn run(common: &Common, lease: &str, loops: Vec<Arc<dyn Controller>>) -> Result<()> {

@@ -27,6 +27,7 @@ use ipnet::Ipv4Net;
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
+use minik8s_serverless::Serverless;
 use record::{Lock, Record};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -136,6 +137,9 @@ async fn control_plane(
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);
+    let serverless = Serverless::new();
+    let metrics = serverless.metrics();
+    builder = builder.extension(serverless).metrics(move |page| metrics.register(page));
     if address.ip().is_unspecified() {
         builder = builder.server_names(parts::own_addresses().iter().map(ToString::to_string));
         let chosen = options.advertise_address.or(node_ip).or_else(parts::main_address);

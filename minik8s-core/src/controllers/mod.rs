@@ -7,6 +7,7 @@
 pub mod bootstrap_tokens;
 pub mod canary;
 pub mod certificates;
+pub mod conditions;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;

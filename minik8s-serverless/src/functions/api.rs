@@ -92,6 +92,9 @@ pub struct FunctionScale {
     /// Calls at once that an instance should have; 70 of 100 of `concurrency` where it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
+    /// Calls per second that an instance should have, where that counts as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
 }
 
 /// What became of a [`Function`].

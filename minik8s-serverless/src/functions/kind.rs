@@ -111,8 +111,11 @@ impl Kind for FunctionKind {
                 &format!("must not be more than spec.scale.max, which is {max}"),
             );
         }
-        if let Some(target) = new.pointer("/spec/scale/target").filter(|t| t.as_f64().is_some_and(|t| t <= 0.0)) {
-            errors.invalid("spec.scale.target", target, "must be more than 0");
+        for field in ["target", "rate"] {
+            let found = new.pointer(&format!("/spec/scale/{field}"));
+            if let Some(found) = found.filter(|value| value.as_f64().is_some_and(|number| number <= 0.0)) {
+                errors.invalid(format!("spec.scale.{field}"), found, "must be more than 0");
+            }
         }
     }
 }

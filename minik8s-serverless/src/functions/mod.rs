@@ -1,7 +1,21 @@
 //! Functions: code in, URL out, and nothing running while nobody calls.
+//!
+//! A `Function` has immutable revisions, each a ReplicaSet and a Service without an address. Its calls come through a
+//! `PathRoute` whose requests are held where nobody can take them; gateways tell what waits in `Demand`, and the
+//! controller makes as many instances as that asks for.
 
 pub mod api;
+mod controller;
+mod demands;
 mod kind;
+mod metrics;
+pub mod objects;
+pub mod plan;
+pub mod revision;
+pub mod scale;
+mod status;
+
+pub use metrics::FunctionMetrics;
 
 use minik8s_core::controllers::Controller;
 use minik8s_core::server::Kind;
@@ -12,12 +26,15 @@ pub(crate) const SCHEMAS: &str = include_str!("schema.txt");
 
 /// How functions are built and scaled.
 #[derive(Clone, Debug, Default)]
-pub struct FunctionsConfig {}
+pub struct FunctionsConfig {
+    /// Where it is counted.
+    pub metrics: FunctionMetrics,
+}
 
 pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
     vec![Arc::new(kind::FunctionKind::new()), Arc::new(kind::RevisionKind::new())]
 }
 
-pub(crate) fn controllers(_config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
-    Vec::new()
+pub(crate) fn controllers(config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
+    vec![Arc::new(controller::FunctionController { config: config.clone() })]
 }

@@ -2,7 +2,6 @@
 //! of the nodes, which make their routes of the same objects by the same function ([`translate`]).
 
 mod certificates;
-mod conditions;
 mod statuses;
 
 pub use statuses::Places;

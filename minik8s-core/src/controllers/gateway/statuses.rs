@@ -1,11 +1,11 @@
 //! The statuses that objects should have, and how they differ from those that they have. Pure.
 
-use super::conditions::{Wanted, settle};
 use crate::api::gateway::{
     Dns, DnsStatus, GATEWAY_GROUP, Gateway, GatewayAddress, GatewayClass, GatewayStatus, HttpRoute, HttpRouteStatus,
     ListenerStatus, RouteGroupKind, RouteParentStatus,
 };
 use crate::client::{ApiResource, reference_of};
+use crate::controllers::conditions::{Wanted, settle};
 use crate::routing::{
     AttachedRoute, CONTROLLER_NAME, GATEWAY_ANNOTATION, GatewayPlace, Key, ListenerState, Owner, Problem, Translation,
     World,

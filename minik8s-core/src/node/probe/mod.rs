@@ -16,6 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Wait before the second look at a container that has just started.
+const SOON: Duration = Duration::from_millis(10);
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,6 +184,12 @@ struct Task {
 }
 
 impl Task {
+    /// Looked at often in its first period, without word of failures: who has just started becomes ready within
+    /// milliseconds, not at the next full second.
+    fn is_eager(&self) -> bool {
+        self.kind == ProbeKind::Readiness && self.counter.verdict != Some(true) && self.probe.exec.is_none()
+    }
+
     async fn run(mut self, first: Timestamp) {
         let wait = first.duration_since(self.context.clock.now());
         if wait.is_positive() {
@@ -187,8 +197,14 @@ impl Task {
         }
         let period = seconds(self.probe.period_seconds, 10).max(Duration::from_secs(1));
         let timeout = seconds(self.probe.timeout_seconds, 1).max(Duration::from_secs(1));
+        let (first_period, mut pause) = (Instant::now() + period, SOON);
         loop {
             let result = run(&self.context, &self.id, &self.probe, &self.place, timeout).await;
+            if result.is_err() && self.is_eager() && Instant::now() + pause < first_period {
+                tokio::time::sleep(pause).await;
+                pause += pause / 2;
+                continue;
+            }
             let verdict = self.counter.record(result.is_ok());
             let message = result.err().unwrap_or_default();
             if verdict.is_some() || !message.is_empty() {

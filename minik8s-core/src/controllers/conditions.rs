@@ -4,27 +4,31 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// A condition to be: its type, whether it holds, why, and a sentence.
-pub(super) struct Wanted {
-    pub(super) kind: &'static str,
-    pub(super) holds: bool,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
+pub struct Wanted {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// The sentence.
+    pub message: String,
 }
 
 impl Wanted {
     /// One that holds.
-    pub(super) fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: true, reason, message: message.into() }
     }
 
     /// One that does not.
-    pub(super) fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: false, reason, message: message.into() }
     }
 }
 
 /// The conditions, of which those that say the same as before keep their time.
-pub(super) fn settle(before: &[Condition], wanted: Vec<Wanted>, generation: i64, now: Timestamp) -> Vec<Condition> {
+pub fn settle(before: &[Condition], wanted: Vec<Wanted>, generation: i64, now: Timestamp) -> Vec<Condition> {
     let made = wanted.into_iter().map(|wanted| {
         let status = if wanted.holds { "True" } else { "False" };
         let same = before.iter().find(|c| c.type_ == wanted.kind && c.status == status);

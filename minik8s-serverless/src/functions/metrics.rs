@@ -1,0 +1,101 @@
+//! What is counted of functions: above all how long it takes until the first instance is there, in its parts.
+
+use super::revision::REVISION_LABEL;
+use k8s_openapi::api::core::v1::Pod;
+use minik8s_core::client::object_key;
+use minik8s_core::controllers::is_ready;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// `schedule` until an instance has a node, `create` until its container runs, `start` until it is ready, and `all`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
+}
+
+/// A cold start under way.
+struct Start {
+    asked: Instant,
+    bound: Option<Instant>,
+    running: Option<Instant>,
+}
+
+/// What is counted of functions. Cheap to clone.
+#[derive(Clone)]
+pub struct FunctionMetrics {
+    starts: Family<Part, Histogram>,
+    count: Counter,
+    under_way: Arc<Mutex<HashMap<String, Start>>>,
+}
+
+impl std::fmt::Debug for FunctionMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FunctionMetrics").field("starts", &self.count.get()).finish()
+    }
+}
+
+impl Default for FunctionMetrics {
+    fn default() -> Self {
+        let histogram =
+            || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0]);
+        Self { starts: Family::new_with_constructor(histogram), count: Counter::default(), under_way: Arc::default() }
+    }
+}
+
+impl FunctionMetrics {
+    /// Adds them to a page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Time from the wish for a first instance until it is ready, in its parts";
+        registry.register("function_cold_start_seconds", help, self.starts.clone());
+        registry.register("function_cold_starts", "Starts of a first instance", self.count.clone());
+    }
+
+    /// A revision is to have so many instances.
+    pub(super) fn asked(&self, revision: &str, before: u32, now: u32, at: Instant) {
+        let mut under_way = self.under_way.lock();
+        match (before, now) {
+            (0, 1..) => {
+                self.count.inc();
+                under_way.insert(revision.to_owned(), Start { asked: at, bound: None, running: None });
+            }
+            (_, 0) => drop(under_way.remove(revision)),
+            _ => {}
+        }
+    }
+
+    /// A pod has changed.
+    pub(super) fn saw(&self, pod: &Pod, at: Instant) {
+        let Some(name) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)) else { return };
+        let key = object_key(pod.metadata.namespace.as_deref().unwrap_or_default(), name);
+        let mut under_way = self.under_way.lock();
+        let Some(start) = under_way.get_mut(&key).filter(|_| pod.metadata.deletion_timestamp.is_none()) else { return };
+        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+            start.bound.get_or_insert(at);
+        }
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        if statuses.into_iter().flatten().any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some())) {
+            start.running.get_or_insert(at);
+        }
+        if is_ready(pod) {
+            let (asked, bound) = (start.asked, start.bound.unwrap_or(at));
+            let running = start.running.unwrap_or(at);
+            under_way.remove(&key);
+            let parts = [
+                ("schedule", bound - asked),
+                ("create", running - bound),
+                ("start", at - running),
+                ("all", at - asked),
+            ];
+            for (part, took) in parts {
+                self.starts.get_or_create(&Part { part }).observe(took.as_secs_f64());
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Functions on a cluster of fakes. What a gateway would tell is written by the test.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use minik8s_core::api::{BackendDemand, Demand, DemandSpec, PathRoute};
+use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
+use minik8s_core::cluster::Cluster;
+use minik8s_core::testkit::{FakeRuntime, Script, Which, wait};
+use minik8s_serverless::Serverless;
+use minik8s_serverless::functions::api::{Function, FunctionRevision};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const BOUND: Duration = Duration::from_secs(60);
+
+struct World {
+    cluster: Cluster,
+    client: Client,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::on(FakeRuntime::new()).await
+    }
+
+    async fn on(runtime: std::sync::Arc<FakeRuntime>) -> Self {
+        let cluster =
+            Cluster::builder().fake_node_with("node-1", runtime).extension(Serverless::new()).start().await.unwrap();
+        let client = cluster.client();
+        Self { cluster, client }
+    }
+
+    async fn apply(&self, spec: Value) -> Function {
+        let function = serde_json::from_value(json!({"metadata": {"name": "f"}, "spec": spec})).unwrap();
+        self.client.api::<Function>("default").create(&function).await.unwrap()
+    }
+
+    async fn patch(&self, spec: Value) {
+        let patch = json!({ "spec": spec });
+        self.client.api::<Function>("default").patch("f", PatchType::Merge, &patch).await.unwrap();
+    }
+
+    async fn function(&self) -> Function {
+        self.client.api::<Function>("default").get("f").await.unwrap()
+    }
+
+    async fn revisions(&self) -> Vec<FunctionRevision> {
+        let mut all = self.client.api::<FunctionRevision>("default").list(&ListOptions::default()).await.unwrap().items;
+        all.sort_by_key(|r| r.spec.number);
+        all
+    }
+
+    async fn pods(&self) -> usize {
+        self.client.api::<Pod>("default").list(&ListOptions::default()).await.unwrap().items.len()
+    }
+
+    /// What the gateway leads to, by image.
+    async fn traffic(&self) -> Vec<(String, i32)> {
+        let Ok(route) = self.client.api::<PathRoute>("default").get("f").await else { return Vec::new() };
+        let revisions = self.revisions().await;
+        let image = |name: &str| {
+            let found = revisions.iter().find(|r| r.metadata.name.as_deref() == Some(name));
+            found.map_or_else(String::new, |r| r.spec.template.image.clone())
+        };
+        route.spec.backends.iter().map(|b| (image(&b.service), b.weight)).collect()
+    }
+
+    /// Waits until the function is ready, serves this and has as many pods.
+    async fn serves(&self, wanted: &[(&str, i32)], pods: usize) {
+        wait::until(&format!("{wanted:?} is served by {pods} pods"), BOUND, || async {
+            let function = self.function().await;
+            let status = function.status.unwrap_or_default();
+            let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            let same = Some(status.observed_generation) == function.metadata.generation;
+            let traffic = self.traffic().await;
+            let as_wanted = traffic.iter().map(|(image, share)| (image.as_str(), *share)).eq(wanted.iter().copied());
+            (ready && same && as_wanted && self.pods().await == pods).then_some(())
+        })
+        .await;
+    }
+
+    /// As the gateway of a node tells it.
+    async fn demand(&self, waiting: i64, active: i64) {
+        let service = self.function().await.status.unwrap().traffic.last().unwrap().revision.clone();
+        let told = BackendDemand {
+            namespace: "default".into(),
+            service,
+            port: 80,
+            waiting,
+            active,
+            concurrency: (waiting + active) as f64,
+            rate: 1.0,
+        };
+        let backends = if waiting + active > 0 { vec![told] } else { Vec::new() };
+        let spec = DemandSpec { at: None, backends };
+        let api = self.client.all::<Demand>();
+        if api.patch("node-1", PatchType::Merge, &json!({ "spec": spec })).await.is_err() {
+            let mut demand = Demand { spec, ..Demand::default() };
+            demand.metadata.name = Some("node-1".into());
+            api.create(&demand).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_function_is_tried_then_sleeps_wakes_when_somebody_waits_and_sleeps_again() {
+    let world = World::new().await;
+    world.apply(json!({"image": "one", "scale": {"idleSeconds": 1}})).await;
+    world.serves(&[("one", 100)], 0).await;
+    let route = world.client.api::<PathRoute>("default").get("f").await.unwrap();
+    assert_eq!((route.spec.path.as_str(), route.spec.rewrite.as_str()), ("/function/default/f", "/"));
+    assert!(route.spec.hold.is_some());
+    world.demand(20, 0).await;
+    wait::until("three instances for twenty calls", BOUND, || async { (world.pods().await == 3).then_some(()) }).await;
+    world.demand(0, 0).await;
+    world.serves(&[("one", 100)], 0).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_moves_calls_leaves_nothing_old_and_is_undone_by_the_old_spec() {
+    let world = World::new().await;
+    world.apply(json!({"image": "one", "scale": {"min": 1}})).await;
+    world.serves(&[("one", 100)], 1).await;
+    world.patch(json!({"image": "two"})).await;
+    world.serves(&[("two", 100)], 1).await;
+    let sets = world.client.api::<ReplicaSet>("default").list(&ListOptions::default()).await.unwrap().items;
+    assert_eq!(sets.len(), 1, "a set of the old revision is left");
+    world.patch(json!({"image": "one"})).await;
+    world.serves(&[("one", 100)], 1).await;
+    let numbers: Vec<_> = world.revisions().await.iter().map(|r| (r.spec.number, r.spec.template.image.clone())).collect();
+    assert_eq!(numbers, [(2, "two".into()), (3, "one".into())], "going back makes no new revision");
+    world.patch(json!({"image": "two", "canaryPercent": 25})).await;
+    world.serves(&[("one", 75), ("two", 25)], 2).await;
+    world.patch(json!({"canaryPercent": null})).await;
+    world.serves(&[("two", 100)], 1).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn code_that_cannot_be_loaded_is_told_with_its_log_and_the_old_one_goes_on() {
+    let runtime = FakeRuntime::new();
+    let broken = Script::exits(65).complains("SyntaxError: invalid syntax");
+    runtime.script(Which::image("docker.io/library/broken:latest"), broken);
+    let world = World::on(runtime).await;
+    world.apply(json!({"image": "one", "scale": {"min": 1}})).await;
+    world.serves(&[("one", 100)], 1).await;
+    world.patch(json!({"image": "broken"})).await;
+    let status = wait::until("the failure is told", BOUND, || async {
+        let status = world.function().await.status.unwrap_or_default();
+        status.conditions.iter().any(|c| c.reason == "Failed").then_some(status)
+    })
+    .await;
+    assert!(status.log.contains("SyntaxError"), "{status:?}");
+    assert!(status.conditions[0].message.contains("cannot be loaded"), "{status:?}");
+    wait::until("nothing is tried any more", BOUND, || async { (world.pods().await == 1).then_some(()) }).await;
+    assert_eq!(world.traffic().await, [("one".to_owned(), 100)]);
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn deleting_a_function_leaves_nothing() {
+    let world = World::new().await;
+    world.apply(json!({"image": "one", "scale": {"min": 2}})).await;
+    world.serves(&[("one", 100)], 2).await;
+    world.client.api::<Function>("default").delete("f", &DeleteOptions::default()).await.unwrap();
+    wait::until("everything is gone", BOUND, || async {
+        let all = ListOptions::default();
+        let services = world.client.api::<Service>("default").list(&all).await.unwrap().items;
+        let own = services.iter().any(|s| s.metadata.name.as_deref() != Some("kubernetes"));
+        let routes = world.client.api::<PathRoute>("default").list(&all).await.unwrap().items;
+        let sets = world.client.api::<ReplicaSet>("default").list(&all).await.unwrap().items;
+        (world.pods().await == 0 && !own && routes.is_empty() && sets.is_empty() && world.revisions().await.is_empty())
+            .then_some(())
+    })
+    .await;
+    world.cluster.stop().await;
+}
