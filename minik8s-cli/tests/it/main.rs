@@ -13,6 +13,7 @@ mod edges;
 mod etcd;
 mod fleet;
 mod forward;
+mod functions;
 mod gateway;
 mod harness;
 mod join;

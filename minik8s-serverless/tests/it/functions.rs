@@ -128,7 +128,8 @@ async fn an_update_moves_calls_leaves_nothing_old_and_is_undone_by_the_old_spec(
     assert_eq!(sets.len(), 1, "a set of the old revision is left");
     world.patch(json!({"image": "one"})).await;
     world.serves(&[("one", 100)], 1).await;
-    let numbers: Vec<_> = world.revisions().await.iter().map(|r| (r.spec.number, r.spec.template.image.clone())).collect();
+    let numbers: Vec<_> =
+        world.revisions().await.iter().map(|r| (r.spec.number, r.spec.template.image.clone())).collect();
     assert_eq!(numbers, [(2, "two".into()), (3, "one".into())], "going back makes no new revision");
     world.patch(json!({"image": "two", "canaryPercent": 25})).await;
     world.serves(&[("one", 75), ("two", 25)], 2).await;
@@ -141,7 +142,7 @@ async fn an_update_moves_calls_leaves_nothing_old_and_is_undone_by_the_old_spec(
 async fn code_that_cannot_be_loaded_is_told_with_its_log_and_the_old_one_goes_on() {
     let runtime = FakeRuntime::new();
     let broken = Script::exits(65).complains("SyntaxError: invalid syntax");
-    runtime.script(Which::image("docker.io/library/broken:latest"), broken);
+    runtime.script(Which::Image("broken".into()), broken);
     let world = World::on(runtime).await;
     world.apply(json!({"image": "one", "scale": {"min": 1}})).await;
     world.serves(&[("one", 100)], 1).await;
