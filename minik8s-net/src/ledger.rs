@@ -92,7 +92,8 @@ impl Ledger {
     /// Refuses ports of the host that another pod has.
     fn check_ports(&self, pod: &PodAttachment) -> NetworkResult<()> {
         let clash = |a: &HostPort, b: &HostPort| {
-            let same_address = a.host_ip == b.host_ip || a.host_ip.is_none() || b.host_ip.is_none();
+            let all = |port: &HostPort| port.host_ip.is_none_or(|ip| ip.is_unspecified());
+            let same_address = a.host_ip == b.host_ip || all(a) || all(b);
             a.host_port == b.host_port && a.protocol == b.protocol && same_address
         };
         let others = self.records.values().filter(|record| record.id != pod.id);

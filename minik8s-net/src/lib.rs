@@ -19,5 +19,5 @@ mod sysctl;
 
 pub use bridge::BridgeNetwork;
 pub use config::BridgeConfig;
-pub use dns::{HostTable, Hosts, lookup};
+pub use dns::{HostTable, Hosts, SHARED_DOMAINS, lookup};
 pub use overlay::OverlayConfig;

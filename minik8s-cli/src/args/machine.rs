@@ -153,6 +153,10 @@ pub(crate) struct NodeOptions {
     /// Run no gateway on this machine; names still lead to those of other machines
     #[arg(long, help_heading = "Gateway", conflicts_with_all = ["gateway_http_port", "gateway_https_port"])]
     pub(crate) no_gateway: bool,
+    /// Domains of which hosts of Ingresses, HTTPRoutes and Dns resolve in all namespaces and not only in their own; '*' for
+    /// all [default: minik8s, example, test, internal, local, lan, home.arpa, localhost]
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',', help_heading = "Gateway")]
+    pub(crate) gateway_domains: Vec<String>,
     /// Log each request that passes the gateway
     #[arg(long, help_heading = "Gateway")]
     pub(crate) gateway_access_log: bool,

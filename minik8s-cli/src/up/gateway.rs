@@ -38,6 +38,10 @@ impl NodesGateway {
         };
         let metrics = GatewayMetrics::default();
         let mut gateway = NodeGateway::new(config.clone(), metrics.clone(), address(options), hosts.clone());
+        if !options.gateway_domains.is_empty() {
+            let plain = |domain: &String| domain.trim_matches('.').to_ascii_lowercase();
+            gateway = gateway.shared_domains(options.gateway_domains.iter().map(plain).collect());
+        }
         for (listener, port, tls) in [(http, config.http_port, false), (https, config.https_port, true)] {
             if let (Some(listener), Some(port)) = (listener, port) {
                 gateway = gateway.listener(listener, port, tls);

@@ -47,18 +47,30 @@ pub struct RouteSet {
 }
 
 impl RouteSet {
-    /// Every host that leads here and is no pattern; patterns stand in [`RouteSet::patterns`].
-    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+    /// Without what holds at some ports only.
+    #[must_use]
+    pub fn without_ports(mut self, ports: &[u16]) -> Self {
+        let stays = |at: At| !matches!(at, At::Port(port) if ports.contains(&port));
+        self.rules.retain(|rule| stays(rule.at));
+        self.certificates.retain(|certificate| stays(certificate.at));
+        self.ports.retain(|port, _| !ports.contains(port));
+        self
+    }
+
+    /// Every host that leads here and is no pattern, with the namespace that says so; patterns stand in
+    /// [`RouteSet::patterns`].
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rules.iter().filter_map(|rule| match &rule.host {
-            Host::Exact(name) => Some(name.as_str()),
+            Host::Exact(name) => Some((name.as_str(), rule.owner.namespace.as_str())),
             _ => None,
         })
     }
 
-    /// What hosts end in that lead here: `.example.com`, and whether one more label is all that may stand before it.
-    pub fn patterns(&self) -> impl Iterator<Item = (&str, bool)> {
+    /// What hosts end in that lead here: `.example.com`, whether one more label is all that may stand before it, and the
+    /// namespace that says so.
+    pub fn patterns(&self) -> impl Iterator<Item = (&str, bool, &str)> {
         self.rules.iter().filter_map(|rule| match &rule.host {
-            Host::Below { suffix, one_label } => Some((suffix.as_str(), *one_label)),
+            Host::Below { suffix, one_label } => Some((suffix.as_str(), *one_label, rule.owner.namespace.as_str())),
             _ => None,
         })
     }
@@ -144,9 +156,11 @@ pub struct Rule {
     pub plan: Arc<Plan>,
 }
 
-/// A certificate, and who is to be shown it.
+/// A certificate, and who is to be shown it. Of two for the same host, the older owner's is shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Certificate {
+    /// Who wants it.
+    pub owner: Owner,
     /// At which port.
     pub at: At,
     /// For which host.

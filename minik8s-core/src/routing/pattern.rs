@@ -9,8 +9,13 @@ const REGEX_DEPTH: u32 = 50;
 /// # Errors
 /// Why not, as a sentence.
 pub fn whole_regex(pattern: &str) -> Result<regex::Regex, String> {
-    let mut builder = regex::RegexBuilder::new(&anchored(pattern));
-    builder.size_limit(REGEX_SIZE).nest_limit(REGEX_DEPTH).build().map_err(|error| error.to_string())
+    let compile = |text: &str| {
+        let mut builder = regex::RegexBuilder::new(text);
+        builder.size_limit(REGEX_SIZE).nest_limit(REGEX_DEPTH).build().map_err(|error| error.to_string())
+    };
+    // What is an expression only between parentheses that it did not open would get out of the anchors.
+    compile(pattern)?;
+    compile(&anchored(pattern))
 }
 
 /// Expressions of which each must match the whole of a text. All were compiled alone before.
@@ -26,4 +31,18 @@ fn anchored(pattern: &str) -> String {
 /// What is wrong with an expression.
 pub(crate) fn regex_complaint(pattern: &str) -> Option<String> {
     whole_regex(pattern).err().map(|why| format!("must be a regular expression: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_match_the_whole_and_do_not_get_out_of_that() {
+        let regex = whole_regex("/a|/b+").unwrap();
+        assert!(regex.is_match("/bb") && !regex.is_match("/a/x") && !regex.is_match("x/bb"));
+        for pattern in ["a)|(?:b", "(?x)a#", "(", "(a{999}){999}"] {
+            assert!(whole_regex(pattern).is_err(), "{pattern}");
+        }
+    }
 }

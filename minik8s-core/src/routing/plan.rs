@@ -19,7 +19,7 @@ pub struct Plan {
     pub backends: Vec<Weighted>,
     /// All tries together.
     pub timeout: Option<Duration>,
-    /// One try.
+    /// One try; zero for as long as it takes, `None` for what gateways have patience for.
     pub try_timeout: Option<Duration>,
     /// What is tried again, beside what never reached a backend.
     pub retry: Retry,
@@ -80,8 +80,8 @@ pub struct Rewrite {
 pub struct Mirror {
     /// The backend.
     pub backend: Backend,
-    /// How many in a hundred.
-    pub percent: u32,
+    /// How many of how many.
+    pub share: (u32, u32),
 }
 
 /// A backend and its share.
@@ -161,6 +161,8 @@ pub enum Sticky {
         name: String,
         /// How long it is kept; `None` as long as the browser runs.
         seconds: Option<u64>,
+        /// What no client knows, and every gateway does: its values say nothing about endpoints without it.
+        key: String,
     },
     /// Whose header has the same value.
     Header {

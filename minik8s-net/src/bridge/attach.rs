@@ -22,6 +22,7 @@ impl BridgeNetwork {
         })?;
         let fresh = self.ledger.lock().get(&pod.id).is_none();
         let record = self.ledger.lock().allocate(pod, self.config.link_name(&pod.id))?;
+        self.names.zone().askers().add(record.ip, &record.namespace);
         let done = match self.wire(&record, inside).await {
             Ok(()) => self.rules.set_pod(pod.id.clone(), pod_rules(&record)).await,
             failed => failed,
@@ -93,6 +94,7 @@ impl BridgeNetwork {
         let Some(record) = self.ledger.lock().get(id).cloned() else { return Ok(()) };
         self.links().await?.remove(&record.link).await?;
         self.rules.remove_pod(id.to_owned(), record.ip).await?;
+        self.names.zone().askers().remove(record.ip);
         self.ledger.lock().release(id).map_err(failed("forget", format!("pod {id}")))
     }
 }

@@ -17,8 +17,8 @@ use crate::services::{PodRules, ServiceRules, Surroundings};
 use async_trait::async_trait;
 use minik8s_core::network::pool::AddressPool;
 use minik8s_core::network::{
-    DnsConfig, NetworkCapabilities, NetworkError, NetworkPlugin, NetworkResult, Peer, PodAttachment, PodNetwork,
-    ServiceTable,
+    DnsConfig, HostPort, NetworkCapabilities, NetworkError, NetworkPlugin, NetworkResult, Peer, PodAttachment,
+    PodNetwork, ServiceTable,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -73,6 +73,7 @@ impl BridgeNetwork {
         let ledger = Ledger::open(config.state_dir.clone(), AddressPool::new(config.pod_cidr))
             .map_err(failed("open", config.state_dir.display().to_string()))?;
         let names = names(&config);
+        ledger.records().for_each(|record| names.zone().askers().add(record.ip, &record.namespace));
         let rules = ServiceRules::new(surroundings(&config));
         ledger.records().for_each(|record| rules.note_pod(&record.id, pod_rules(record)));
         Ok(Self {
@@ -154,8 +155,17 @@ fn names(config: &BridgeConfig) -> Names {
     Names::new(zone, Upstreams::new(config.upstreams.clone(), gateway.into()))
 }
 
+/// A port of all addresses may be spelled in several ways, of which the first counts.
 fn pod_rules(record: &Record) -> PodRules {
-    PodRules { ip: record.ip, host_ports: record.host_ports.clone() }
+    let mut host_ports: Vec<HostPort> = Vec::new();
+    for port in &record.host_ports {
+        let port = HostPort { host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()), ..port.clone() };
+        let same = |p: &HostPort| (p.host_ip, p.host_port, p.protocol) == (port.host_ip, port.host_port, port.protocol);
+        if !host_ports.iter().any(same) {
+            host_ports.push(port);
+        }
+    }
+    PodRules { ip: record.ip, host_ports }
 }
 
 #[async_trait]

@@ -11,7 +11,8 @@ mod upstream;
 mod zone;
 
 pub use client::lookup;
-pub use hosts::{HostTable, Hosts};
+pub(crate) use hosts::Askers;
+pub use hosts::{HostTable, Hosts, SHARED_DOMAINS};
 pub(crate) use server::{DnsServer, Names};
 pub(crate) use upstream::Upstreams;
 pub(crate) use zone::Zone;

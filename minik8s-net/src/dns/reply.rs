@@ -3,6 +3,7 @@
 use super::zone::{Answer, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use std::net::IpAddr;
 
 /// The longest answer by UDP: what passes any link unfragmented.
 const UDP_MAX: u16 = 1232;
@@ -29,7 +30,7 @@ pub(super) enum Next {
 }
 
 /// Decides about the bytes of a question.
-pub(super) fn handle(zone: &Zone, bytes: &[u8], transport: Transport) -> Next {
+pub(super) fn handle(zone: &Zone, peer: IpAddr, bytes: &[u8], transport: Transport) -> Next {
     let question = match Message::from_vec(bytes) {
         Ok(question) => question,
         Err(_) => return malformed(bytes),
@@ -47,16 +48,16 @@ pub(super) fn handle(zone: &Zone, bytes: &[u8], transport: Transport) -> Next {
     };
     match code {
         Some(code) => Next::Answer(failure(&question, code, transport)),
-        None => look_up(zone, question, transport),
+        None => look_up(zone, peer, question, transport),
     }
 }
 
-fn look_up(zone: &Zone, question: Message, transport: Transport) -> Next {
+fn look_up(zone: &Zone, peer: IpAddr, question: Message, transport: Transport) -> Next {
     let Some(query) = question.queries.first() else { return Next::Ignore };
     let (name, kind) = (query.name().clone(), query.query_type());
     let mut answer = blank(&question);
     answer.metadata.authoritative = true;
-    match zone.answer(&name, kind) {
+    match zone.answer(peer, &name, kind) {
         Answer::Elsewhere => return Next::Forward(Box::new(question)),
         Answer::NoName => {
             answer.metadata.response_code = ResponseCode::NXDomain;
@@ -65,7 +66,7 @@ fn look_up(zone: &Zone, question: Message, transport: Transport) -> Next {
         Answer::Alias(target) => {
             answer.add_answer(Zone::alias(&name, &target));
             if kind != RecordType::CNAME {
-                return match zone.answer(&target, kind) {
+                return match zone.answer(peer, &target, kind) {
                     Answer::Elsewhere => Next::Follow(Box::new(question), target),
                     Answer::Records { answers, .. } => {
                         answer.add_answers(answers);
@@ -180,6 +181,8 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// A zone with one service without address, of many endpoints.
     fn zone(endpoints: u8) -> Zone {
         let endpoint = |i: u8| Endpoint::new(Ipv4Addr::new(10, 244, 1, i), 80);
@@ -208,7 +211,7 @@ mod tests {
     }
 
     fn ask(zone: &Zone, question: &Message, transport: Transport) -> (Message, usize) {
-        match handle(zone, &question.to_vec().unwrap(), transport) {
+        match handle(zone, PEER, &question.to_vec().unwrap(), transport) {
             Next::Answer(bytes) => (Message::from_vec(&bytes).unwrap(), bytes.len()),
             other => panic!("no answer: {other:?}"),
         }
@@ -284,13 +287,13 @@ mod tests {
         assert_eq!(code(&question("cluster.local.", RecordType::AXFR, None)), ResponseCode::Refused);
         let mut answer = base.clone();
         answer.metadata.message_type = MessageType::Response;
-        assert!(matches!(handle(&zone(1), &answer.to_vec().unwrap(), Transport::Udp), Next::Ignore));
+        assert!(matches!(handle(&zone(1), PEER, &answer.to_vec().unwrap(), Transport::Udp), Next::Ignore));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            handle(&zone(1), &bytes, Transport::Udp);
+            handle(&zone(1), PEER, &bytes, Transport::Udp);
         }
 
         #[test]
@@ -298,7 +301,7 @@ mod tests {
             let mut bytes = question("many.d.svc.cluster.local.", RecordType::A, Some(1232)).to_vec().unwrap();
             let at = at % bytes.len();
             bytes[at] = byte;
-            handle(&zone(1), &bytes, Transport::Udp);
+            handle(&zone(1), PEER, &bytes, Transport::Udp);
         }
     }
 }

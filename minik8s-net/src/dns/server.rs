@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::Name;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,7 +90,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, stop: Cancellation
             tokio::task::yield_now().await;
             continue;
         };
-        let (question, target) = match handle(&names.zone.load(), &buffer[..length], Transport::Udp) {
+        let (question, target) = match handle(&names.zone.load(), peer.ip(), &buffer[..length], Transport::Udp) {
             Next::Ignore => continue,
             Next::Answer(bytes) => {
                 let _ = socket.send_to(&bytes, peer).await;
@@ -112,11 +112,11 @@ async fn serve_tcp(listener: TcpListener, names: Arc<Names>, stop: CancellationT
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let names = names.clone();
                 tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
                     let _permit = permit;
-                    let _ = converse(stream, &names).await;
+                    let _ = converse(stream, peer.ip(), &names).await;
                 }));
             }
             Err(error) => {
@@ -128,7 +128,7 @@ async fn serve_tcp(listener: TcpListener, names: Arc<Names>, stop: CancellationT
 }
 
 /// Answers the questions of one connection, one after another.
-async fn converse(mut stream: TcpStream, names: &Names) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, peer: IpAddr, names: &Names) -> io::Result<()> {
     loop {
         let read = async {
             let mut bytes = vec![0; usize::from(stream.read_u16().await?)];
@@ -137,7 +137,7 @@ async fn converse(mut stream: TcpStream, names: &Names) -> io::Result<()> {
         };
         let question = tokio::time::timeout(IDLE, read).await.map_err(io::Error::other)??;
         let zone = names.zone();
-        let answer = match handle(&zone, &question, Transport::Tcp) {
+        let answer = match handle(&zone, peer, &question, Transport::Tcp) {
             Next::Ignore => return Ok(()),
             Next::Answer(bytes) => bytes,
             Next::Forward(question) => names.ask_others(&question, None, Transport::Tcp).await,

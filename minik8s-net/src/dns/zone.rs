@@ -3,7 +3,7 @@
 //!
 //! Follows the Kubernetes specification of DNS-based service discovery, version 1.1.0.
 
-use super::Hosts;
+use super::{Askers, Hosts};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
@@ -38,6 +38,8 @@ pub(crate) struct Zone {
     table: Arc<ServiceTable>,
     /// Names of other domains that lead to gateways.
     hosts: Arc<Hosts>,
+    /// For whom names are asked.
+    askers: Arc<Askers>,
     reverse: OnceLock<HashMap<IpAddr, Vec<Name>>>,
 }
 
@@ -46,12 +48,23 @@ impl Zone {
     pub(crate) fn new(domain: &str, server: Ipv4Addr, ranges: Vec<ipnet::Ipv4Net>, table: Arc<ServiceTable>) -> Self {
         let mut domain = Name::from_ascii(domain).unwrap_or_else(|_| Name::root());
         domain.set_fqdn(true);
-        Self { labels: labels(&domain), domain, server, ranges, table, hosts: Arc::default(), reverse: OnceLock::new() }
+        let (hosts, askers) = (Arc::default(), Arc::default());
+        Self { labels: labels(&domain), domain, server, ranges, table, hosts, askers, reverse: OnceLock::new() }
     }
 
     /// The same zone with names of other domains.
     pub(crate) fn with_hosts(self, hosts: Arc<Hosts>) -> Self {
         Self { hosts, ..self }
+    }
+
+    /// Pods whose questions come here.
+    pub(crate) fn askers(&self) -> &Askers {
+        &self.askers
+    }
+
+    /// The namespace that an address asks for.
+    fn asker(&self, peer: IpAddr) -> Option<String> {
+        self.askers.namespace(peer, |ip| ip != self.server && self.ranges.iter().any(|range| range.contains(&ip)))
     }
 
     /// The same zone with another table.
@@ -64,6 +77,7 @@ impl Zone {
             ranges: self.ranges.clone(),
             table,
             hosts: self.hosts.clone(),
+            askers: self.askers.clone(),
             reverse: OnceLock::new(),
         }
     }
@@ -75,11 +89,11 @@ impl Zone {
         Record::from_rdata(self.domain.clone(), TTL, RData::SOA(soa))
     }
 
-    /// Answers a question. Owners of answers are spelled as the question spells them.
-    pub(super) fn answer(&self, name: &Name, kind: RecordType) -> Answer {
+    /// Answers a question of that address. Owners of answers are spelled as the question spells them.
+    pub(super) fn answer(&self, peer: IpAddr, name: &Name, kind: RecordType) -> Answer {
         let asked = labels(name);
         let Some(relative) = asked.strip_suffix(&*self.labels) else {
-            return match self.hosts.find(&asked.join("."), self.server.into()) {
+            return match self.hosts.find(&asked.join("."), self.server.into(), || self.asker(peer)) {
                 Some(addresses) => self.addresses(name, kind, addresses),
                 None => self.answer_reverse(name, kind),
             };
@@ -292,6 +306,8 @@ mod tests {
     use super::*;
     use minik8s_core::network::Protocol;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn endpoint(ip: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
         let (ip, hostname) = (ip.parse::<IpAddr>().unwrap(), hostname.map(str::to_owned));
         Endpoint { hostname, ready, ..Endpoint::new(ip, 8080) }
@@ -329,7 +345,7 @@ mod tests {
 
     /// The answer in short: values of records, or what else was said.
     fn ask(name: &str, kind: RecordType) -> String {
-        match zone().answer(&Name::from_ascii(name).unwrap(), kind) {
+        match zone().answer(PEER, &Name::from_ascii(name).unwrap(), kind) {
             Answer::Elsewhere => "elsewhere".into(),
             Answer::NoName => "no name".into(),
             Answer::Alias(target) => format!("alias {target}"),
@@ -398,7 +414,7 @@ mod tests {
     #[test]
     fn records_of_ports_bring_addresses_along() {
         let name = Name::from_ascii("web.shop.svc.cluster.local.").unwrap();
-        let Answer::Records { answers, additionals } = zone().answer(&name, RecordType::SRV) else { panic!() };
+        let Answer::Records { answers, additionals } = zone().answer(PEER, &name, RecordType::SRV) else { panic!() };
         assert_eq!(answers.len(), 2);
         let addresses: Vec<_> = additionals.iter().map(|r| r.data.to_string()).collect();
         assert_eq!(addresses, ["10.96.0.5", "fd00::5"]);

@@ -101,6 +101,9 @@ impl Shared {
 /// Routes, and Secrets by namespace and name.
 type Told = (Arc<RouteSet>, Arc<HashMap<(String, String), TlsSecret>>);
 
+/// A port that is open: what ends it, and whether it speaks TLS.
+type Listening = (CancellationToken, Arc<AtomicBool>);
+
 /// A running gateway. Dropping it cuts everything; [`Gateway::shutdown`] lets requests end.
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -109,7 +112,7 @@ pub struct Gateway {
     /// What it was told last, to make one of the other.
     told: Mutex<Told>,
     /// By the port that routes know.
-    listening: Mutex<BTreeMap<u16, CancellationToken>>,
+    listening: Mutex<BTreeMap<u16, Listening>>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -144,6 +147,7 @@ impl Gateway {
         self.shared.table.store(Arc::new(table));
         // Those of the table before, which nobody needs now.
         clusters.forget_unused();
+        self.shared.metrics.forget_unused();
         told.0 = routes;
         broken.extend(self.renew_certificates(&told));
         broken
@@ -169,27 +173,29 @@ impl Gateway {
 
     /// Accepts connections of a listener. `port` is what routes call it, which the kernel's may differ from.
     pub fn listen(&self, listener: TcpListener, port: u16, tls: bool) {
-        let stop = self.shared.stop.child_token();
-        if let Some(before) = self.listening.lock().insert(port, stop.clone()) {
+        let (stop, tls) = (self.shared.stop.child_token(), Arc::new(AtomicBool::new(tls)));
+        if let Some((before, _)) = self.listening.lock().insert(port, (stop.clone(), tls.clone())) {
             before.cancel();
         }
         self.shared.tasks.spawn(serve::accept(self.shared.clone(), listener, port, tls, stop));
     }
 
-    /// Opens a port and listens there, unless it does already.
+    /// Opens a port and listens there. At one that is open already, connections speak TLS or not from now on.
     ///
     /// # Errors
     /// Where the port is taken, or not this process's to open.
     pub fn open(&self, address: SocketAddr, tls: bool) -> io::Result<()> {
-        if !self.listening.lock().contains_key(&address.port()) {
-            self.listen(serve::bind(address)?, address.port(), tls);
+        let known = self.listening.lock().get(&address.port()).map(|(_, speaks)| speaks.clone());
+        match known {
+            Some(speaks) => speaks.store(tls, Ordering::Relaxed),
+            None => self.listen(serve::bind(address)?, address.port(), tls),
         }
         Ok(())
     }
 
     /// Stops to listen at ports that are not among these; requests that came in there end in peace.
     pub fn keep_ports(&self, keep: impl Fn(u16) -> bool) {
-        self.listening.lock().retain(|port, stop| {
+        self.listening.lock().retain(|port, (stop, _)| {
             let keep = keep(*port);
             if !keep {
                 stop.cancel();

@@ -38,6 +38,8 @@ pub struct GatewayMetrics {
     pub(super) connections: Gauge,
     pub(super) refused: Counter,
     tallies: Arc<Mutex<HashMap<Key, Arc<Counted>>>>,
+    /// Routes that are counted, and who still counts.
+    routes: Arc<Mutex<HashMap<RouteLabels, Arc<()>>>>,
 }
 
 /// Kind, namespace and name of a route, and the Service.
@@ -74,6 +76,7 @@ impl Default for GatewayMetrics {
             connections: Gauge::default(),
             refused: Counter::default(),
             tallies: Arc::default(),
+            routes: Arc::default(),
         }
     }
 }
@@ -101,9 +104,21 @@ impl GatewayMetrics {
         self.tallies.lock().entry(key).or_default().clone()
     }
 
-    /// Forgets backends that no route leads to any more.
+    /// Forgets routes that are no more, and backends that none leads to.
     pub(super) fn forget_unused(&self) {
         self.tallies.lock().retain(|_, counted| Arc::strong_count(counted) > 1);
+        self.routes.lock().retain(|route, counting| {
+            let used = Arc::strong_count(counting) > 1;
+            if !used {
+                self.times.remove(route);
+                let RouteLabels { kind, namespace, name } = route;
+                for code in CLASSES {
+                    let (namespace, name) = (namespace.clone(), name.clone());
+                    self.answers.remove(&AnswerLabels { kind, namespace, name, code });
+                }
+            }
+            used
+        });
     }
 
     /// What was counted of the backends of an `HTTPRoute`.
@@ -120,8 +135,10 @@ impl GatewayMetrics {
             let labels = AnswerLabels { kind, namespace: namespace.clone(), name: name.clone(), code };
             self.answers.get_or_create_owned(&labels)
         });
-        let time = self.times.get_or_create_owned(&RouteLabels { kind, namespace, name });
-        RouteCounters { classes, time }
+        let labels = RouteLabels { kind, namespace, name };
+        let time = self.times.get_or_create_owned(&labels);
+        let counting = self.routes.lock().entry(labels).or_default().clone();
+        RouteCounters { classes, time, _counting: counting }
     }
 }
 
@@ -130,6 +147,8 @@ impl GatewayMetrics {
 pub(super) struct RouteCounters {
     classes: [Counter; 5],
     time: Histogram,
+    /// Keeps the route among those that are counted.
+    _counting: Arc<()>,
 }
 
 impl RouteCounters {
@@ -137,5 +156,30 @@ impl RouteCounters {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.classes[class].inc();
         self.time.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_are_no_more_leave_the_page() {
+        let (metrics, mut page) = (GatewayMetrics::default(), Registry::default());
+        metrics.register(&mut page);
+        let owner = |name: &str| Owner { name: name.into(), kind: "Test", ..Owner::default() };
+        let (gone, stays) = (metrics.of(&owner("gone")), metrics.of(&owner("stays")));
+        gone.answered(http::StatusCode::OK, Duration::ZERO);
+        stays.answered(http::StatusCode::OK, Duration::ZERO);
+        let text = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &page).unwrap();
+            text
+        };
+        metrics.forget_unused();
+        assert!(text().contains("name=\"gone\""));
+        drop(gone);
+        metrics.forget_unused();
+        assert!(!text().contains("name=\"gone\"") && text().contains("name=\"stays\""), "{}", text());
     }
 }

@@ -4,7 +4,7 @@ use super::canaries::Canaries;
 use super::demand;
 use super::secrets::Secrets;
 use super::{Gateway, GatewayConfig, GatewayMetrics};
-use crate::dns::{HostTable, Hosts};
+use crate::dns::{HostTable, Hosts, SHARED_DOMAINS};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use minik8s_core::client::PatchType;
@@ -36,6 +36,8 @@ pub struct NodeGateway {
     listeners: Mutex<Vec<(TcpListener, u16, bool)>>,
     /// Ports that routes may not have, as something else of this machine is there.
     open_more: bool,
+    /// Whose names lead to the gateway for all namespaces.
+    shared_domains: Vec<String>,
 }
 
 impl NodeGateway {
@@ -43,7 +45,15 @@ impl NodeGateway {
     /// any port of its own it passes nothing on, but names still lead to the gateways of other nodes.
     pub fn new(config: GatewayConfig, metrics: GatewayMetrics, address: IpAddr, hosts: Arc<Hosts>) -> Self {
         let open_more = config.http_port.or(config.https_port).is_some();
-        Self { config, metrics, address, hosts, listeners: Mutex::default(), open_more }
+        let shared_domains = SHARED_DOMAINS.map(str::to_owned).to_vec();
+        Self { config, metrics, address, hosts, listeners: Mutex::default(), open_more, shared_domains }
+    }
+
+    /// Hosts of routes below these domains lead to the gateway for pods of all namespaces, and not only for those of the
+    /// route's own; `*` for all. Instead of [`SHARED_DOMAINS`].
+    #[must_use]
+    pub fn shared_domains(self, domains: Vec<String>) -> Self {
+        Self { shared_domains: domains, ..self }
     }
 
     /// Serves one of its own ports at this listener.
@@ -69,14 +79,30 @@ impl NodeGateway {
         }
     }
 
+    /// Without listeners that would have the gateway's own ports speak something else: what is meant to be encrypted is
+    /// not served in clear, and the other way round.
+    fn possible(&self, routes: RouteSet, noted: &mut BTreeSet<String>) -> RouteSet {
+        let clash = |(port, tls): (&u16, &bool)| {
+            let own = if *tls { self.config.http_port } else { self.config.https_port };
+            (own == Some(*port)).then_some(*port)
+        };
+        let clashes: Vec<u16> = routes.ports.iter().filter_map(clash).collect();
+        let why = |port: &u16| format!("port {port} speaks another protocol here than a Gateway wants");
+        note(clashes.iter().map(why).collect(), noted);
+        if clashes.is_empty() { routes } else { routes.without_ports(&clashes) }
+    }
+
     fn follow_names(&self, gateway: &Gateway, routes: &RouteSet, nodes: &[Arc<Node>], own: &str) {
         let others = nodes.iter().filter(|node| node.metadata.name.as_deref() != Some(own));
-        self.hosts.set(HostTable {
-            exact: routes.hosts().map(str::to_owned).collect(),
-            below: routes.patterns().map(|(suffix, one)| (suffix.to_owned(), one)).collect(),
+        let mut table = HostTable {
+            shared: self.shared_domains.clone(),
             here: !gateway.ports().is_empty(),
             elsewhere: others.filter_map(|node| address_of_gateway(node)).collect(),
-        });
+            ..HostTable::default()
+        };
+        routes.hosts().for_each(|(name, namespace)| table.add(name, namespace));
+        routes.patterns().for_each(|(suffix, one, namespace)| table.add_below(suffix, one, namespace));
+        self.hosts.set(table);
     }
 
     fn place(&self, gateway: &Gateway) -> GatewayPlace {
@@ -135,7 +161,7 @@ impl NodeGateway {
             }
             let world = sources.world();
             canaries.follow(&world, gateway);
-            let made = translate(&world).routes;
+            let made = self.possible(translate(&world).routes, &mut noted);
             if *routes != made || first.is_some() {
                 routes = Arc::new(made);
                 note(gateway.set_routes(routes.clone()), &mut noted);
@@ -212,5 +238,28 @@ async fn say(ctx: &CompanionContext, place: &GatewayPlace) -> bool {
             tracing::debug!(%error, "cannot tell the cluster where the gateway listens");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minik8s_core::routing::{At, Rule};
+
+    #[test]
+    fn own_ports_never_speak_what_only_some_gateway_wants() {
+        let metrics = GatewayMetrics::default();
+        let gateway = NodeGateway::new(GatewayConfig::default(), metrics, [127, 0, 0, 1].into(), Arc::default());
+        let rule = |port| Rule { at: At::Port(port), ..Rule::default() };
+        let routes = RouteSet {
+            rules: vec![rule(80), rule(443), rule(8443), Rule::default()],
+            ports: [(80, true), (443, false), (8443, true)].into(),
+            ..RouteSet::default()
+        };
+        let mut noted = BTreeSet::new();
+        let left = gateway.possible(routes, &mut noted);
+        assert_eq!(left.ports.keys().collect::<Vec<_>>(), [&8443]);
+        assert_eq!(left.rules.iter().map(|rule| rule.at).collect::<Vec<_>>(), [At::Port(8443), At::Usual]);
+        assert_eq!(noted.len(), 2);
     }
 }

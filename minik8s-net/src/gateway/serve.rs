@@ -51,10 +51,21 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until `stop`; those that the kernel has accepted by then are served, too.
-pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, port: u16, tls: bool, stop: CancellationToken) {
-    let acceptor = match tls.then(|| tls::server_config(shared.certificates.clone(), port)).transpose() {
-        Ok(config) => config.map(TlsAcceptor::from),
+pub(super) async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    port: u16,
+    tls: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let acceptor = match tls::server_config(shared.certificates.clone(), port) {
+        Ok(config) => TlsAcceptor::from(config),
         Err(error) => return tracing::error!(%error, port, "the gateway cannot speak TLS"),
+    };
+    let serving = |stream, peer| {
+        let tls = tls.load(Ordering::Relaxed);
+        let acceptor = tls.then(|| acceptor.clone());
+        connection(shared.clone(), stream, Came::new(port, tls, peer), acceptor, stop.clone())
     };
     loop {
         let permit = shared.connections.clone().acquire_owned();
@@ -65,8 +76,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, port: u16
         };
         match accepted {
             (Ok(permit), Ok((stream, peer))) => {
-                let serving =
-                    connection(shared.clone(), stream, Came::new(port, tls, peer), acceptor.clone(), stop.clone());
+                let serving = serving(stream, peer);
                 shared.tasks.spawn(async move {
                     let _permit = permit;
                     serving.await;
@@ -81,8 +91,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, port: u16
         }
     }
     for (stream, peer) in queued(listener) {
-        let serving = connection(shared.clone(), stream, Came::new(port, tls, peer), acceptor.clone(), stop.clone());
-        shared.tasks.spawn(serving);
+        shared.tasks.spawn(serving(stream, peer));
     }
 }
 

@@ -46,8 +46,16 @@ pub(super) struct Certificates {
 #[derive(Default)]
 struct Names {
     exact: HashMap<String, Arc<CertifiedKey>>,
-    below: HashMap<String, Arc<CertifiedKey>>,
+    below: HashMap<String, Below>,
     any: Option<Arc<CertifiedKey>>,
+}
+
+/// Certificates for `*.example.com`.
+#[derive(Default)]
+struct Below {
+    /// Of one label before it.
+    one: Option<Arc<CertifiedKey>>,
+    many: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
@@ -59,6 +67,8 @@ impl Certificates {
     ) -> (Self, Vec<String>) {
         let (mut made, mut broken) = (Self::default(), Vec::new());
         let mut keys: HashMap<(&str, &str), Option<Arc<CertifiedKey>>> = HashMap::new();
+        let mut wanted: Vec<&Certificate> = wanted.iter().collect();
+        wanted.sort();
         for certificate in wanted {
             let (namespace, name) = (certificate.namespace.as_str(), certificate.secret.as_str());
             let key = keys.entry((namespace, name)).or_insert_with(|| {
@@ -78,19 +88,24 @@ impl Certificates {
     fn find(&self, port: u16, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let names = self.ports.get(&port)?;
         let Some(name) = name.map(str::to_ascii_lowercase) else { return names.any.clone() };
-        let suffixes = name.match_indices('.').map(|(at, _)| &name[at..]);
-        let below = || suffixes.into_iter().find_map(|suffix| names.below.get(suffix));
-        names.exact.get(&name).or_else(below).cloned().or_else(|| names.any.clone())
+        let below = name.match_indices('.').enumerate().find_map(|(nth, (at, _))| {
+            let below = names.below.get(&name[at..])?;
+            below.one.as_ref().filter(|_| nth == 0).or(below.many.as_ref())
+        });
+        names.exact.get(&name).or(below).cloned().or_else(|| names.any.clone())
     }
 }
 
 impl Names {
-    /// Of two for the same name, the first stays.
+    /// Of two for the same name, the first stays: that of the older owner.
     fn add(&mut self, host: &Host, key: Arc<CertifiedKey>) {
         match host {
             Host::Any => drop(self.any.get_or_insert(key)),
             Host::Exact(name) => drop(self.exact.entry(name.clone()).or_insert(key)),
-            Host::Below { suffix, .. } => drop(self.below.entry(suffix.clone()).or_insert(key)),
+            Host::Below { suffix, one_label } => {
+                let below = self.below.entry(suffix.clone()).or_default();
+                let _ = if *one_label { &mut below.one } else { &mut below.many }.get_or_insert(key);
+            }
         }
     }
 }

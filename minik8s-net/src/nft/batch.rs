@@ -50,8 +50,8 @@ pub(crate) struct SetSpec {
     pub(crate) key_type: u32,
     pub(crate) key_len: u32,
     pub(crate) data: Data,
-    /// Seconds after which an element goes; such sets are changed by packets.
-    pub(crate) timeout: Option<u32>,
+    /// Packets put elements in, which say how long they stay.
+    pub(crate) by_packets: bool,
 }
 
 /// A transaction in the making.
@@ -160,15 +160,14 @@ impl Batch {
         let id = self.sets;
         self.begin(NEW_SET, F_CREATE);
         self.out.text(2, &set.name);
-        self.out.u32(3, map_flag(&set.data) | if set.timeout.is_some() { TIMEOUT | EVAL } else { 0 });
+        self.out.u32(3, map_flag(&set.data) | if set.by_packets { TIMEOUT | EVAL } else { 0 });
         self.out.u32(4, set.key_type);
         self.out.u32(5, set.key_len);
         self.data_type(&set.data);
-        if let Some(seconds) = set.timeout {
+        if set.by_packets {
             let size = self.out.open(9);
             self.out.u32(1, 65_535);
             self.out.close(size);
-            self.out.u64(11, u64::from(seconds) * 1000);
         }
         self.out.u32(10, id);
         self.out.end();

@@ -89,6 +89,8 @@ pub(crate) enum Expr {
     DestinationType(Reg),
     /// Kind of the source address.
     SourceType(Reg),
+    /// The link by which the packet came, where its source is reached by that one; 0 where it is not.
+    WayBack(Reg),
     And {
         reg: Reg,
         mask: Vec<u8>,
@@ -109,10 +111,11 @@ pub(crate) enum Expr {
         modulus: u32,
         to: Reg,
     },
-    /// Puts a key into a set, or makes it young again.
+    /// Puts a key into a set for so many seconds, or makes it young again. Where the set is full, the rule ends.
     Remember {
         set: String,
         key: Reg,
+        seconds: u32,
     },
     Dnat {
         address: Reg,
@@ -145,7 +148,7 @@ impl Expr {
             Expr::Network { .. } | Expr::Transport { .. } => "payload",
             Expr::L4Proto(_) | Expr::InputGroup(_) | Expr::OutputGroup(_) => "meta",
             Expr::CtState(_) | Expr::CtStatus(_) => "ct",
-            Expr::DestinationType(_) | Expr::SourceType(_) => "fib",
+            Expr::DestinationType(_) | Expr::SourceType(_) | Expr::WayBack(_) => "fib",
             Expr::And { .. } => "bitwise",
             Expr::Equal(..) | Expr::NotEqual(..) => "cmp",
             Expr::Lookup { .. } => "lookup",
@@ -170,6 +173,7 @@ impl Expr {
             Expr::CtStatus(to) => numbers(out, &[(1, to.0), (2, 2)]),
             Expr::DestinationType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 2)]),
             Expr::SourceType(to) => numbers(out, &[(1, to.0), (2, 3), (3, 1)]),
+            Expr::WayBack(to) => numbers(out, &[(1, to.0), (2, 1), (3, 1 | 8)]),
             Expr::And { reg, mask } => {
                 numbers(out, &[(1, reg.0), (2, reg.0), (3, mask.len() as u32)]);
                 value(out, 4, mask);
@@ -195,9 +199,10 @@ impl Expr {
                 out.close(nest);
             }
             Expr::Random { modulus, to } => numbers(out, &[(1, to.0), (2, *modulus), (3, 1), (4, 0)]),
-            Expr::Remember { set, key } => {
+            Expr::Remember { set, key, seconds } => {
                 out.text(1, set);
                 numbers(out, &[(3, 1), (4, key.0)]);
+                out.u64(6, u64::from(*seconds) * 1000);
             }
             Expr::Dnat { address, port } => numbers(out, &[(1, 1), (2, 2), (3, address.0), (5, port.0)]),
             Expr::Snat { address } => numbers(out, &[(1, 0), (2, 2), (3, address.0)]),

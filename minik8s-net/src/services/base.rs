@@ -38,8 +38,13 @@ pub(crate) struct Surroundings {
 
 /// The maps and sets.
 pub(super) fn sets() -> Vec<SetSpec> {
-    let set =
-        |name: &str, key_type, key_len, data| SetSpec { name: name.to_owned(), key_type, key_len, data, timeout: None };
+    let set = |name: &str, key_type, key_len, data| SetSpec {
+        name: name.to_owned(),
+        key_type,
+        key_len,
+        data,
+        by_packets: false,
+    };
     let mut all = picks::sets();
     all.extend([
         set(HOST_PORTS, PROTOCOL_PORT, 8, Data::Value(ADDRESS_PORT, 8)),
@@ -57,6 +62,7 @@ pub(super) fn chains(around: &Surroundings) -> Vec<(&'static str, Option<BaseCha
         (REFUSE, None, refuse()),
         ("dispatch", None, dispatch(around)),
         ("guard", base("filter", 1, -300), vec![guard(around, true)]),
+        ("sources", base("filter", 0, -300), vec![sources(around)]),
         ("prerouting", base("nat", 0, -100), vec![guard(around, false), enter()]),
         ("output", base("nat", 3, -100), vec![enter()]),
         ("postrouting", base("nat", 4, 100), postrouting(around)),
@@ -91,6 +97,21 @@ fn guard(around: &Surroundings, answers: bool) -> Rule {
     }
     exprs.push(Expr::Verdict(Verdict::Drop));
     rule(exprs, Some("pods never reach the host's loopback"))
+}
+
+/// Pods send with their own address and no other. Stands before anything is made of a packet; the kernel's own setting
+/// for it counts only as far as that for all links lets it.
+fn sources(around: &Surroundings) -> Rule {
+    let a = Reg::A[0];
+    let group = around.group.to_ne_bytes().to_vec();
+    let exprs = [
+        Expr::InputGroup(a),
+        Expr::Equal(a, group),
+        Expr::WayBack(a),
+        Expr::Equal(a, vec![0; 4]),
+        Expr::Verdict(Verdict::Drop),
+    ];
+    rule(exprs, Some("pods send with their own address"))
 }
 
 /// What is inside of a tunnel's packets is tracked by itself; to track the packets around it as well would only cost.

@@ -137,15 +137,16 @@ impl Chain {
             // The second is for when somebody took backends away between two looks at maps.
             Chain::Pick(door, count) => vec![door.any(*count), door.any(1)],
             Chain::Sticky(chains) => sticky(chains),
-            Chain::Remember { backend: (ip, port), .. } => {
+            Chain::Remember { backend: (ip, port), seconds } => {
                 let [a, b, ..] = Reg::ROW;
-                vec![vec![
-                    source(a),
-                    Expr::Remember { set: name.to_owned(), key: a },
+                let remember = Expr::Remember { set: name.to_owned(), key: a, seconds: *seconds };
+                // Two rules: where there is no room to remember a client, it gets a backend all the same.
+                let dnat = vec![
                     Expr::Set { reg: a, data: ip.octets().to_vec() },
                     Expr::Set { reg: b, data: port.to_be_bytes().to_vec() },
                     Expr::Dnat { address: a, port: b },
-                ]]
+                ];
+                vec![vec![source(a), remember], dnat]
             }
         };
         rules.into_iter().map(|exprs| Rule { exprs, comment: None }).collect()
@@ -153,9 +154,8 @@ impl Chain {
 
     /// The clients of a chain that remembers them, in a set named as the chain.
     pub(super) fn clients(&self, name: &str) -> Option<SetSpec> {
-        let Chain::Remember { seconds, .. } = self else { return None };
-        let (name, timeout) = (name.to_owned(), Some(*seconds));
-        Some(SetSpec { name, key_type: ADDRESS, key_len: 4, data: Data::None, timeout })
+        let Chain::Remember { .. } = self else { return None };
+        Some(SetSpec { name: name.to_owned(), key_type: ADDRESS, key_len: 4, data: Data::None, by_packets: true })
     }
 }
 
@@ -175,8 +175,13 @@ fn sticky(chains: &[String]) -> Vec<Vec<Expr>> {
 
 /// The maps.
 pub(super) fn sets() -> Vec<SetSpec> {
-    let set =
-        |name: &str, key_type, key_len, data| SetSpec { name: name.to_owned(), key_type, key_len, data, timeout: None };
+    let set = |name: &str, key_type, key_len, data| SetSpec {
+        name: name.to_owned(),
+        key_type,
+        key_len,
+        data,
+        by_packets: false,
+    };
     let [inside, _, outside, _] = Door::ALL;
     let views = [inside, outside].into_iter().flat_map(|door| {
         [

@@ -442,6 +442,21 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_still_known_when_they_are_to_be_remembered_for_longer() {
+        let mut program = program();
+        let sticky = |seconds| {
+            let entry = service("a", "10.96.0.1", &["10.244.0.2", "10.244.0.3"]);
+            Arc::new(ServiceEntry { affinity_seconds: Some(seconds), ..(*entry).clone() })
+        };
+        let (first, _) = program.update(&table(&[&sticky(600)]));
+        assert_eq!(first.add_sets.len(), 2);
+        let (changes, _) = program.update(&table(&[&sticky(10)]));
+        // A set that rules still name cannot go: the kernel would refuse all of it.
+        assert!(changes.delete_sets.is_empty() && changes.add_sets.is_empty(), "{changes:?}");
+        assert_eq!((changes.flush.len(), changes.fill.len()), (2, 2));
+    }
+
+    #[test]
     fn a_chain_stays_for_as_long_as_any_front_needs_it() {
         let mut program = program();
         let (a, b) = (service("a", "10.96.0.1", &["10.244.0.2"]), service("b", "10.96.0.2", &["10.244.0.3"]));

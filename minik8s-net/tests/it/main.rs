@@ -9,5 +9,6 @@ mod golden;
 mod machine;
 mod names;
 mod overlay;
+mod rights;
 mod suite;
 mod traffic;

@@ -5,11 +5,11 @@ use crate::traffic::udp;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use minik8s_core::network::{NetworkPlugin, ServiceEntry, ServiceTable};
+use minik8s_core::network::{NetworkPlugin, PodAttachment, ServiceEntry, ServiceTable};
 use minik8s_core::testkit::inside::NetNamespace;
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_core::testkit::network::{Bed, Place};
-use minik8s_net::{BridgeConfig, BridgeNetwork};
+use minik8s_net::{BridgeConfig, BridgeNetwork, HostTable};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -149,6 +149,45 @@ fn other_names_are_asked_of_other_servers_and_none_of_ours_leak() {
         assert_eq!(asked.load(Ordering::Relaxed), before);
         network.teardown().await.unwrap();
         assert!(network.dns_address().await.is_none());
+    });
+}
+
+#[test]
+fn names_of_the_world_are_taken_from_nobody_but_the_pods_of_who_takes_them() {
+    if !need::met(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
+        return;
+    }
+    on_machine(async |machine| {
+        let _asked = neighbour(&machine).await;
+        let (network, server) = network(&machine).await;
+        let mut table = HostTable { shared: vec!["example".into()], here: true, ..HostTable::default() };
+        table.add("github.com", "evil");
+        table.add("shop.example", "evil");
+        table.add("a.b.com", "default");
+        network.config().hosts.set(table);
+        let pod = async |namespace: &str| {
+            let netns = machine.place().await;
+            let (id, namespace) = (namespace.to_owned(), namespace.to_owned());
+            let request = PodAttachment { id, namespace, netns: netns.clone(), ..PodAttachment::default() };
+            network.attach(&request).await.unwrap();
+            Place::Pod(netns)
+        };
+        let (good, evil) = (pod("good").await, pod("evil").await);
+        let ask = async |from: &Place, name: &str| {
+            let answer = ask_udp(machine.namespace(from), server, name, RecordType::A).await;
+            addresses(&answer).join(" ")
+        };
+        let (gateway, world) = ("10.77.0.1", "198.51.100.7");
+        assert_eq!(
+            (ask(&good, "github.com.").await.as_str(), ask(&evil, "github.com.").await.as_str()),
+            (world, gateway)
+        );
+        assert_eq!(ask(&good, "shop.example.").await, gateway);
+        assert_eq!(
+            (ask(&good, "a.b.com.").await.as_str(), ask(&Place::Host, "a.b.com.").await.as_str()),
+            (world, gateway)
+        );
+        network.teardown().await.unwrap();
     });
 }
 

@@ -171,6 +171,18 @@ data! {
         backend_ref: BackendRef,
         /// How many in a hundred; all unless said.
         percent: Option<i32>,
+        /// How many in how many, where a hundred is too coarse.
+        fraction: Option<Fraction>,
+    }
+}
+
+data! {
+    /// So many of so many.
+    Fraction {
+        /// So many.
+        numerator: i32,
+        /// Of so many; a hundred unless said.
+        denominator: Option<i32>,
     }
 }
 

@@ -39,9 +39,14 @@ impl Places {
         self.0.iter().filter(move |(_, place)| listens(place)).map(|(address, _)| address.as_str())
     }
 
-    /// Addresses at which somebody listens at a port.
-    pub fn at(&self, port: u16) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(_, place)| place.ports.contains(&port)).map(|(address, _)| address.as_str())
+    /// Addresses at which somebody listens at a port, and speaks TLS there or not: the ports that every gateway of a node
+    /// has do not speak anything else.
+    pub fn at(&self, port: u16, tls: bool) -> impl Iterator<Item = &str> {
+        let speaks = move |place: &GatewayPlace| {
+            let other = if tls { place.http } else { place.https };
+            place.ports.contains(&port) && other != Some(port)
+        };
+        self.0.iter().filter(move |(_, place)| speaks(place)).map(|(address, _)| address.as_str())
     }
 }
 
@@ -168,7 +173,7 @@ impl Look<'_> {
         });
         let listeners = listeners.collect();
         let mut addresses: Vec<&str> =
-            states.iter().filter(|s| s.works()).flat_map(|s| self.places.at(s.port)).collect();
+            states.iter().filter(|s| s.works()).flat_map(|s| self.places.at(s.port, s.tls)).collect();
         addresses.sort_unstable();
         addresses.dedup();
         let address = |ip: &str| GatewayAddress { type_: "IPAddress".into(), value: ip.to_owned() };
@@ -185,7 +190,7 @@ impl Look<'_> {
             _ => Wanted::yes("Accepted", "ListenersNotValid", format!("{bad} listeners cannot be served")),
         };
         let works = accepted.holds;
-        let silent = states.iter().find(|s| s.works() && self.places.at(s.port).next().is_none());
+        let silent = states.iter().find(|s| s.works() && self.places.at(s.port, s.tls).next().is_none());
         let programmed = match silent {
             _ if !works => Wanted::no("Programmed", "Invalid", "no listener can be served"),
             None => Wanted::yes("Programmed", "Programmed", ""),
@@ -204,7 +209,7 @@ impl Look<'_> {
             None => Wanted::no("Conflicted", "NoConflicts", ""),
             Some(problem) => Wanted::yes("Conflicted", problem.reason, problem.message.clone()),
         };
-        let programmed = match (problem, self.places.at(state.port).next()) {
+        let programmed = match (problem, self.places.at(state.port, state.tls).next()) {
             (None, Some(_)) => Wanted::yes("Programmed", "Programmed", ""),
             (None, None) => Wanted::no("Programmed", "Pending", nobody_listens(state.port)),
             (Some(problem), _) => Wanted::no("Programmed", "Invalid", problem.message.clone()),
@@ -240,7 +245,7 @@ impl Look<'_> {
 }
 
 fn nobody_listens(port: u16) -> String {
-    format!("no node listens at port {port}: no gateway runs, or the port is taken")
+    format!("no node listens at port {port}: no gateway runs, or the port is taken or speaks something else")
 }
 
 fn resolved(problem: Option<&Problem>) -> Wanted {
@@ -252,7 +257,7 @@ fn resolved(problem: Option<&Problem>) -> Wanted {
 
 fn parent(attached: &AttachedRoute, conflicts: &[Problem]) -> Vec<Wanted> {
     let accepted = match &attached.refused {
-        None => Wanted::yes("Accepted", "Accepted", ""),
+        None => Wanted::yes("Accepted", "Accepted", sentences(&attached.limited)),
         Some(problem) => Wanted::no("Accepted", problem.reason, problem.message.clone()),
     };
     let mut all = vec![accepted, resolved(attached.unresolved.as_ref())];

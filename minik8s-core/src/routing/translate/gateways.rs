@@ -3,7 +3,7 @@
 use super::backends::Backends;
 use super::{CONTROLLER_NAME, Problem, Translation, World, key_of, owner};
 use crate::api::gateway::{GATEWAY_GROUP, Gateway, Listener, SecretReference};
-use crate::routing::{At, Certificate, Host};
+use crate::routing::{At, Certificate, Host, Owner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub struct ListenerState {
     pub name: String,
     /// Its port.
     pub port: u16,
+    /// It speaks TLS.
+    pub tls: bool,
     /// Why it is not served at all.
     pub refused: Option<Problem>,
     /// With which other listener it does not go together.
@@ -59,7 +61,8 @@ pub(super) fn translate(world: &World, backends: &Backends<'_>, made: &mut Trans
                 made.routes.ports.insert(state.port, tls);
             }
             if tls {
-                certificates(world, backends, &key.0, listener, state, made);
+                let owner = owner("Gateway", &gateway.metadata);
+                certificates(world, backends, &owner, listener, state, made);
             }
         }
         made.gateways.insert(key, states);
@@ -84,6 +87,7 @@ fn plain_state(listener: &Listener) -> ListenerState {
     ListenerState {
         name: listener.name.clone(),
         port: u16::try_from(listener.port).unwrap_or_default(),
+        tls: listener.protocol == "HTTPS",
         refused: refused.or(passed),
         conflict: None,
         unresolved,
@@ -109,7 +113,7 @@ fn conflicts(listeners: &[Listener], states: &mut [ListenerState]) {
 fn certificates(
     world: &World,
     backends: &Backends<'_>,
-    home: &str,
+    owner: &Owner,
     listener: &Listener,
     state: &mut ListenerState,
     made: &mut Translation,
@@ -117,7 +121,7 @@ fn certificates(
     let references: Vec<&SecretReference> = listener.tls.iter().flat_map(|tls| &tls.certificate_refs).collect();
     let mut fine = BTreeSet::new();
     for reference in &references {
-        match certificate(world, backends, home, reference) {
+        match certificate(world, backends, &owner.namespace, reference) {
             Ok(key) => drop(fine.insert(key)),
             Err(problem) => drop(state.unresolved.get_or_insert(problem)),
         }
@@ -128,7 +132,8 @@ fn certificates(
     }
     let host = Host::parse(listener.hostname.as_deref().unwrap_or_default(), false);
     for (namespace, secret) in fine.into_iter().filter(|_| state.works()) {
-        made.routes.certificates.push(Certificate { at: At::Port(state.port), host: host.clone(), namespace, secret });
+        let (owner, at, host) = (owner.clone(), At::Port(state.port), host.clone());
+        made.routes.certificates.push(Certificate { owner, at, host, namespace, secret });
     }
 }
 

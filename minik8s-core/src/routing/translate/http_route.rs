@@ -3,7 +3,7 @@
 use super::backends::Backends;
 use super::gateways::is_ours;
 use super::plan::Planner;
-use super::{Key, Problem, Translation, World, key_of, owner};
+use super::{Key, Problem, Translation, World, key_of, owner, secret_of};
 use crate::api::Selector;
 use crate::api::gateway::{
     GATEWAY_GROUP, Gateway, HttpRoute, HttpRouteMatch, HttpRouteRule, Listener, NamedMatch, ParentReference,
@@ -21,6 +21,8 @@ pub struct AttachedRoute {
     pub refused: Option<Problem>,
     /// References that lead nowhere.
     pub unresolved: Option<Problem>,
+    /// What is done in another way than it says.
+    pub limited: Vec<Problem>,
 }
 
 type Places = BTreeSet<(At, Host)>;
@@ -28,9 +30,20 @@ type Places = BTreeSet<(At, Host)>;
 pub(super) fn translate(world: &World, backends: &Backends<'_>, made: &mut Translation) {
     for route in &world.http_routes {
         let key = key_of(&route.metadata);
-        let mut planner = Planner { backends, namespace: &key.0, unresolved: Vec::new(), unsupported: Vec::new() };
-        let plans: Vec<Arc<Plan>> = route.spec.rules.iter().map(|rule| Arc::new(planner.plan(rule))).collect();
+        let (owner, secret) = (owner("HTTPRoute", &route.metadata), secret_of(&route.metadata));
+        let mut planner = Planner {
+            backends,
+            namespace: &key.0,
+            owner: &owner,
+            secret: &secret,
+            unresolved: Vec::new(),
+            unsupported: Vec::new(),
+            limited: Vec::new(),
+        };
+        let rules_of = route.spec.rules.iter().enumerate();
+        let plans: Vec<Arc<Plan>> = rules_of.map(|(number, rule)| Arc::new(planner.plan(number, rule))).collect();
         let (unresolved, unsupported) = (planner.unresolved.into_iter().next(), planner.unsupported.into_iter().next());
+        let limited = planner.limited;
         let mut places = Places::new();
         let mut parents = Vec::new();
         for parent in &route.spec.parent_refs {
@@ -43,9 +56,9 @@ pub(super) fn translate(world: &World, backends: &Backends<'_>, made: &mut Trans
                 }
                 Err(problem) => Some(problem),
             };
-            parents.push(AttachedRoute { parent: parent.clone(), refused, unresolved: unresolved.clone() });
+            let (parent, unresolved, limited) = (parent.clone(), unresolved.clone(), limited.clone());
+            parents.push(AttachedRoute { parent, refused, unresolved, limited });
         }
-        let owner = owner("HTTPRoute", &route.metadata);
         for (at, host) in &places {
             for (number, (rule, plan)) in route.spec.rules.iter().zip(&plans).enumerate() {
                 made.routes.rules.extend(rules(&owner, number, rule, plan).map(|r| Rule {

@@ -1,7 +1,7 @@
 //! `Ingress`: hosts and paths that lead to Services of its namespace.
 
 use super::backends::{Backends, PortName};
-use super::{INGRESS_CONTROLLER, Key, Problem, RouteState, Translation, World, key_of, owner};
+use super::{INGRESS_CONTROLLER, Key, Problem, RouteState, Translation, World, cookie_name, key_of, owner, secret_of};
 use crate::api::Quantity;
 use crate::routing::{At, Backend, Certificate, Host, NewPath, Owner, PathRule, Plan, Rewrite, Rule, Sticky, Weighted};
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressSpec};
@@ -35,6 +35,7 @@ fn one(world: &World, ingress: &Ingress, backends: &Backends<'_>, made: &mut Tra
     let spec = ingress.spec.as_ref().unwrap_or(&empty);
     let mut maker = Maker {
         owner: owner("Ingress", &ingress.metadata),
+        secret: secret_of(&ingress.metadata),
         options: Options::of(ingress.metadata.annotations.as_ref()),
         backends,
         state: RouteState::default(),
@@ -46,8 +47,9 @@ fn one(world: &World, ingress: &Ingress, backends: &Backends<'_>, made: &mut Tra
         }
     }
     if let Some(backend) = &spec.default_backend {
-        let plan = maker.plan(backend);
-        made.routes.rules.push(maker.bare((usize::MAX, 0), Host::Any, PathRule::default(), plan));
+        let place = (usize::MAX, 0);
+        let plan = maker.plan(place, backend);
+        made.routes.rules.push(maker.bare(place, Host::Any, PathRule::default(), plan));
     }
     for tls in spec.tls.iter().flatten() {
         let Some(secret) = tls.secret_name.clone().filter(|name| !name.is_empty()) else { continue };
@@ -55,11 +57,12 @@ fn one(world: &World, ingress: &Ingress, backends: &Backends<'_>, made: &mut Tra
         let hosts = if hosts.is_empty() { vec![Host::Any] } else { hosts };
         let key = (maker.owner.namespace.clone(), secret.clone());
         maker.state.problems.extend(bad_certificate(world, &key));
-        let namespace = maker.owner.namespace.clone();
+        let owner = maker.owner.clone();
         made.routes.certificates.extend(hosts.into_iter().map(|host| Certificate {
+            owner: owner.clone(),
             at: At::Usual,
             host,
-            namespace: namespace.clone(),
+            namespace: owner.namespace.clone(),
             secret: secret.clone(),
         }));
     }
@@ -81,6 +84,8 @@ fn bad_certificate(world: &World, key: &Key) -> Option<Problem> {
 
 struct Maker<'a> {
     owner: Owner,
+    /// What clients cannot know.
+    secret: String,
     options: Options,
     backends: &'a Backends<'a>,
     state: RouteState,
@@ -94,7 +99,7 @@ impl Maker<'_> {
             "ImplementationSpecific" if self.options.regex => PathRule::Regex(text.to_owned()),
             _ => PathRule::prefix(text),
         };
-        let plan = self.plan(&path.backend);
+        let plan = self.plan(place, &path.backend);
         self.bare(place, host, rule, plan)
     }
 
@@ -102,13 +107,24 @@ impl Maker<'_> {
         Rule { owner: self.owner.clone(), place, host, path, plan: Arc::new(plan), ..Rule::default() }
     }
 
-    fn plan(&mut self, backend: &IngressBackend) -> Plan {
+    fn sticky(&self, session: &Session, place: (usize, usize)) -> Sticky {
+        match session {
+            Session::Cookie(name) => Sticky::Cookie {
+                name: name.clone().unwrap_or_else(|| cookie_name(&self.owner, place)),
+                seconds: None,
+                key: self.secret.clone(),
+            },
+            Session::Header(name) => Sticky::Header { name: name.clone() },
+        }
+    }
+
+    fn plan(&mut self, place: (usize, usize), backend: &IngressBackend) -> Plan {
         let (backend, problem) = self.backend(backend);
         self.state.problems.extend(problem);
         let options = &self.options;
         Plan {
             backends: vec![Weighted::whole(backend)],
-            sticky: options.sticky.clone(),
+            sticky: options.sticky.as_ref().map(|session| self.sticky(session, place)),
             max_body: options.max_body,
             timeout: options.timeout,
             rewrite: Rewrite { host: None, path: options.prefix.clone().map(NewPath::Prefix) },
@@ -131,11 +147,17 @@ impl Maker<'_> {
     }
 }
 
+/// Who stays with one endpoint.
+enum Session {
+    Cookie(Option<String>),
+    Header(String),
+}
+
 /// What annotations ask for, beyond the fields.
 #[derive(Default)]
 struct Options {
     regex: bool,
-    sticky: Option<Sticky>,
+    sticky: Option<Session>,
     max_body: Option<u64>,
     timeout: Option<std::time::Duration>,
     prefix: Option<String>,
@@ -157,9 +179,9 @@ impl Options {
             "use-regex" => value.parse().map(|on| self.regex = on).is_ok(),
             "session-affinity" => {
                 self.sticky = match value.split_once('=') {
-                    None if value == "cookie" => Some(Sticky::Cookie { name: "minik8s-session".into(), seconds: None }),
-                    Some(("cookie", name)) => Some(Sticky::Cookie { name: name.to_owned(), seconds: None }),
-                    Some(("header", name)) => Some(Sticky::Header { name: name.to_ascii_lowercase() }),
+                    None if value == "cookie" => Some(Session::Cookie(None)),
+                    Some(("cookie", name)) => Some(Session::Cookie(Some(name.to_owned()))),
+                    Some(("header", name)) => Some(Session::Header(name.to_ascii_lowercase())),
                     _ => None,
                 };
                 self.sticky.is_some()

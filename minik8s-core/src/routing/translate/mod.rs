@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -132,6 +133,19 @@ pub fn translate(world: &World) -> Translation {
 
 fn key_of(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// The name of a cookie that nobody named: each rule has its own, as what it leads to has.
+fn cookie_name(owner: &Owner, place: (usize, usize)) -> String {
+    let Owner { kind, namespace, name, .. } = owner;
+    let hash = Sha256::digest(format!("{kind}/{namespace}/{name}/{}/{}", place.0, place.1));
+    let hex: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("minik8s-{hex}")
+}
+
+/// What clients cannot know of an object.
+fn secret_of(meta: &ObjectMeta) -> String {
+    meta.uid.clone().unwrap_or_default()
 }
 
 fn owner(kind: &'static str, meta: &ObjectMeta) -> Owner {

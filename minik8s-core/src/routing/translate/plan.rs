@@ -1,12 +1,17 @@
 //! What a rule of an `HTTPRoute` does, but for the requests it is about.
 
-use super::Problem;
 use super::backends::{Backends, PortName};
+use super::{Problem, cookie_name};
 use crate::api::gateway::{
-    BackendRef, GATEWAY_GROUP, HeaderModifier, HttpRouteFilter, HttpRouteRule, PathModifier, SessionPersistence,
+    BackendRef, GATEWAY_GROUP, HeaderModifier, HttpRouteFilter, HttpRouteRule, MirrorFilter, PathModifier, RetrySpec,
+    SessionPersistence,
 };
-use crate::routing::{Backend, HeaderEdits, Mirror, NewPath, Plan, Redirect, Retry, Rewrite, Sticky, Weighted};
+use crate::routing::{Backend, HeaderEdits, Mirror, NewPath, Owner, Plan, Redirect, Retry, Rewrite, Sticky, Weighted};
 use std::time::Duration;
+
+/// Most tries after the first that a route may ask for, and the longest wait between them.
+const MOST_TRIES: u32 = 10;
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
 impl Weighted {
     /// A backend that gets everything.
@@ -19,32 +24,58 @@ impl Weighted {
 pub(super) struct Planner<'a> {
     pub(super) backends: &'a Backends<'a>,
     pub(super) namespace: &'a str,
+    pub(super) owner: &'a Owner,
+    /// What clients cannot know.
+    pub(super) secret: &'a str,
     /// References that lead nowhere.
     pub(super) unresolved: Vec<Problem>,
     /// What is not served here.
     pub(super) unsupported: Vec<Problem>,
+    /// What is served in another way than it says.
+    pub(super) limited: Vec<Problem>,
 }
 
 impl Planner<'_> {
-    pub(super) fn plan(&mut self, rule: &HttpRouteRule) -> Plan {
+    pub(super) fn plan(&mut self, number: usize, rule: &HttpRouteRule) -> Plan {
         let mut plan = Plan::default();
         for filter in &rule.filters {
             self.filter(filter, &mut plan);
         }
         plan.backends = rule.backend_refs.iter().map(|backend| self.weighted(backend)).collect();
+        if !plan.backends.is_empty() && plan.backends.iter().all(|backend| backend.weight == 0) {
+            let why = format!("rule {number} has no backend with a weight above 0: requests are answered with 500");
+            self.limited.push(Problem::new("NoTraffic", why));
+        }
         if let Some(timeouts) = &rule.timeouts {
-            plan.timeout = timeouts.request.as_deref().and_then(duration).filter(|d| !d.is_zero());
-            plan.try_timeout = timeouts.backend_request.as_deref().and_then(duration).filter(|d| !d.is_zero());
+            let [whole, one] = [&timeouts.request, &timeouts.backend_request].map(|d| d.as_deref().and_then(duration));
+            plan.timeout = whole.filter(|limit| !limit.is_zero());
+            // Who wants no limit for the whole wants none for its parts.
+            plan.try_timeout = one.or(whole.filter(Duration::is_zero));
         }
-        if let Some(retry) = &rule.retry {
-            plan.retry = Retry {
-                codes: retry.codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect(),
-                attempts: retry.attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-                backoff: retry.backoff.as_deref().and_then(duration).unwrap_or_default(),
-            };
-        }
-        plan.sticky = rule.session_persistence.as_ref().map(sticky);
+        plan.retry = rule.retry.as_ref().map_or_else(Retry::default, |wanted| self.retry(number, wanted));
+        let named = || cookie_name(self.owner, (number, 0));
+        plan.sticky = rule.session_persistence.as_ref().map(|session| sticky(session, named, self.secret));
         plan
+    }
+
+    /// Tries that go on for ever take the place of other requests.
+    fn retry(&mut self, number: usize, wanted: &RetrySpec) -> Retry {
+        let attempts = wanted.attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+        let backoff = wanted.backoff.as_deref().and_then(duration).unwrap_or_default();
+        if attempts > MOST_TRIES {
+            let why = format!("rule {number}: retry.attempts {attempts} is more than {MOST_TRIES}, which are made");
+            self.limited.push(Problem::new("Limited", why));
+        }
+        if backoff > LONGEST_BACKOFF {
+            let why =
+                format!("rule {number}: retry.backoff {backoff:?} is more than {LONGEST_BACKOFF:?}, which is kept");
+            self.limited.push(Problem::new("Limited", why));
+        }
+        Retry {
+            codes: wanted.codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect(),
+            attempts: attempts.min(MOST_TRIES),
+            backoff: backoff.min(LONGEST_BACKOFF),
+        }
     }
 
     fn filter(&mut self, filter: &HttpRouteFilter, plan: &mut Plan) {
@@ -53,8 +84,7 @@ impl Planner<'_> {
             "ResponseHeaderModifier" => plan.response_headers = edits(filter.response_header_modifier.as_ref()),
             "RequestMirror" => {
                 if let Some(mirror) = &filter.request_mirror {
-                    let percent = mirror.percent.and_then(|p| u32::try_from(p).ok()).unwrap_or(100);
-                    plan.mirrors.push(Mirror { backend: self.backend(&mirror.backend_ref), percent });
+                    plan.mirrors.push(Mirror { backend: self.backend(&mirror.backend_ref), share: share(mirror) });
                 }
             }
             "RequestRedirect" => {
@@ -133,14 +163,24 @@ fn new_path(path: &PathModifier) -> Option<NewPath> {
     }
 }
 
-fn sticky(session: &SessionPersistence) -> Sticky {
+/// Of how many requests copies are made.
+fn share(mirror: &MirrorFilter) -> (u32, u32) {
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    let (some, all) = match (&mirror.fraction, mirror.percent) {
+        (Some(fraction), _) => (number(fraction.numerator), fraction.denominator.map_or(100, number)),
+        (None, percent) => (percent.map_or(100, number), 100),
+    };
+    (some.min(all), all)
+}
+
+fn sticky(session: &SessionPersistence, named: impl FnOnce() -> String, secret: &str) -> Sticky {
     let name = session.session_name.clone();
     if session.type_.as_deref() == Some("Header") {
         return Sticky::Header { name: name.unwrap_or_else(|| "x-session".to_owned()).to_ascii_lowercase() };
     }
     let permanent = session.cookie_config.as_ref().and_then(|c| c.lifetime_type.as_deref()) == Some("Permanent");
     let seconds = session.absolute_timeout.as_deref().and_then(duration).map(|d| d.as_secs()).filter(|_| permanent);
-    Sticky::Cookie { name: name.unwrap_or_else(|| "minik8s-session".to_owned()), seconds }
+    Sticky::Cookie { name: name.unwrap_or_else(named), seconds, key: secret.to_owned() }
 }
 
 /// A duration as the Gateway API spells it: up to four numbers with a unit each, such as `1h30m` or `500ms`.

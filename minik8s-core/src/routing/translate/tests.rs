@@ -1,7 +1,7 @@
 //! What the kinds come to, and what is said of those that come to nothing.
 
 use super::*;
-use crate::routing::{At, Backend, Host, PathRule, Rule};
+use crate::routing::{At, Backend, Host, PathRule, Rule, Sticky};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -201,4 +201,40 @@ fn durations_are_those_of_the_gateway_api() {
         assert_eq!(millis(text), want, "{text}");
     }
     assert!(["", "1", "s", "1d", "1.5s", "-1s", "1s1s1s1s1s", "100000s"].iter().all(|text| millis(text).is_none()));
+}
+
+#[test]
+fn sessions_have_a_cookie_of_their_own_and_what_goes_too_far_is_limited_and_told() {
+    let backend = json!({"name": "web", "port": 80});
+    let rule = json!({"backendRefs": [backend], "sessionPersistence": {}});
+    let named = json!({"backendRefs": [backend], "sessionPersistence": {"sessionName": "mine"}});
+    let wild = json!({"backendRefs": [{"name": "web", "port": 80, "weight": 0}], "retry": {"attempts": 50, "backoff": "1h"},
+        "timeouts": {"request": "0s"}, "filters": [{"type": "RequestMirror", "requestMirror":
+        {"backendRef": backend, "fraction": {"numerator": 1, "denominator": 1000}}}]});
+    let route = |name: &str| {
+        make(json!({"metadata": {"namespace": "d", "name": name, "uid": format!("uid-{name}")},
+            "spec": {"parentRefs": [{"name": "gw"}], "rules": [rule, rule, named, wild]}}))
+    };
+    let gateway = make(json!({"metadata": {"namespace": "d", "name": "gw"}, "spec": {"gatewayClassName": "minik8s",
+        "listeners": [{"name": "http", "port": 8080, "protocol": "HTTP"}]}}));
+    let made = translate(&World { gateways: vec![gateway], http_routes: vec![route("a"), route("b")], ..world() });
+    let cookie = |rule: &Rule| match rule.plan.sticky.clone()? {
+        Sticky::Cookie { name, key, .. } => Some((name, key)),
+        Sticky::Header { .. } => None,
+    };
+    let cookies: Vec<(String, String)> = made.routes.rules.iter().filter_map(cookie).collect();
+    let names: std::collections::BTreeSet<&str> = cookies.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((cookies.len(), names.len()), (6, 5), "{cookies:?}");
+    assert!(cookies.iter().any(|(_, key)| key == "uid-a") && names.contains("mine"));
+    let plan = &made.routes.rules[3].plan;
+    assert_eq!((plan.retry.attempts, plan.retry.backoff.as_secs()), (10, 10));
+    assert_eq!((plan.timeout, plan.try_timeout), (None, Some(std::time::Duration::ZERO)));
+    assert_eq!(plan.mirrors[0].share, (1, 1000));
+    let said = &made.http_routes[&("d".to_owned(), "a".to_owned())][0];
+    assert!(said.refused.is_none());
+    let said: Vec<&str> = said.limited.iter().map(|problem| problem.message.as_str()).collect();
+    let said = said.join("; ");
+    for part in ["rule 3 has no backend with a weight above 0", "retry.attempts 50", "retry.backoff 3600s"] {
+        assert!(said.contains(part), "{said}");
+    }
 }

@@ -118,16 +118,11 @@ fn check_rule(field: &str, rule: &Value, errors: &mut FieldErrors) {
         check_filter(&format!("{field}.filters[{index}]"), filter, prefix, errors);
     }
     let has = |name: &str| items(rule, "/filters").any(|f| text(f, "/type") == name);
-    let mut weights = items(rule, "/backendRefs").map(|b| number(b, "/weight").unwrap_or(1)).peekable();
-    if has("RequestRedirect") && weights.peek().is_some() {
+    if has("RequestRedirect") && items(rule, "/backendRefs").next().is_some() {
         errors.forbidden(format!("{field}.backendRefs"), "a rule that redirects has no backends");
     }
     if has("RequestRedirect") && has("URLRewrite") {
         errors.forbidden(format!("{field}.filters"), "a rule redirects or rewrites, not both");
-    }
-    if weights.peek().is_some() && weights.sum::<i64>() == 0 {
-        let why = "the weights add up to 0: nobody would get a request";
-        errors.invalid(format!("{field}.backendRefs"), &0.into(), why);
     }
     for (index, backend) in items(rule, "/backendRefs").enumerate() {
         let field = format!("{field}.backendRefs[{index}]");
@@ -223,10 +218,28 @@ fn check_filter(field: &str, filter: &Value, prefix: bool, errors: &mut FieldErr
             }
         }
     }
-    if let Some(mirror) = filter.pointer("/requestMirror/backendRef") {
-        check_reference(&format!("{field}.requestMirror.backendRef"), mirror, errors);
+    if let Some(mirror) = filter.get("requestMirror").filter(|mirror| mirror.is_object()) {
+        check_mirror(&format!("{field}.requestMirror"), mirror, errors);
     }
     check_change(&format!("{field}.{own}"), &filter[*own], prefix, errors);
+}
+
+fn check_mirror(field: &str, mirror: &Value, errors: &mut FieldErrors) {
+    check_reference(&format!("{field}.backendRef"), &mirror["backendRef"], errors);
+    let percent = number(mirror, "/percent");
+    if let Some(percent) = percent.filter(|percent| !(0..=100).contains(percent)) {
+        errors.invalid(format!("{field}.percent"), &percent.into(), "must be between 0 and 100, inclusive");
+    }
+    let fraction = mirror.get("fraction").filter(|fraction| !fraction.is_null());
+    if let Some(fraction) = fraction {
+        let (some, all) = (number(fraction, "/numerator"), number(fraction, "/denominator").unwrap_or(100));
+        if !some.is_some_and(|some| (0..=all).contains(&some)) || all < 1 {
+            errors.invalid(format!("{field}.fraction"), fraction, "must be from 0 of something to all of it");
+        }
+    }
+    if percent.is_some() && fraction.is_some() {
+        errors.forbidden(field, "says percent or fraction, not both");
+    }
 }
 
 /// Of a redirect or a rewrite.
@@ -274,10 +287,20 @@ mod tests {
         };
         let backend = |weight: i64| json!({"name": "web", "port": 80, "weight": weight});
         let path = |kind: &str, value: &str| json!({"matches": [{"path": {"type": kind, "value": value}}]});
-        let table: [(Value, &[&str]); 14] = [
+        let mirror = |share: Value| {
+            let mut mirror = json!({"backendRef": {"name": "web", "port": 80}});
+            mirror.as_object_mut().unwrap().extend(share.as_object().unwrap().clone());
+            json!({"filters": [{"type": "RequestMirror", "requestMirror": mirror}]})
+        };
+        let table: [(Value, &[&str]); 19] = [
             (json!({}), &[]),
             (json!({"backendRefs": [backend(1), backend(0)]}), &[]),
-            (json!({"backendRefs": [backend(0), backend(0)]}), &[".backendRefs"]),
+            (json!({"backendRefs": [backend(0), backend(0)]}), &[]),
+            (mirror(json!({"percent": 101})), &[".filters[0].requestMirror.percent"]),
+            (mirror(json!({"fraction": {"numerator": 3, "denominator": 2}})), &[".filters[0].requestMirror.fraction"]),
+            (mirror(json!({"fraction": {"numerator": 3, "denominator": 0}})), &[".filters[0].requestMirror.fraction"]),
+            (mirror(json!({"fraction": {"numerator": 1}, "percent": 1})), &[".filters[0].requestMirror"]),
+            (mirror(json!({"fraction": {"numerator": 1, "denominator": 1000}})), &[]),
             (json!({"backendRefs": [backend(-1), backend(9)]}), &[".backendRefs[0].weight"]),
             (json!({"backendRefs": [{"name": "x"}]}), &[".backendRefs[0].port"]),
             (path("RegularExpression", "/(a|b)+"), &[]),

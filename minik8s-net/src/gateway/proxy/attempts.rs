@@ -103,7 +103,7 @@ pub(super) async fn send(
         shared.metrics.retries.inc();
         again += 1;
         // Where requests wait for endpoints, what was not delivered waits as well: the time it has is its limit.
-        if again > AGAIN.max(cluster.len().min(8)) && plan.hold.is_none() {
+        if again > AGAIN.max(cluster.len().min(8)) + plan.retry.attempts as usize && plan.hold.is_none() {
             return Err(unreachable(cluster, &tried, &why));
         }
     }
@@ -138,6 +138,9 @@ fn unserved(cluster: &Cluster, why: Unserved) -> Refusal {
 
 async fn within(shared: &Shared, plan: &Plan, attempt: impl Future<Output = Tried>) -> Tried {
     let limit = plan.try_timeout.unwrap_or(shared.config.answer_patience);
+    if limit.is_zero() {
+        return attempt.await;
+    }
     tokio::time::timeout(limit, attempt).await.unwrap_or(Tried::Late)
 }
 

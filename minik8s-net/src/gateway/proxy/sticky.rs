@@ -6,6 +6,7 @@ use crate::gateway::backend::Lease;
 use crate::gateway::table::{Plan, To};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use minik8s_core::routing::Sticky;
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
 /// Where a request goes.
@@ -22,21 +23,23 @@ pub(super) struct Chosen {
 pub(super) struct Cookie {
     name: String,
     seconds: Option<u64>,
+    key: String,
 }
 
 impl Cookie {
     pub(super) fn set(&self, headers: &mut HeaderMap, address: SocketAddr) {
         let age = self.seconds.map(|s| format!("; Max-Age={s}")).unwrap_or_default();
-        let text = format!("{}={}; Path=/; HttpOnly; SameSite=Lax{age}", self.name, token(address));
+        let text = format!("{}={}; Path=/; HttpOnly; SameSite=Lax{age}", self.name, token(&self.key, address));
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(header::SET_COOKIE, value);
         }
     }
 }
 
-/// What a cookie says of an endpoint: nothing about its address to who reads it.
-fn token(address: SocketAddr) -> String {
-    format!("{:016x}", fnv(format!("minik8s session {address}").bytes()))
+/// What a cookie says of an endpoint: without the key, nothing about its address, and nobody makes one up.
+fn token(key: &str, address: SocketAddr) -> String {
+    let hash = Sha256::digest(format!("minik8s session\0{key}\0{address}"));
+    hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The target and, for a session that has one, the endpoint.
@@ -44,11 +47,11 @@ pub(super) fn choose(plan: &Plan, headers: &HeaderMap) -> Result<Chosen, Refusal
     let mut cookie = None;
     match &plan.sticky {
         None => {}
-        Some(Sticky::Cookie { name, seconds }) => {
-            if let Some(chosen) = cookie_value(headers, name).and_then(|value| by_token(plan, &value)) {
+        Some(Sticky::Cookie { name, seconds, key }) => {
+            if let Some(chosen) = cookie_value(headers, name).and_then(|value| by_token(plan, key, &value)) {
                 return Ok(chosen);
             }
-            cookie = Some(Cookie { name: name.clone(), seconds: *seconds });
+            cookie = Some(Cookie { name: name.clone(), seconds: *seconds, key: key.clone() });
         }
         Some(Sticky::Header { name }) => {
             let name = HeaderName::from_bytes(name.as_bytes()).ok();
@@ -65,11 +68,11 @@ fn nowhere() -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the route has no backend with a weight above zero".into())
 }
 
-fn by_token(plan: &Plan, value: &str) -> Option<Chosen> {
+fn by_token(plan: &Plan, key: &str, value: &str) -> Option<Chosen> {
     let mut targets = plan.targets.iter().enumerate().filter(|(_, target)| target.weight > 0);
     targets.find_map(|(index, target)| {
         let To::Cluster { cluster, .. } = &target.to else { return None };
-        let lease = cluster.find(|address| token(address) == value)?;
+        let lease = cluster.find(|address| token(key, address) == value)?;
         Some(Chosen { target: index, lease: Some(lease), cookie: None })
     })
 }

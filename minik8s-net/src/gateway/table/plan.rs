@@ -71,9 +71,9 @@ impl Plan {
                 ..Target::new(&weighted.backend, clusters, counted)
             })
             .collect();
-        let share = |percent: u32| Split::new(&[percent.min(100), 100 - percent.min(100)]);
+        let share = |(some, all): (u32, u32)| Split::new(&[some, all.saturating_sub(some)]);
         let mirrors =
-            wanted.mirrors.iter().map(|m| (Target::new(&m.backend, clusters, |_| Arc::default()), share(m.percent)));
+            wanted.mirrors.iter().map(|m| (Target::new(&m.backend, clusters, |_| Arc::default()), share(m.share)));
         Self {
             request_headers: Edits::new(&wanted.request_headers),
             response_headers: Edits::new(&wanted.response_headers),

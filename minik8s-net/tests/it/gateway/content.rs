@@ -1,14 +1,17 @@
 //! Which backend gets a request, and what it and the client see.
 
-use super::world::{Server, World, get, plan, rule, weighted};
+use super::world::{Server, World, get, plan, rule, services, weighted};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use minik8s_core::routing::{Backend, HeaderEdits, Mirror, NewPath, Plan, Redirect, Retry, Rewrite, Sticky, Wanted};
 use minik8s_core::testkit::wait;
+use minik8s_net::gateway::GatewayConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn paths_of_a_host_lead_to_different_services_and_what_is_unknown_is_named() {
@@ -109,21 +112,27 @@ async fn copies_go_to_a_mirror_with_their_body_and_nobody_waits_for_it() {
     let (a, m) = (Server::named("a").await, Server::named("m").await);
     let mut mirrored = plan(&[("a", 1)]);
     let backend: Backend = weighted("m", 1).backend;
-    mirrored.mirrors = vec![Mirror { backend, percent: 100 }];
+    mirrored.mirrors = vec![Mirror { backend, share: (1, 4) }];
     let world = World::with(vec![rule("r", "m", "/", mirrored)], &[("a", &[a.address]), ("m", &[m.address])]).await;
-    let request = Request::post("/p").header("host", "m").body(Full::from("hello")).unwrap();
-    let got = world.ask(request).await;
-    assert!(got.from() == "a" && got.body.ends_with("\nhello"), "{}", got.body);
-    wait::until("the copy came", super::world::BOUND, async || (m.count() == 1).then_some(())).await;
+    for n in 1..=8 {
+        let request = Request::post("/p").header("host", "m").body(Full::from("hello")).unwrap();
+        let got = world.ask(request).await;
+        assert!(got.from() == "a" && got.body.ends_with("\nhello"), "{}", got.body);
+        let copies = n / 4;
+        wait::until("the copies came", super::world::BOUND, async || (m.count() >= copies).then_some(())).await;
+        assert!(m.count() <= n.div_ceil(4), "one in four is copied");
+    }
 }
 
 #[tokio::test]
 async fn sessions_stay_with_their_endpoint() {
     let servers = [Server::named("0").await, Server::named("1").await, Server::named("2").await];
     let addresses: Vec<_> = servers.iter().map(|s| s.address).collect();
-    let cookie = Sticky::Cookie { name: "sid".into(), seconds: Some(60) };
+    let cookie = Sticky::Cookie { name: "sid".into(), seconds: Some(60), key: "secret".into() };
     let header = Sticky::Header { name: "x-user".into() };
+    let other = Sticky::Cookie { name: "sid".into(), seconds: None, key: "other".into() };
     let rules = vec![
+        rule("o", "other", "/", Plan { sticky: Some(other), ..plan(&[("s", 1)]) }),
         rule("c", "cookie", "/", Plan { sticky: Some(cookie), ..plan(&[("s", 1)]) }),
         rule("h", "header", "/", Plan { sticky: Some(header), ..plan(&[("s", 1)]) }),
     ];
@@ -137,6 +146,9 @@ async fn sessions_stay_with_their_endpoint() {
         let got = world.ask(request.body(Full::default()).unwrap()).await;
         assert_eq!((got.from(), got.headers.contains_key("set-cookie")), (first.from(), false));
     }
+    let request = Request::get("/").header("host", "other").header("cookie", pair).body(Full::default()).unwrap();
+    let got = world.ask(request).await;
+    assert!(got.headers.contains_key("set-cookie"), "the cookie of another route means nothing");
     let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for n in 0..60 {
         let user = format!("user-{}", n % 20);
@@ -145,6 +157,39 @@ async fn sessions_stay_with_their_endpoint() {
     }
     assert!(places.values().all(|at| at.len() == 1), "{places:?}");
     assert!(places.values().flatten().collect::<BTreeSet<_>>().len() == 3, "{places:?}");
+}
+
+#[tokio::test]
+async fn as_many_tries_are_made_as_a_route_asks_for_and_no_limit_is_none() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let flaky = Server::acting(Arc::new(move |_: &Request<Bytes>| {
+        let status = if count.fetch_add(1, Ordering::SeqCst) < 6 { 503 } else { 200 };
+        Response::builder().status(status).body(Full::default()).unwrap()
+    }))
+    .await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let retry = Retry { codes: vec![503], attempts: 6, backoff: Duration::ZERO };
+    let rules = vec![
+        rule("r", "r", "/", Plan { retry, ..plan(&[("flaky", 1)]) }),
+        rule("n", "n", "/", Plan { try_timeout: Some(Duration::ZERO), ..plan(&[("slow", 1)]) }),
+        rule("s", "s", "/", plan(&[("slow", 1)])),
+    ];
+    let patience = Duration::from_millis(50);
+    let world = World::new(GatewayConfig { answer_patience: patience, ..GatewayConfig::default() }).await;
+    world.gateway.set_services(services(&[("flaky", &[flaky.address]), ("slow", &[slow.local_addr().unwrap()])]));
+    world.rules(rules);
+    assert_eq!((world.get("r", "/").await.status, flaky.count()), (StatusCode::OK, 7));
+    let patient = world.get("n", "/");
+    let answering = async {
+        let (mut stream, _) = slow.accept().await.unwrap();
+        assert_eq!(world.get("s", "/").await.status, StatusCode::GATEWAY_TIMEOUT);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (got, _stream) = tokio::join!(patient, answering);
+    assert_eq!(got.status, StatusCode::OK);
+    world.rules(vec![rule("z", "z", "/", plan(&[("flaky", 0)]))]);
+    assert_eq!(world.get("z", "/").await.status, StatusCode::INTERNAL_SERVER_ERROR, "nobody has a weight");
 }
 
 #[tokio::test]

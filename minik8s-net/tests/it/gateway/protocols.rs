@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use minik8s_core::routing::{At, Certificate, Host, RouteSet};
-use minik8s_net::gateway::TlsSecret;
+use minik8s_core::routing::{At, Certificate, Host, Owner, RouteSet, Rule};
+use minik8s_net::gateway::{GatewayConfig, TlsSecret};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -191,7 +191,77 @@ fn connector(trusted: &[&Issued], alpn: &[u8]) -> TlsConnector {
 }
 
 fn uses(host: &str, secret: &str) -> Certificate {
-    Certificate { at: At::Usual, host: Host::parse(host, false), namespace: "d".into(), secret: secret.into() }
+    let owner = Owner { namespace: "d".into(), kind: "Ingress", ..Owner::default() };
+    Certificate { owner, at: At::Usual, host: Host::parse(host, false), namespace: "d".into(), secret: secret.into() }
+}
+
+#[tokio::test]
+async fn a_port_changes_what_it_speaks_while_it_is_open() {
+    let a = Server::named("a").await;
+    let world = World::new(GatewayConfig::default()).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    world.gateway.listen(listener, address.port(), false);
+    let issued = certificate(&["x.example"]);
+    let at = At::Port(address.port());
+    let rules = vec![Rule { at, ..rule("r", "x.example", "/", plan(&[("a", 1)])) }];
+    let certificates = vec![Certificate { at, ..uses("x.example", "s") }];
+    world.gateway.set_services(services(&[("a", &[a.address])]));
+    world.gateway.set_routes(Arc::new(RouteSet { rules, certificates, ..RouteSet::default() }));
+    world.gateway.set_secrets(Arc::new(HashMap::from([(("d".to_owned(), "s".to_owned()), issued.secret.clone())])));
+    let ask = async |tls: bool| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let request = || Request::get("/").header("host", "x.example").body(Full::<Bytes>::default()).unwrap();
+        if tls {
+            let stream = connector(&[&issued], b"http/1.1")
+                .connect(ServerName::try_from("x.example").unwrap(), stream)
+                .await
+                .ok()?;
+            let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(driver);
+            return sender.send_request(request()).await.ok().map(|response| response.status());
+        }
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(driver);
+        sender.send_request(request()).await.ok().map(|response| response.status())
+    };
+    assert_eq!((ask(false).await, ask(true).await), (Some(StatusCode::OK), None));
+    world.gateway.open(address, true).unwrap();
+    assert_eq!((ask(false).await, ask(true).await), (None, Some(StatusCode::OK)));
+    world.gateway.open(address, false).unwrap();
+    assert_eq!(ask(false).await, Some(StatusCode::OK));
+}
+
+#[tokio::test]
+async fn the_older_of_two_certificates_is_shown_and_those_of_ingresses_cover_one_label() {
+    let world = World::new(GatewayConfig::default()).await;
+    let (old, young, one, many) = (
+        certificate(&["x.example"]),
+        certificate(&["x.example"]),
+        certificate(&["*.w.example"]),
+        certificate(&["*.v.w.example"]),
+    );
+    let by = |created: i64, namespace: &str, secret: &str| {
+        let owner = Owner { created, namespace: namespace.into(), name: secret.into(), kind: "Ingress" };
+        Certificate { owner, namespace: namespace.into(), ..uses("x.example", secret) }
+    };
+    let wild = Certificate { host: Host::parse("*.w.example", true), ..uses("", "one") };
+    // The younger one's namespace comes first in the alphabet, and it is told first.
+    let certificates = vec![by(200, "a", "young"), by(100, "z", "old"), wild];
+    world.gateway.set_routes(Arc::new(RouteSet { certificates, ..RouteSet::default() }));
+    let named =
+        |namespace: &str, name: &str, made: &Issued| ((namespace.to_owned(), name.to_owned()), made.secret.clone());
+    let secrets = [named("a", "young", &young), named("z", "old", &old), named("d", "one", &one)];
+    assert!(world.gateway.set_secrets(Arc::new(secrets.into())).is_empty());
+    let shown = async |name: &'static str| {
+        let stream = TcpStream::connect(world.https).await.unwrap();
+        let connector = connector(&[&old, &young, &one, &many], b"h2");
+        let stream = connector.connect(ServerName::try_from(name).unwrap(), stream).await.ok()?;
+        stream.get_ref().1.peer_certificates().map(|all| all[0].clone().into_owned())
+    };
+    assert_eq!(shown("x.example").await, Some(old.der.clone()));
+    assert_eq!(shown("b.w.example").await, Some(one.der.clone()));
+    assert_eq!(shown("b.v.w.example").await, None);
 }
 
 #[tokio::test]
