@@ -7,6 +7,8 @@ use crate::api::{ApiError, ApiResult, Gvr, Reason, Target};
 pub use crate::api::{FieldErrors, NameRule};
 use crate::client::{DeleteOptions, ListOptions};
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -186,6 +188,40 @@ pub trait Computed: Send + Sync {
     async fn objects(&self, server: &ApiServer, target: &Target, options: &ListOptions) -> ApiResult<Vec<Value>>;
 }
 
+/// What is read of an object's sub-resource.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The object, as it is now.
+    pub object: Value,
+    /// The sub-resource, with whatever follows it in the path: `log`, `results/a/b`.
+    pub subresource: String,
+    /// The parameters of the request.
+    pub query: Vec<(String, String)>,
+}
+
+impl Reading {
+    /// The first value of a parameter; empty values count as absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// A flag: present means true, unless it says `false` or `0`.
+    pub fn flag(&self, name: &str) -> bool {
+        self.query.iter().find(|(k, _)| k == name).is_some_and(|(_, v)| v != "0" && !v.eq_ignore_ascii_case("false"))
+    }
+}
+
+/// Sub-resources that are read as bytes, such as a log that goes on growing. Each is one of its kind's
+/// [`actions`](Kind::actions), with the verb `get`.
+#[async_trait]
+pub trait Readable: Send + Sync {
+    /// The bytes, in pieces, as they come.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such thing; `BadRequest` for parameters that cannot be.
+    async fn read(&self, reading: Reading) -> ApiResult<BoxStream<'static, ApiResult<Bytes>>>;
+}
+
 /// Everything the generic server must know about a kind. Objects are generic JSON here: typed structs would drop
 /// fields they do not know. Every hook is pure but [`admit`](Kind::admit).
 #[async_trait]
@@ -297,6 +333,11 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Set for a kind whose objects are not stored.
     fn computed(&self) -> Option<&dyn Computed> {
+        None
+    }
+
+    /// Set for a kind with sub-resources that are read as bytes.
+    fn readable(&self) -> Option<&dyn Readable> {
         None
     }
 

@@ -32,7 +32,7 @@ pub use cache::WatchSettings;
 pub use health::Health;
 pub use kind::{
     ActionNames, Beside, Claim, Column, Computed, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule,
-    ScalePaths, SelectableField, Settings, WriteContext,
+    Readable, Reading, ScalePaths, SelectableField, Settings, WriteContext,
 };
 pub use metrics::Metrics;
 pub use registry::{ANYTHING, KindTable, Registry};

@@ -16,6 +16,7 @@ mod pods;
 mod portforward;
 mod prometheus;
 mod query;
+mod readable;
 mod route;
 mod spdy;
 mod status;
@@ -246,6 +247,7 @@ impl Shared {
         let request = verbs::Request { method, verb, target, query, headers: &headers, user, kind, ending };
         match verb {
             Verb::Connect if nodes::is_proxy(&request.target) => nodes::proxy(self, &request).await,
+            Verb::Connect if readable::is_asked(&request) => readable::serve(self, request).await,
             Verb::Connect => pods::connect(self, request, parts).await,
             _ => verbs::serve(self, request, body).await,
         }

@@ -29,6 +29,11 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
+    /// All parameters, in order.
+    pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
     /// A flag: present means true, unless it says `false` or `0`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.all(name).next().is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))

@@ -5,7 +5,7 @@ use super::media::{self, Shape};
 use super::query::Query;
 use super::status::{no_such_method, no_such_resource};
 use super::watch::{EventWriter, respond_expired, respond_with};
-use super::{Shared, body, body::Body, delete, nodes};
+use super::{Shared, body, body::Body, delete, nodes, readable};
 use crate::api::{ApiError, ApiResult, Reason, Target};
 use crate::client::{WriteOptions, Written};
 use crate::server::auth::User;
@@ -26,7 +26,7 @@ pub(crate) enum Verb {
     Patch,
     Delete,
     DeleteCollection,
-    /// Streams of a pod (`log`, `exec`, …), and what a node is asked.
+    /// Streams of a pod (`log`, `exec`, …), what a node is asked, and what a kind has to read.
     Connect,
 }
 
@@ -92,6 +92,9 @@ fn computed_verb(method: &Method, target: &Target) -> ApiResult<Verb> {
 
 fn subresource_verb(method: &Method, target: &Target, kind: &dyn Kind, sub: &str) -> ApiResult<Verb> {
     if nodes::is_proxy(target) {
+        return if method == Method::GET { Ok(Verb::Connect) } else { Err(no_such_method()) };
+    }
+    if readable::is_read(kind, sub) {
         return if method == Method::GET { Ok(Verb::Connect) } else { Err(no_such_method()) };
     }
     let plain: &[&str] = &["get", "patch", "update"];

@@ -1,0 +1,150 @@
+//! What comes next for a job. Pure.
+
+use super::FINALIZER;
+use crate::kinds::{GpuJob, GpuJobStatus, Phase};
+use jiff::Timestamp;
+use minik8s_core::job::{EndReason, JobReport, JobState};
+
+/// What is known when it is decided.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) job: &'a GpuJob,
+    /// What the batch system said last.
+    pub(super) report: Option<&'a JobReport>,
+    pub(super) now: Timestamp,
+    /// Another job may be handed over.
+    pub(super) room: bool,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Nothing, until something changes.
+    Rest,
+    /// Nothing, for so many seconds.
+    Pause(i64),
+    /// Say why it waits.
+    Wait(&'static str, String),
+    /// Keep the object until nothing is left of it elsewhere.
+    Hold,
+    /// Write down that an attempt begins.
+    Begin(i32),
+    /// Hand it over.
+    Submit,
+    /// Write down what the batch system said.
+    Record,
+    /// Stop it, or let it go on.
+    Stop(bool),
+    /// End it.
+    Cancel,
+    /// Bring its files home.
+    Fetch,
+    /// Remove what it left, and write that down.
+    Clean,
+    /// Try again, after so many seconds.
+    Retry(i64),
+    /// It is done with.
+    Finish(bool),
+    /// Remove what it left, and let the object go.
+    Release {
+        /// There may be something there.
+        remote: bool,
+    },
+    /// Its time has come.
+    Delete,
+}
+
+/// Failures that others are to blame for do not count, up to this many.
+const DISRUPTIONS: i32 = 20;
+/// Wait before the second attempt; doubles up to the longest.
+const FIRST_PAUSE: i64 = 10;
+const LONGEST_PAUSE: i64 = 360;
+
+/// Decides.
+pub(super) fn next(facts: Facts<'_>) -> Step {
+    let job = facts.job;
+    let none = GpuJobStatus::default();
+    let status = job.status.as_ref().unwrap_or(&none);
+    let held = job.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
+    if job.metadata.deletion_timestamp.is_some() {
+        return if held { end(status, facts.report) } else { Step::Rest };
+    }
+    match status.phase {
+        Phase::Pending => begin(job, status, held, facts),
+        Phase::Submitting => Step::Submit,
+        Phase::Queued | Phase::Running | Phase::Suspended => follow(job, status, facts.report),
+        Phase::Fetching => Step::Fetch,
+        Phase::Cleaning if !status.conditions.iter().any(|c| c.type_ == "CleanedUp" && c.status == "True") => {
+            Step::Clean
+        }
+        Phase::Cleaning => conclude(job, status),
+        Phase::Succeeded | Phase::Failed => expire(job, status, facts.now),
+    }
+}
+
+/// A deleted job is ended first; its files are not fetched any more.
+fn end(status: &GpuJobStatus, report: Option<&JobReport>) -> Step {
+    match status.phase {
+        Phase::Pending => Step::Release { remote: status.attempt > 0 },
+        phase if phase.is_final() => Step::Release { remote: false },
+        phase if phase.is_live() && !report.is_some_and(|report| report.state.is_ended()) => Step::Cancel,
+        _ => Step::Release { remote: true },
+    }
+}
+
+fn begin(job: &GpuJob, status: &GpuJobStatus, held: bool, facts: Facts<'_>) -> Step {
+    if !held {
+        return Step::Hold;
+    }
+    if job.spec.suspend == Some(true) {
+        return Step::Wait("Suspended", "it is suspended before it was handed over".to_owned());
+    }
+    let left = status.retry_at.as_ref().map_or(0, |at| at.0.as_second() - facts.now.as_second());
+    if left > 0 {
+        return Step::Pause(left);
+    }
+    if !facts.room {
+        return Step::Wait("ClusterFull", "as many jobs as may be are with the cluster".to_owned());
+    }
+    Step::Begin(status.attempt + 1)
+}
+
+fn follow(job: &GpuJob, status: &GpuJobStatus, report: Option<&JobReport>) -> Step {
+    let Some(report) = report else { return Step::Rest };
+    if super::report::differs(status, report) {
+        return Step::Record;
+    }
+    let wanted = job.spec.suspend == Some(true);
+    if wanted != status.stopped && report.state != JobState::Finishing { Step::Stop(wanted) } else { Step::Rest }
+}
+
+/// How the last attempt ended; `None` where it never began.
+pub(super) fn ended(status: &GpuJobStatus) -> Option<EndReason> {
+    serde_json::from_value(status.end.clone()?.into()).ok()
+}
+
+fn conclude(job: &GpuJob, status: &GpuJobStatus) -> Step {
+    let Some(end) = ended(status) else { return Step::Finish(false) };
+    let failures = status.failures.max(0);
+    let limit = job.spec.backoff_limit.unwrap_or(0);
+    let pause = |times: i32| (FIRST_PAUSE << times.clamp(0, 6)).min(LONGEST_PAUSE);
+    match end {
+        EndReason::Completed => Step::Finish(true),
+        end if end.is_disruption() && status.disruptions < DISRUPTIONS => Step::Retry(pause(status.disruptions)),
+        EndReason::Error | EndReason::OutOfMemory | EndReason::LaunchError | EndReason::Lost | EndReason::DiskFull
+            if failures < limit =>
+        {
+            Step::Retry(pause(failures))
+        }
+        _ => Step::Finish(false),
+    }
+}
+
+fn expire(job: &GpuJob, status: &GpuJobStatus, now: Timestamp) -> Step {
+    let Some(life) = job.spec.ttl_seconds_after_finished else { return Step::Rest };
+    let Some(done) = &status.completion_time else { return Step::Rest };
+    match done.0.as_second().saturating_add(life) - now.as_second() {
+        left if left > 0 => Step::Pause(left),
+        _ => Step::Delete,
+    }
+}

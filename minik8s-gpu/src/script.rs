@@ -1,0 +1,189 @@
+//! The files that make a job run: the wrapper around its commands, the commands, and their environment. Pure; the same for
+//! every backend. Nothing of a request stands in the wrapper but quoted texts and numbers: commands are files of their own.
+
+use bytes::Bytes;
+use minik8s_core::job::{FileName, JobRequest, SourceFile};
+use std::fmt::Write as _;
+
+/// A text as one word of a shell, whatever it holds but zero bytes.
+pub(crate) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The files of a job, below its directory: `job.sh` and what it needs. Source files are below `work`.
+pub(crate) fn files(job: &JobRequest) -> Vec<SourceFile> {
+    let file = |name: &str, content: String, executable| SourceFile {
+        name: FileName::output(name, None),
+        content: Bytes::from(content),
+        executable,
+    };
+    let mut files = vec![
+        file("job.sh", wrapper(job), true),
+        file("env", environment(job), false),
+        file("run.sh", format!("{}\n", job.run), false),
+    ];
+    files.extend(job.compile.iter().map(|compile| file("compile.sh", format!("{compile}\n"), false)));
+    if let Some(array) = &job.array {
+        let indices: Vec<String> = array.indices.iter().map(u32::to_string).collect();
+        files.push(file("array", format!("{}\n", indices.join(",")), false));
+    }
+    files
+}
+
+/// Sets and exports variables.
+fn environment(job: &JobRequest) -> String {
+    job.env.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "export {name}={}", quote(value));
+        text
+    })
+}
+
+/// Claims the job for the first that runs it, prepares, runs, and leaves behind how that ended: `CODE WHY ID TIME` in
+/// `exit`, or in `exit.INDEX` for a task of an array. What runs a second time does nothing.
+const HEAD: &str = r#"#!/bin/bash
+# Written by minik8s. The first argument is the directory of the job.
+mk_dir=$1
+mk_own=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$MINIK8S_JOB_ID}}
+mk_task=${SLURM_ARRAY_TASK_ID:-}
+cd "$mk_dir/work" 2>/dev/null || exit 0
+printf '%s\n' "$mk_own" >"$mk_dir/.claim.$$" && ln "$mk_dir/.claim.$$" "$mk_dir/claim" 2>/dev/null
+rm -f "$mk_dir/.claim.$$"
+read -r mk_claim <"$mk_dir/claim"
+[ "$mk_claim" = "$mk_own" ] || exit 0
+mk_end() {
+  mk_exit=$mk_dir/exit${mk_task:+.$mk_task}
+  printf '%s %s %s %s\n' "$1" "$2" "$mk_own" "$(date +%s)" >"$mk_exit.new" && mv -f "$mk_exit.new" "$mk_exit"
+  exit "$1"
+}
+export JOB_TASK_INDEX=$mk_task
+mk_within() (
+  . "$mk_dir/env" || exit 125
+"#;
+
+const COMPILE: &str = r#"exec 8>"$mk_dir/compile.lock"
+command -v flock >/dev/null && flock 8
+if [ ! -e "$mk_dir/compiled" ]; then
+  mk_within bash "$mk_dir/compile.sh" 8>&-
+  mk_code=$?
+  [ "$mk_code" = 0 ] || mk_end "$mk_code" compile
+  : >"$mk_dir/compiled"
+fi
+exec 8>&-
+"#;
+
+const MODULES: &str = r#"  for mk_init in /etc/profile.d/lmod.sh /etc/profile.d/modules.sh /usr/share/lmod/lmod/init/bash; do
+    type module >/dev/null 2>&1 || { [ -r "$mk_init" ] && . "$mk_init"; }
+  done
+"#;
+
+fn wrapper(job: &JobRequest) -> String {
+    let mut text = HEAD.to_owned();
+    if !job.modules.is_empty() {
+        text.push_str(MODULES);
+    }
+    for module in &job.modules {
+        let _ = writeln!(text, "  module load {} || exit 125", quote(module));
+    }
+    text.push_str("  exec \"$@\"\n)\n");
+    if job.compile.is_some() {
+        text.push_str(COMPILE);
+    }
+    match job.time_limit.map(|limit| limit.as_secs().max(1)) {
+        None => text.push_str("mk_within bash \"$mk_dir/run.sh\"\nmk_end $? run\n"),
+        Some(limit) => {
+            let _ = write!(
+                text,
+                "mk_began=$(date +%s)\nmk_within timeout -k 10 {limit} bash \"$mk_dir/run.sh\"\nmk_code=$?\n\
+                 if [ \"$mk_code\" = 124 ] && [ $(($(date +%s) - mk_began)) -ge {limit} ]; then mk_end 124 timeout; fi\n\
+                 mk_end \"$mk_code\" run\n"
+            );
+        }
+    }
+    text
+}
+
+/// How a job's commands ended, as its wrapper left it behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// Which commands: `run`, `compile`, or `timeout` where they were ended.
+    pub(crate) what: String,
+    /// Who ran them.
+    pub(crate) native: String,
+    /// When that was, in seconds.
+    pub(crate) at: i64,
+}
+
+impl Left {
+    /// Reads a line of the wrapper.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [code, what, native, at] = words.as_slice() else { return None };
+        let (what, native) = ((*what).to_owned(), (*native).to_owned());
+        Some(Self { code: code.parse().ok()?, what, native, at: at.parse().ok()? })
+    }
+
+    /// What that means.
+    pub(crate) fn end(&self) -> minik8s_core::job::JobEnd {
+        use minik8s_core::job::{EndReason, JobEnd};
+        let reason = match (self.what.as_str(), self.code) {
+            ("timeout", _) => EndReason::Timeout,
+            ("compile", _) => EndReason::CompileError,
+            (_, 0) => EndReason::Completed,
+            _ => EndReason::Error,
+        };
+        JobEnd::new(reason, Some(self.code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minik8s_core::job::{EndReason, JobEnd};
+    use proptest::prelude::*;
+    use std::process::Command;
+
+    fn bash(script: &str) -> String {
+        let ran = Command::new("bash").arg("-c").arg(script).output().unwrap();
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_quoted_arrives_as_it_is(text in "[^\0]{0,60}") {
+            prop_assert_eq!(bash(&format!("printf %s {}", quote(&text))), text);
+        }
+
+        #[test]
+        fn variables_arrive_as_they_are(text in "[\\x01-\\x7fäß\u{1F600}]{0,60}") {
+            let job = JobRequest { env: [("A_1".to_owned(), text.clone())].into(), ..JobRequest::default() };
+            prop_assert_eq!(bash(&format!("{}\nprintf %s \"$A_1\"", environment(&job))), text);
+        }
+
+        #[test]
+        fn commands_never_stand_in_the_wrapper(text in "[ -~\n]{1,60}") {
+            let plain = JobRequest { compile: Some("true".to_owned()), ..JobRequest::default() };
+            let job = JobRequest { run: text.clone(), compile: Some(text), ..plain.clone() };
+            prop_assert_eq!(wrapper(&job), wrapper(&plain));
+        }
+    }
+
+    #[test]
+    fn what_the_wrapper_leaves_is_read() {
+        let end = |line: &str| Left::parse(line).map(|left| left.end());
+        for (line, want) in [
+            ("0 run 12 1700000000", Some(JobEnd::new(EndReason::Completed, Some(0)))),
+            ("3 run 12 1700000000", Some(JobEnd::new(EndReason::Error, Some(3)))),
+            ("2 compile 12 1700000000", Some(JobEnd::new(EndReason::CompileError, Some(2)))),
+            ("124 timeout 12 1700000000", Some(JobEnd::new(EndReason::Timeout, Some(124)))),
+            ("", None),
+            ("0 run", None),
+            ("x run 12 1", None),
+        ] {
+            assert_eq!(end(line), want, "{line}");
+        }
+    }
+}

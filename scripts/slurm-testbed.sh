@@ -1,0 +1,1 @@
+../minik8s-gpu/src/testkit/slurm-testbed.sh
