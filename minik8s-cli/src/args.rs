@@ -1,7 +1,9 @@
 //! What can be typed.
 
+mod job;
 mod machine;
 
+pub(crate) use job::{Job, JobLogs, JobResults, JobSubmit};
 pub(crate) use machine::{
     Agent, ControlPlane, DataDir, Dns, Down, Etcd, HostSetup, NetworkKind, NodeOptions, Ranges, RuntimeKind, StoreKind,
     Token, Up,
@@ -63,8 +65,11 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Delete objects and wait until they are gone
     Delete(Delete),
-    /// Print a container's log
+    /// Print a container's log, or a job's output
     Logs(Logs),
+    /// Batch jobs: submit, look at, fetch, cancel
+    #[command(subcommand)]
+    Job(Job),
     /// Run a command in a container
     Exec(Exec),
     /// Let ports of this machine lead to ports of a pod
@@ -185,7 +190,7 @@ pub(crate) struct Delete {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Logs {
-    /// A pod, or deploy/NAME for one of its pods
+    /// A pod, deploy/NAME for one of its pods, or job/NAME
     pub(crate) pod: String,
     /// Which container [default: the only one, or the annotated default]
     #[arg(short, long)]

@@ -13,7 +13,7 @@ pub mod slurm;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
-use backends::Backends;
+use backends::{Backends, StandardBackends};
 use controller::GpuJobController;
 use kinds::{GpuJobKind, JobClusterKind};
 use minik8s_core::api::schema::{SchemaError, Schemas};
@@ -31,6 +31,13 @@ pub struct GpuExtension {
 }
 
 impl GpuExtension {
+    /// Jobs on Slurm and on this machine, with all their files below `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        let backends = StandardBackends::new(directory.join("local"));
+        Self::with_backends(directory.join("output"), Arc::new(backends))
+    }
+
     /// Jobs whose output is kept below `directory`, on clusters that `backends` reach.
     pub fn with_backends(directory: impl Into<PathBuf>, backends: Arc<dyn Backends>) -> Self {
         Self { outputs: Arc::new(Outputs::new(directory)), backends }

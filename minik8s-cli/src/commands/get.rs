@@ -48,8 +48,8 @@ pub(super) fn query(labels: &str, fields: &str) -> String {
     if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }
 
-/// Percent-encoding of a query value (RFC 3986).
-fn encode(text: &str) -> String {
+/// Percent-encoding of a query value or of a part of a path (RFC 3986).
+pub(super) fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

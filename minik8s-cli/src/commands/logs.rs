@@ -1,13 +1,18 @@
-//! `logs`: a container's output.
+//! `logs`: a container's output, or a job's.
 
 use super::pods;
 use crate::api::Conn;
-use crate::args::Logs;
+use crate::args::{JobLogs, Logs};
 use anyhow::Result;
 use futures::{AsyncReadExt, io::AsyncBufRead};
 use std::io::Write;
 
 pub(crate) async fn run(conn: &Conn, options: &Logs) -> Result<()> {
+    if let Some(name) = ["job/", "gpujob/", "gpujobs/"].iter().find_map(|prefix| options.pod.strip_prefix(prefix)) {
+        let (follow, tail) = (options.follow, options.tail);
+        let of_job = JobLogs { name: name.to_owned(), follow, stderr: false, tail, task: None, attempt: None };
+        return super::job::print_log(conn, &of_job).await;
+    }
     let (pod, container) = pods::find(conn, &options.pod, options.container.as_deref()).await?;
     let mut path = format!("/api/v1/namespaces/{}/pods/{pod}/log?container={container}", conn.namespace);
     for (flag, name) in [(options.follow, "follow"), (options.previous, "previous"), (options.timestamps, "timestamps")]
@@ -26,7 +31,7 @@ pub(crate) async fn run(conn: &Conn, options: &Logs) -> Result<()> {
     copy(stream).await
 }
 
-async fn copy(stream: impl AsyncBufRead) -> Result<()> {
+pub(super) async fn copy(stream: impl AsyncBufRead) -> Result<()> {
     let mut stream = std::pin::pin!(stream);
     let mut out = std::io::stdout();
     let mut buffer = vec![0; 16 * 1024];

@@ -10,6 +10,7 @@ pub(crate) mod drain;
 mod exec;
 mod get;
 mod image;
+mod job;
 mod logs;
 mod pods;
 mod port_forward;
@@ -35,6 +36,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Token(command) => token::run(&Conn::open(&args).await?, command).await?,
         Command::Down(options) => up::down(options).await?,
         Command::Dns(command) => up::dns(command).await?,
+        Command::Job(command) => return job::run(&Conn::open(&args).await?, command).await,
         Command::Image(command) => image::run(command).await?,
         Command::Version(options) => version::run(&args, options).await?,
         Command::Completion(options) => {

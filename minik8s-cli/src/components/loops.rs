@@ -3,7 +3,7 @@
 use super::Verbosity;
 use crate::args::Ranges;
 use crate::output::say;
-use crate::up::{Autoscaling, LostNodes, Scheduling, told_to_end};
+use crate::up::{self, Autoscaling, LostNodes, Scheduling, told_to_end};
 use anyhow::{Context, Result};
 use clap::Parser;
 use jiff::Timestamp;
@@ -52,6 +52,9 @@ pub(super) struct Controllers {
     /// Directory of the cluster's CA, which signs nodes' certificates [default: none are signed, and nobody can join]
     #[arg(long, value_name = "DIR")]
     pki: Option<PathBuf>,
+    /// Where output of jobs goes: the data directory of minik8s-apiserver, which serves it [default: jobs are not followed]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     ranges: Ranges,
     #[command(flatten)]
@@ -89,6 +92,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
     };
     let mut loops = controllers::all(&config);
     loops.extend(serverless.controllers());
+    loops.extend(options.data_dir.iter().flat_map(|data| up::jobs(data).controllers()));
     run(&options.common, CONTROLLERS_LEASE, loops).await
 }
 

@@ -16,7 +16,7 @@ mod tuning;
 pub(crate) use agent::agent;
 pub(crate) use down::down;
 pub(crate) use host_dns::dns;
-pub(crate) use parts::containerd_config;
+pub(crate) use parts::{containerd_config, jobs};
 pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
 
 use crate::args::{ControlPlane, NodeOptions, StoreKind, Up};
@@ -134,6 +134,7 @@ async fn control_plane(
     builder = builder
         .settings(settings)
         .pod_ranges(options.ranges.pods())
+        .extension(parts::jobs(data))
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);

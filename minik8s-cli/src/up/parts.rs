@@ -9,6 +9,7 @@ use minik8s_core::network::{Assigned, NetworkError, NetworkResult, NoopNetwork, 
 use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::SharedRuntime;
 use minik8s_core::testkit::FakeRuntime;
+use minik8s_gpu::GpuExtension;
 use minik8s_net::{BridgeConfig, BridgeNetwork, Hosts, OverlayConfig};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -55,6 +56,11 @@ pub(crate) fn others(cluster_cidr: Ipv4Net, address: Option<IpAddr>) -> Result<O
         }
         None => bail!("this machine has no address but loopback: give it one, or name it with --node-ip"),
     }
+}
+
+/// Batch jobs, whose output is kept in the data directory.
+pub(crate) fn jobs(data: &Path) -> GpuExtension {
+    GpuExtension::new(data.join("jobs"))
 }
 
 /// Where the node agent keeps volumes and logs.

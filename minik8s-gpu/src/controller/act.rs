@@ -49,6 +49,7 @@ impl Site {
                 status::waiting(ctx, job, reason, &message).await?;
                 Ok(if reason == "ClusterFull" { Outcome::After(AGAIN) } else { Outcome::Done })
             }
+            Step::Refuse(reason, why) => self.refuse(job, reason, &why).await,
             Step::Hold => self.shared.finalizer(job, true).await.map(|()| Outcome::Done),
             Step::Begin(attempt) => self.begin(job, attempt).await,
             Step::Record => self.record(job, report.as_ref()).await,

@@ -25,6 +25,8 @@ pub(super) enum Step {
     Pause(i64),
     /// Say why it waits.
     Wait(&'static str, String),
+    /// It will not be handed over.
+    Refuse(&'static str, String),
     /// Keep the object until nothing is left of it elsewhere.
     Hold,
     /// Write down that an attempt begins.
@@ -93,6 +95,9 @@ fn end(status: &GpuJobStatus, report: Option<&JobReport>) -> Step {
 }
 
 fn begin(job: &GpuJob, status: &GpuJobStatus, held: bool, facts: Facts<'_>) -> Step {
+    if job.spec.cancel == Some(true) {
+        return Step::Refuse("Cancelled", "it was cancelled before it was handed over".to_owned());
+    }
     if !held {
         return Step::Hold;
     }
@@ -113,6 +118,9 @@ fn follow(job: &GpuJob, status: &GpuJobStatus, report: Option<&JobReport>) -> St
     let Some(report) = report else { return Step::Rest };
     if super::report::differs(status, report) {
         return Step::Record;
+    }
+    if job.spec.cancel == Some(true) && report.state != JobState::Finishing {
+        return Step::Cancel;
     }
     let wanted = job.spec.suspend == Some(true);
     if wanted != status.stopped && report.state != JobState::Finishing { Step::Stop(wanted) } else { Step::Rest }

@@ -91,7 +91,7 @@ impl Kind for GpuJobKind {
 
 /// What has been handed over cannot be changed; how it goes on can.
 fn unchanging(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    const MAY_CHANGE: [&str; 3] = ["suspend", "ttlSecondsAfterFinished", "backoffLimit"];
+    const MAY_CHANGE: [&str; 4] = ["suspend", "cancel", "ttlSecondsAfterFinished", "backoffLimit"];
     let fields = |object: &Value| object["spec"].as_object().cloned().unwrap_or_default();
     let (new, old) = (fields(new), fields(old));
     let all: std::collections::BTreeSet<&String> = new.keys().chain(old.keys()).collect();

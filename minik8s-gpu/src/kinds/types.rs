@@ -126,6 +126,9 @@ plain! {
         /// It is kept from starting, or stopped.
         #[serde(skip_serializing_if = "Option::is_none")]
         suspend: Option<bool>,
+        /// It is ended; its object and output stay.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cancel: Option<bool>,
         /// Its object and output are deleted so long after its end.
         #[serde(skip_serializing_if = "Option::is_none")]
         ttl_seconds_after_finished: Option<i64>,

@@ -123,9 +123,9 @@ impl Record {
             (Some(left), _) if !lives => Ok(JobState::Ended(left.end())),
             (Some(_), _) => Ok(JobState::Finishing),
             (None, None) if self.has("cancelled") => ended(EndReason::Cancelled),
+            (None, _) if lives && self.has("held") => Ok(JobState::Suspended),
             (None, None) if lives => Ok(JobState::Running),
             (None, None) => Ok(JobState::Queued),
-            (None, Some(_)) if lives && self.has("held") => Ok(JobState::Suspended),
             (None, Some(_)) if lives => Ok(JobState::Running),
             // It may have left something after it was looked for.
             (None, Some(_)) => match self.left()? {

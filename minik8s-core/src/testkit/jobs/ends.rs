@@ -48,7 +48,7 @@ pub(super) async fn a_passed_limit_is_told_apart(scope: &mut Scope) {
 }
 
 pub(super) async fn too_much_memory_is_told_apart(scope: &mut Scope) {
-    let mut request = scope.request("tail -c 200000000 /dev/zero > /dev/null\nexit 0");
+    let mut request = scope.request("head -c 300000000 /dev/zero | tail -c 200000000 > /dev/null\nexit 0");
     request.memory = Some(32 << 20);
     let job = scope.backend.submit(&request).await.unwrap();
     assert_eq!(scope.ends(&job).await.reason, EndReason::OutOfMemory);
