@@ -189,6 +189,9 @@ fn read_yaml(source: &str, line: usize, text: &str) -> Result<Value> {
 }
 
 fn manifest(source: &str, line: usize, text: &str, mut object: Value) -> Result<Manifest> {
+    if let Some(why) = legacy::refusal(&object) {
+        bail!("{source}:{line}: {why}");
+    }
     let notes = legacy::translate(&mut object);
     checked(Manifest { source: source.into(), line, text: text.into(), object, notes })
 }

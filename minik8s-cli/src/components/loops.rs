@@ -19,7 +19,7 @@ use minik8s_core::server::Registry;
 use minik8s_core::server::kubeconfig::Kubeconfig;
 use minik8s_core::server::tls::Authority;
 use minik8s_serverless::Serverless;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,8 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         None => None,
     };
     let (serverless, registry) = (Serverless::new(), Registry::builtin());
-    serverless.kinds().iter().for_each(|kind| registry.add(kind));
+    let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")));
+    serverless.kinds().iter().chain(&jobs.kinds()).for_each(|kind| registry.add(kind));
     let config = ControllersConfig {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,
         signer,
@@ -92,7 +93,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
     };
     let mut loops = controllers::all(&config);
     loops.extend(serverless.controllers());
-    loops.extend(options.data_dir.iter().flat_map(|data| up::jobs(data).controllers()));
+    loops.extend(options.data_dir.iter().flat_map(|_| jobs.controllers()));
     run(&options.common, CONTROLLERS_LEASE, loops).await
 }
 

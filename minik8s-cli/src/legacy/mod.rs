@@ -4,10 +4,13 @@
 //! sentence for everything that was changed. A manifest that is right already comes out as it is.
 
 mod heads;
+mod jobs;
 mod names;
 mod retype;
 mod shapes;
 mod words;
+
+pub(crate) use jobs::refusal;
 
 use minik8s_core::api::schema::Schemas;
 use serde_json::Value;

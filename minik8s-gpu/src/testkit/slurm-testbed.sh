@@ -98,7 +98,7 @@ DefMemPerCPU=100
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 MaxArraySize=1001
-MinJobAge=${TESTBED_MIN_JOB_AGE:-300}
+MinJobAge=${TESTBED_MIN_JOB_AGE:-3600}
 KillWait=2
 SlurmctldTimeout=10
 SlurmdTimeout=30
