@@ -18,6 +18,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Serverless {
     functions: functions::FunctionsConfig,
+    workflows: workflow::WorkflowsConfig,
 }
 
 impl Serverless {
@@ -34,7 +35,13 @@ impl Serverless {
     /// How functions are built and scaled.
     #[must_use]
     pub fn functions(self, functions: functions::FunctionsConfig) -> Self {
-        Self { functions }
+        Self { functions, ..self }
+    }
+
+    /// How workflows are run.
+    #[must_use]
+    pub fn workflows(self, workflows: workflow::WorkflowsConfig) -> Self {
+        Self { workflows, ..self }
     }
 }
 
@@ -44,17 +51,17 @@ impl Extension for Serverless {
     }
 
     fn schemas(&self, schemas: &mut Schemas) -> Result<(), SchemaError> {
-        for table in [functions::SCHEMAS] {
+        for table in [functions::SCHEMAS, workflow::SCHEMAS] {
             schemas.insert_table(table)?;
         }
         Ok(())
     }
 
     fn kinds(&self) -> Vec<Arc<dyn Kind>> {
-        functions::kinds()
+        [functions::kinds(), workflow::kinds()].concat()
     }
 
     fn controllers(&self) -> Vec<Arc<dyn Controller>> {
-        functions::controllers(&self.functions)
+        [functions::controllers(&self.functions), workflow::controllers(&self.workflows)].concat()
     }
 }

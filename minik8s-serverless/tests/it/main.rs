@@ -2,3 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
 mod functions;
+mod invokers;
+mod workflows;
+mod world;

@@ -46,6 +46,9 @@ pub enum Happened {
         frame: String,
         /// The step.
         step: String,
+        /// Where the frame is, for people: `both[0]/`.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        place: String,
     },
     /// A task is to be done; committed before anything is done.
     TaskStarted {

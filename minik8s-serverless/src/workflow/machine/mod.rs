@@ -12,7 +12,7 @@ mod tests;
 mod turn;
 
 pub use event::{Event, Failure, Happened};
-pub use state::{Activity, Frame, Phase, RunState, parent};
+pub use state::{Activity, Frame, Phase, RunState, StepProgress, parent};
 
 use super::program::{Action, Millis, Target, Workflow};
 use serde_json::Value;

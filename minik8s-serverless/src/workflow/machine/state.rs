@@ -48,12 +48,46 @@ pub struct RunState {
     /// The places where something is going on.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub frames: BTreeMap<String, Frame>,
+    /// How each step is doing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<String, StepProgress>,
     /// What came out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
     /// Which step failed, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<(String, Failure)>,
+}
+
+/// How a step is doing, in all of its visits and items together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepProgress {
+    /// Under way.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub running: u64,
+    /// Ended well.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub succeeded: u64,
+    /// Failed for good.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failed: u64,
+    /// Failed, and it was known what to do then.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub caught: u64,
+    /// Not ended, because what it is part of has.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stopped: u64,
+    /// Attempts that failed and were not the last.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried: u64,
+    /// The last error.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A place where steps follow each other.
@@ -64,6 +98,9 @@ pub struct Frame {
     pub input: Value,
     /// The step it is at; the next one to enter while `activity` is [`Activity::Entering`].
     pub step: String,
+    /// Where the frame is, for people: `both[0]/`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub place: String,
     /// How often each step was entered here.
     pub visits: BTreeMap<String, u32>,
     /// Attempts of the step so far.
@@ -178,9 +215,11 @@ impl RunState {
                 self.started = event.at;
                 self.frames.insert(String::new(), Frame::entering("", input.clone()));
             }
-            Happened::StepEntered { frame, step } => {
+            Happened::StepEntered { frame, step, place } => {
                 self.entered += 1;
+                self.steps.entry(format!("{place}{step}")).or_default().running += 1;
                 self.on(frame, |frame| {
+                    frame.place.clone_from(place);
                     *frame.visits.entry(step.clone()).or_default() += 1;
                     frame.step.clone_from(step);
                     frame.activity = Activity::Beginning;
@@ -200,8 +239,12 @@ impl RunState {
             Happened::WaitStarted { frame, until } => {
                 self.on(frame, |frame| frame.activity = Activity::Wait { until: *until });
             }
-            Happened::StepRetried { frame, rule, until, .. } => {
+            Happened::StepRetried { frame, rule, until, failure } => {
                 self.drop_children(frame);
+                self.progress(frame, |step| {
+                    step.retried += 1;
+                    step.error.clone_from(&failure.error);
+                });
                 self.on(frame, |frame| {
                     if frame.retries.len() <= *rule {
                         frame.retries.resize(rule + 1, 0);
@@ -212,13 +255,31 @@ impl RunState {
             }
             Happened::StepSucceeded { frame, output, next } => {
                 self.drop_children(frame);
+                self.progress(frame, |step| {
+                    step.running = step.running.saturating_sub(1);
+                    step.succeeded += 1;
+                });
                 self.on(frame, |frame| frame.go_on(next.as_deref(), output));
             }
-            Happened::StepCaught { frame, output, next, .. } => {
+            Happened::StepCaught { frame, output, next, failure } => {
                 self.drop_children(frame);
+                self.progress(frame, |step| {
+                    step.running = step.running.saturating_sub(1);
+                    step.caught += 1;
+                    step.error.clone_from(&failure.error);
+                });
                 self.on(frame, |frame| frame.go_on(Some(next), output));
             }
-            Happened::StepFailed { .. } => {}
+            Happened::StepFailed { frame, failure } => {
+                self.progress(frame, |step| {
+                    step.running = step.running.saturating_sub(1);
+                    step.failed += 1;
+                    step.error.clone_from(&failure.error);
+                });
+                // Its children stop with it; itself it was counted.
+                self.drop_children(frame);
+                self.on(frame, |frame| frame.activity = Activity::Ending);
+            }
             Happened::RunSucceeded { output } => {
                 self.output = Some(output.clone());
                 self.end(Phase::Succeeded, event.at);
@@ -240,7 +301,8 @@ impl RunState {
     fn end(&mut self, phase: Phase, at: Millis) {
         self.phase = phase;
         self.finished = Some(at);
-        self.frames.clear();
+        let frames = std::mem::take(&mut self.frames);
+        frames.values().for_each(|frame| self.stopped(frame));
     }
 
     fn child_started(&mut self, outer: &str, index: usize) {
@@ -273,9 +335,27 @@ impl RunState {
             .take_while(|id| id.starts_with(&prefix))
             .cloned()
             .collect();
-        inside.iter().for_each(|id| {
-            self.frames.remove(id);
-        });
+        for id in inside {
+            if let Some(frame) = self.frames.remove(&id) {
+                self.stopped(&frame);
+            }
+        }
+    }
+
+    fn progress(&mut self, frame: &str, change: impl FnOnce(&mut StepProgress)) {
+        if let Some(frame) = self.frames.get(frame) {
+            change(self.steps.entry(format!("{}{}", frame.place, frame.step)).or_default());
+        }
+    }
+
+    /// Counts the step of a frame that goes before it ended.
+    fn stopped(&mut self, frame: &Frame) {
+        if matches!(frame.activity, Activity::Entering | Activity::Ending) {
+            return;
+        }
+        let step = self.steps.entry(format!("{}{}", frame.place, frame.step)).or_default();
+        step.running = step.running.saturating_sub(1);
+        step.stopped += 1;
     }
 
     /// When something is due by itself.

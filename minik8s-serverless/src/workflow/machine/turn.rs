@@ -152,7 +152,7 @@ impl<'a> Turn<'a> {
                 Failure::new("TooManySteps", format!("the run has entered {most} steps, and may not enter more"));
             return self.emit(Happened::RunFailed { step, failure });
         }
-        let Some((program, _)) = self.machine.workflow.body.locate(id) else {
+        let Some((program, place)) = self.machine.workflow.body.locate(id) else {
             return self.lost(id);
         };
         let named = self.state.frames.get(id).map(|frame| frame.step.clone()).unwrap_or_default();
@@ -160,7 +160,7 @@ impl<'a> Turn<'a> {
         if !program.steps.contains_key(&step) {
             return self.lost(id);
         }
-        self.emit(Happened::StepEntered { frame: id.to_owned(), step });
+        self.emit(Happened::StepEntered { frame: id.to_owned(), step, place });
     }
 
     /// The history speaks of steps that the program does not have.
