@@ -8,6 +8,7 @@ mod cluster_invoker;
 mod compile;
 mod config;
 mod controller;
+pub mod draw;
 mod fake;
 mod graph;
 mod http;
