@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod function;
 mod job;
 mod machine;
 
@@ -8,6 +9,8 @@ pub(crate) use machine::{
     Agent, ControlPlane, DataDir, Dns, Down, Etcd, HostSetup, NetworkKind, NodeOptions, Ranges, RuntimeKind, StoreKind,
     Token, Up,
 };
+
+pub(crate) use function::{Code, Function, Invoke};
 
 use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
@@ -90,6 +93,12 @@ pub(crate) enum Command {
     /// Images of this machine's cluster
     #[command(subcommand)]
     Image(Image),
+    /// Functions: code in, URL out
+    #[command(subcommand, alias = "fn")]
+    Function(Function),
+    /// Call a function
+    #[command(alias = "execute")]
+    Invoke(Invoke),
     /// Print the versions of this program and of the cluster
     Version(Version),
     /// Print a completion script for a shell

@@ -1,6 +1,7 @@
 //! How the containerd runtime is told where things are.
 
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Settings of a [`ContainerdRuntime`](crate::ContainerdRuntime).
@@ -28,6 +29,9 @@ pub struct ContainerdConfig {
     /// Directories with certificates of CAs that sign for registries, one directory per registry, as Docker and
     /// containerd keep them: `<directory>/<host:port>/*.crt`, PEM. Read at each pull.
     pub registry_certs: Vec<PathBuf>,
+    /// Registries that are somewhere else than their name says: the name, and `host:port`. Certificates are kept under the
+    /// name.
+    pub mirrors: BTreeMap<String, String>,
 }
 
 impl ContainerdConfig {
@@ -44,6 +48,7 @@ impl ContainerdConfig {
             log_driver: None,
             plain_http: Vec::new(),
             registry_certs: ["/etc/docker/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from).into(),
+            mirrors: BTreeMap::new(),
         }
     }
 

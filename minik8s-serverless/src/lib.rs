@@ -6,12 +6,13 @@
 
 pub mod expr;
 pub mod functions;
+pub mod registry;
 pub mod workflow;
 
 use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::Controller;
-use minik8s_core::server::Kind;
+use minik8s_core::server::{HttpDoor, Kind};
 use std::sync::Arc;
 
 /// Everything of this crate, as one part of a cluster.
@@ -30,6 +31,13 @@ impl Serverless {
     /// What is counted, to be shown on a page.
     pub fn metrics(&self) -> functions::FunctionMetrics {
         self.functions.metrics.clone()
+    }
+
+    /// Keeps images of functions in this registry, which is served below `/v2/`.
+    #[must_use]
+    pub fn registry(mut self, registry: registry::Registry) -> Self {
+        self.functions.registry = Some(registry);
+        self
     }
 
     /// How functions are built and scaled.
@@ -63,5 +71,10 @@ impl Extension for Serverless {
 
     fn controllers(&self) -> Vec<Arc<dyn Controller>> {
         [functions::controllers(&self.functions), workflow::controllers(&self.workflows)].concat()
+    }
+
+    fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {
+        let registry = self.functions.registry.clone();
+        registry.into_iter().map(|r| Arc::new(registry::RegistryDoor(r)) as Arc<dyn HttpDoor>).collect()
     }
 }

@@ -8,8 +8,10 @@ mod delete;
 mod describe;
 pub(crate) mod drain;
 mod exec;
+mod function;
 mod get;
 mod image;
+mod invoke;
 mod job;
 mod logs;
 mod pods;
@@ -38,6 +40,8 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Dns(command) => up::dns(command).await?,
         Command::Job(command) => return job::run(&Conn::open(&args).await?, command).await,
         Command::Image(command) => image::run(command).await?,
+        Command::Function(command) => Box::pin(function::run(&args, command)).await?,
+        Command::Invoke(options) => invoke::run(&args, options).await?,
         Command::Version(options) => version::run(&args, options).await?,
         Command::Completion(options) => {
             clap_complete::generate(options.shell, &mut Args::command(), "minik8s", &mut std::io::stdout());

@@ -12,6 +12,7 @@ use minik8s_core::clock::SystemClock;
 use minik8s_core::controllers::certificates::AGENT_KEY;
 use minik8s_core::join::{ClusterFacts, JoinConfig, JoinToken, Membership};
 use minik8s_core::node::{NodeAgent, NodeConfig};
+use minik8s_serverless::registry::HOST;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,9 +32,11 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     let membership = Membership::open(&join, Arc::new(SystemClock)).await?;
     let record = record(options, &membership, data).await?;
     record.write(data)?;
+    parts::trust_registry(data, HOST, &String::from_utf8_lossy(membership.ca()))?;
     let hosts = Arc::default();
     let gateway = NodesGateway::open(&options.node, &record, &hosts)?;
-    let (runtime, network) = (parts::runtime(&record, data).await?, parts::network(&record, data, &hosts)?);
+    let (runtime, network) =
+        (parts::runtime(&record, data, Some(&api_of(&options.server))).await?, parts::network(&record, data, &hosts)?);
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");
@@ -51,6 +54,11 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     stop.cancel();
     running.await;
     Ok(())
+}
+
+/// `host:port` of the API server, where it keeps images too.
+fn api_of(server: &str) -> String {
+    server.trim_start_matches("https://").trim_end_matches('/').to_owned()
 }
 
 fn token(options: &Agent) -> Result<Option<JoinToken>> {

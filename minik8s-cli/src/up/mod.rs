@@ -28,6 +28,7 @@ use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
 use minik8s_serverless::Serverless;
+use minik8s_serverless::registry::{HOST, Registry};
 use record::{Lock, Record};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -69,7 +70,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
         let for_pods = parts::door_for_pods(&record, data, api)?;
         record.write(data)?;
         builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
-        builder = add_node(builder, &options.node, &record, data).await?;
+        builder = add_node(builder, &options.node, &record, data, api).await?;
     }
     let cluster = builder.store(store::open(&options.control, data).await?).start().await?;
     serve(cluster, data, began).await
@@ -138,7 +139,8 @@ async fn control_plane(
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);
-    let serverless = Serverless::new();
+    let registry = Registry::open(data.join("registry"))?;
+    let serverless = Serverless::new().registry(registry);
     let metrics = serverless.metrics();
     builder = builder.extension(serverless).metrics(move |page| metrics.register(page));
     if address.ip().is_unspecified() {
@@ -154,11 +156,19 @@ async fn add_node(
     options: &NodeOptions,
     record: &Record,
     data: &Path,
+    api: SocketAddr,
 ) -> Result<ClusterBuilder> {
     let hosts = Arc::default();
     let gateway = NodesGateway::open(options, record, &hosts)?;
-    let (runtime, network) = (parts::runtime(record, data).await?, parts::network(record, data, &hosts)?);
+    let (runtime, network) =
+        (parts::runtime(record, data, Some(&reachable(api))).await?, parts::network(record, data, &hosts)?);
     Ok(gateway.join(builder.node(parts::node_config(options, record, data)?, runtime, network)))
+}
+
+/// Where this machine's runtime finds the API server.
+fn reachable(api: SocketAddr) -> String {
+    let ip = if api.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { api.ip() };
+    SocketAddr::new(ip, api.port()).to_string()
 }
 
 async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
@@ -167,6 +177,7 @@ async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
         anyhow::bail!("the cluster does not listen");
     };
     kubeconfig.write(&path)?;
+    parts::trust_registry(data, HOST, &kubeconfig.ca_certificate)?;
     let end = told_to_end()?;
     say(&format!("ready {} kubeconfig={} in {} ms", kubeconfig.server, path.display(), began.elapsed().as_millis()));
     end.await;

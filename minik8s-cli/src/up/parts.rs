@@ -12,6 +12,7 @@ use minik8s_core::testkit::FakeRuntime;
 use minik8s_gpu::GpuExtension;
 use minik8s_net::{BridgeConfig, BridgeNetwork, Hosts, OverlayConfig};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
+use minik8s_serverless::registry::HOST;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -117,13 +118,22 @@ pub(crate) fn containerd_config(data: &Path, socket: Option<&Path>) -> Result<Co
     Ok(config)
 }
 
-pub(crate) async fn runtime(record: &Record, data: &Path) -> Result<SharedRuntime> {
+/// Whom this machine trusts to sign for the cluster's registry.
+pub(crate) fn trust_registry(data: &Path, registry: &str, ca: &str) -> Result<()> {
+    let directory = data.join("certs.d").join(registry);
+    let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join("ca.crt"), ca));
+    written.with_context(|| format!("cannot write to {}", directory.display()))
+}
+
+/// The node's runtime. The API server, where it is known, has the images of functions.
+pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<&str>) -> Result<SharedRuntime> {
     if record.runtime == RuntimeKind::Fake {
         return Ok(Arc::new(FakeRuntime::default()));
     }
     let (data, socket) = (data.to_owned(), record.containerd.clone());
     // Waits for a process to come up: not on a thread that others need.
-    let config = tokio::task::spawn_blocking(move || containerd_config(&data, socket.as_deref())).await??;
+    let mut config = tokio::task::spawn_blocking(move || containerd_config(&data, socket.as_deref())).await??;
+    config.mirrors.extend(api.map(|api| (HOST.to_owned(), api.to_owned())));
     Ok(Arc::new(ContainerdRuntime::connect(config).await?))
 }
 

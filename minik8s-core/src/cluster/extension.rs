@@ -2,7 +2,7 @@
 
 use crate::api::schema::{SchemaError, Schemas};
 use crate::controllers::Controller;
-use crate::server::Kind;
+use crate::server::{HttpDoor, Kind};
 use std::sync::Arc;
 
 /// Something that adds kinds and controllers to a cluster. The project's own leaf crates use this door too.
@@ -20,6 +20,11 @@ pub trait Extension: Send + Sync + 'static {
 
     /// Its kinds.
     fn kinds(&self) -> Vec<Arc<dyn Kind>> {
+        Vec::new()
+    }
+
+    /// Paths of the API server that it serves itself.
+    fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {
         Vec::new()
     }
 

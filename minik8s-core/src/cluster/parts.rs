@@ -51,7 +51,8 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
     std::mem::take(&mut builder.metrics).into_iter().for_each(|add| metrics.register(add));
-    let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), ..RestConfig::of(&server) });
+    let doors = builder.extensions.iter().flat_map(|extension| extension.doors()).collect();
+    let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), doors, ..RestConfig::of(&server) });
     let pki = listen(&mut builder, &server, &rest, &shutdown, &tasks).await?;
     let kubeconfig = pki.as_ref().zip(addresses.first()).map(|(pki, address)| kubeconfig(pki, *address));
     let authority = pki.map(|pki| pki.authority().clone());

@@ -209,6 +209,11 @@ impl Membership {
         self.transport.clone()
     }
 
+    /// Certificate of the cluster's CA, PEM.
+    pub fn ca(&self) -> &[u8] {
+        &self.config.ca
+    }
+
     /// What all nodes of the cluster share.
     ///
     /// # Errors

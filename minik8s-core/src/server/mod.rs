@@ -7,6 +7,7 @@ pub mod auth;
 pub(crate) mod bootstrap;
 mod cache;
 mod discovery;
+mod door;
 mod encode;
 pub mod grpc;
 mod health;
@@ -29,6 +30,7 @@ mod verbs;
 pub use admission::{Admission, AdmissionRequest};
 pub use api_server::{ApiServer, ApiServerBuilder};
 pub use cache::WatchSettings;
+pub use door::HttpDoor;
 pub use health::Health;
 pub use kind::{
     ActionNames, Beside, Claim, Column, Computed, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule,

@@ -28,6 +28,7 @@ pub(crate) struct ImageStore {
     snapshotter: String,
     plain_http: Vec<String>,
     registry_certs: Vec<PathBuf>,
+    mirrors: std::collections::BTreeMap<String, String>,
     /// Where archives are spooled.
     spool: PathBuf,
     /// What a manifest's digest stands for never changes, so it is read once.
@@ -56,6 +57,7 @@ impl ImageStore {
             snapshotter: config.snapshotter.clone(),
             plain_http: config.plain_http.clone(),
             registry_certs: config.registry_certs.clone(),
+            mirrors: config.mirrors.clone(),
             spool: config.root.join("spool"),
             known: Mutex::default(),
             pulls: Mutex::default(),

@@ -104,7 +104,8 @@ impl ImageStore {
             user_agent: concat!("minik8s/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        let (registry, repository) = (name.registry.clone(), name.repository.clone());
+        let registry = self.mirrors.get(&name.registry).unwrap_or(&name.registry).clone();
+        let repository = name.repository.clone();
         let reference = match (&name.digest, &name.tag) {
             (Some(digest), _) => Reference::with_digest(registry, repository, digest.clone()),
             (None, tag) => {
@@ -197,8 +198,8 @@ impl Source {
                 return Ok(found);
             }
             let Some(entry) = manifest.for_this_machine().filter(|_| found.len() < 3) else { break };
-            let (registry, repository) = (name.registry.clone(), name.repository.clone());
-            let reference = Reference::with_digest(registry, repository, entry.digest.clone());
+            let registry = self.reference.registry().to_owned();
+            let reference = Reference::with_digest(registry, name.repository.clone(), entry.digest.clone());
             let inner = self.manifest(&reference, Some(&entry.digest)).await?;
             found.push(inner);
         }

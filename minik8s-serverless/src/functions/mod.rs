@@ -5,6 +5,8 @@
 //! controller makes as many instances as that asks for.
 
 pub mod api;
+pub mod build;
+mod builder;
 mod controller;
 mod demands;
 mod kind;
@@ -17,6 +19,7 @@ mod status;
 
 pub use metrics::FunctionMetrics;
 
+use crate::registry::Registry;
 use minik8s_core::controllers::Controller;
 use minik8s_core::server::Kind;
 use std::sync::Arc;
@@ -29,6 +32,8 @@ pub(crate) const SCHEMAS: &str = include_str!("schema.txt");
 pub struct FunctionsConfig {
     /// Where it is counted.
     pub metrics: FunctionMetrics,
+    /// Where images of functions are kept; without it, functions are images from elsewhere.
+    pub registry: Option<Registry>,
 }
 
 pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
@@ -36,5 +41,9 @@ pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
 }
 
 pub(crate) fn controllers(config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
-    vec![Arc::new(controller::FunctionController { config: config.clone() })]
+    let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(controller::FunctionController { config: config.clone() })];
+    if let Some(registry) = config.registry.clone() {
+        all.push(Arc::new(builder::BuildController { registry }));
+    }
+    all
 }

@@ -54,6 +54,7 @@ fn pod(function: &Function, template: &FunctionSpec, image: &str) -> Value {
     let mut env = vec![json!({"name": "PORT", "value": template.port.to_string()})];
     if own_code {
         env.push(json!({"name": "FUNCTION_HANDLER", "value": template.handler}));
+        env.push(json!({"name": "FUNCTION_TIMEOUT", "value": function.spec.timeout_seconds.to_string()}));
         env.push(json!({"name": "FUNCTION_CONCURRENCY", "value": template.concurrency.to_string()}));
     }
     env.extend(template.env.iter().map(|var| json!(var)));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// With this status ends who will not work however often it is started: its code is no good (`EX_DATAERR`).
 pub(super) const HOPELESS: i32 = 65;
 /// Reason of a condition: trying again would not help.
-const BROKEN: &str = "Broken";
+pub(super) const BROKEN: &str = "Broken";
 
 /// What of a revision's status is acted upon.
 pub(super) struct State {

@@ -30,7 +30,7 @@ pub(crate) use status::error_response;
 
 use super::auth::{AllowAuthenticated, Attributes, ClusterAuthorizer, SharedAuthorizer, User, unauthorized};
 use super::scrape::Scraper;
-use super::{ApiServer, Health, Metrics, Registry};
+use super::{ApiServer, Health, HttpDoor, Metrics, Registry};
 use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
 use crate::clock::{SharedClock, SystemClock};
@@ -64,6 +64,8 @@ pub struct RestConfig {
     pub metrics: Metrics,
     /// Health checks.
     pub health: Health,
+    /// Paths that extensions serve.
+    pub doors: Vec<Arc<dyn HttpDoor>>,
     /// Ends every watch and stream when it is cancelled.
     pub shutdown: CancellationToken,
 }
@@ -80,6 +82,7 @@ impl RestConfig {
             authorizer: Arc::new(AllowAuthenticated),
             metrics: Metrics::default(),
             health: Health::default(),
+            doors: Vec::new(),
             shutdown: CancellationToken::new(),
         }
     }
@@ -126,6 +129,7 @@ struct Shared {
     authorizer: SharedAuthorizer,
     metrics: Metrics,
     health: Health,
+    doors: Vec<Arc<dyn HttpDoor>>,
     shutdown: CancellationToken,
     lines: Arc<watch::LineCache>,
     documents: documents::Documents,
@@ -150,6 +154,7 @@ impl RestService {
             authorizer: config.authorizer,
             metrics: config.metrics,
             health: config.health,
+            doors: config.doors,
             shutdown: config.shutdown,
             lines: Arc::default(),
         };
@@ -187,6 +192,9 @@ impl RestService {
 
 impl Shared {
     async fn route(self: &Arc<Self>, parts: &mut Parts, body: Body, user: Option<User>) -> ApiResult<Response<Body>> {
+        if let Some(door) = self.doors.iter().find(|door| parts.uri.path().starts_with(door.prefix())) {
+            return Ok(door.call(user, Request::from_parts(parts.clone(), body)).await);
+        }
         let route = route::route(parts.uri.path());
         let reading = matches!(parts.method, Method::GET | Method::HEAD);
         match &route {

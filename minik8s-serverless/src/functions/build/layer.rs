@@ -1,0 +1,311 @@
+//! From an archive of a user's files to a layer of an image. What leads out of its place, is neither file nor directory
+//! nor link, or is larger than may be, is refused with its name. The same files make the same bytes: times, owners and
+//! order of nothing matter.
+
+use flate2::read::GzDecoder;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, Builder, EntryType, Header};
+
+/// Where the user's files are in the image.
+pub const PLACE: &str = "function";
+/// Most bytes of all files together.
+pub const LARGEST: u64 = 256 << 20;
+/// Most files and directories.
+pub const MOST: usize = 20_000;
+/// Most bytes that a byte of a compressed archive may become.
+const RATIO: u64 = 200;
+/// Archives smaller than this may unpack to anything below [`LARGEST`].
+const SMALL: u64 = 64 << 10;
+
+/// Why an archive makes no layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// A path that leads elsewhere.
+    #[error("{0:?} leads out of the archive")]
+    Outside(String),
+    /// A link that leads elsewhere.
+    #[error("the link {0:?} leads to {1:?}, which is out of the archive")]
+    LinkOutside(String, String),
+    /// A device, a pipe, or something unknown.
+    #[error("{0:?} is neither a file nor a directory nor a link")]
+    Unusual(String),
+    /// Too many bytes.
+    #[error("the files have more than {} MiB", .0 >> 20)]
+    TooLarge(u64),
+    /// Too many files.
+    #[error("there are more than {0} files")]
+    TooMany(usize),
+    /// Grows by too much.
+    #[error("the archive grows to more than {0} times its size: this looks like an archive made to fill disks")]
+    Bomb(u64),
+    /// It lacks what is called.
+    #[error("there is no {0}, which the handler {1:?} is in; the archive has: {2}")]
+    NoHandler(String, String, String),
+    /// Not an archive, or the disk.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+/// A layer as it lies on the disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of the layer, which is not compressed.
+    pub digest: String,
+    /// Its bytes.
+    pub size: u64,
+    /// The user's files, by path.
+    pub files: BTreeSet<String>,
+}
+
+/// Writes the layer of an archive, with some `extra` files at places of their own. Blocking.
+///
+/// # Errors
+/// [`ArchiveError`], with what is wrong by name.
+pub fn write(archive: &Path, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer, ArchiveError> {
+    let packed = std::fs::metadata(archive)?.len();
+    let mut sum = Summing { to: BufWriter::new(File::create(to)?), sum: Sha256::new(), count: 0 };
+    let mut files = BTreeSet::new();
+    {
+        let mut out = Builder::new(&mut sum);
+        let mut made = BTreeSet::new();
+        for (path, bytes) in extra {
+            parents(&mut out, Path::new(path), &mut made)?;
+            append(&mut out, Path::new(path), EntryType::Regular, 0o644, bytes.len() as u64, *bytes)?;
+        }
+        let limit = if packed < SMALL { LARGEST } else { LARGEST.min(packed.saturating_mul(RATIO)) };
+        // One byte more than may be, so that too many are noticed.
+        let mut archive = Archive::new(open(archive)?.take(limit.saturating_add((MOST as u64) * 2048)));
+        let mut total = 0_u64;
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let Some(path) = inside(&shown)? else { continue };
+            total = total.saturating_add(entry.size());
+            if total > limit {
+                return Err(if limit < LARGEST { ArchiveError::Bomb(RATIO) } else { ArchiveError::TooLarge(LARGEST) });
+            }
+            if files.len() >= MOST {
+                return Err(ArchiveError::TooMany(MOST));
+            }
+            let place = Path::new(PLACE).join(&path);
+            parents(&mut out, &place, &mut made)?;
+            let runs = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
+            match entry.header().entry_type() {
+                EntryType::Directory => directory(&mut out, &place, &mut made)?,
+                EntryType::Regular | EntryType::Continuous => {
+                    let (mode, size) = (if runs { 0o755 } else { 0o644 }, entry.size());
+                    append(&mut out, &place, EntryType::Regular, mode, size, &mut entry)?;
+                    files.insert(path.to_string_lossy().into_owned());
+                }
+                EntryType::Symlink => {
+                    let target = link(&entry, &shown, &path)?;
+                    let mut header = header(EntryType::Symlink, 0o777, 0);
+                    out.append_link(&mut header, &place, target)?;
+                    files.insert(path.to_string_lossy().into_owned());
+                }
+                EntryType::XGlobalHeader => {}
+                _ => return Err(ArchiveError::Unusual(shown)),
+            }
+        }
+        out.finish()?;
+    }
+    sum.to.flush()?;
+    sum.to.get_ref().sync_all()?;
+    let digest: String = sum.sum.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    Ok(Layer { digest: format!("sha256:{digest}"), size: sum.count, files })
+}
+
+/// The file that a handler is in must be there.
+///
+/// # Errors
+/// `NoHandler`, with what is there instead.
+pub fn check_handler(layer: &Layer, handler: &str, ending: &str) -> Result<(), ArchiveError> {
+    let module = handler.rsplit_once('.').map_or(handler, |(module, _)| module).replace('.', "/");
+    let (file, package) = (format!("{module}.{ending}"), format!("{module}/__init__.{ending}"));
+    if layer.files.contains(&file) || layer.files.contains(&package) {
+        return Ok(());
+    }
+    let mut some: Vec<&str> = layer.files.iter().take(10).map(String::as_str).collect();
+    if layer.files.len() > some.len() {
+        some.push("…");
+    }
+    Err(ArchiveError::NoHandler(file, handler.to_owned(), some.join(", ")))
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    let mut magic = [0; 2];
+    let read = File::open(path)?.read(&mut magic)?;
+    let file = BufReader::new(File::open(path)?);
+    Ok(if read == 2 && magic == [0x1f, 0x8b] { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// The path within; `None` for the root itself.
+fn inside(shown: &str) -> Result<Option<PathBuf>, ArchiveError> {
+    let mut path = PathBuf::new();
+    for part in Path::new(shown).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::CurDir => {}
+            _ => return Err(ArchiveError::Outside(shown.to_owned())),
+        }
+    }
+    if shown.contains('\0') || path.as_os_str().len() > 1024 {
+        return Err(ArchiveError::Outside(shown.to_owned()));
+    }
+    Ok((!path.as_os_str().is_empty()).then_some(path))
+}
+
+/// Where a link leads, if that is within.
+fn link<R: Read>(entry: &tar::Entry<'_, R>, shown: &str, path: &Path) -> Result<PathBuf, ArchiveError> {
+    let target = entry.link_name()?.unwrap_or_default().into_owned();
+    let outside = || ArchiveError::LinkOutside(shown.to_owned(), target.to_string_lossy().into_owned());
+    let mut depth = path.components().count().saturating_sub(1);
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return Err(outside()),
+        }
+    }
+    Ok(target)
+}
+
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+fn append<W: Write>(
+    out: &mut Builder<W>,
+    path: &Path,
+    kind: EntryType,
+    mode: u32,
+    size: u64,
+    data: impl Read,
+) -> io::Result<()> {
+    out.append_data(&mut header(kind, mode, size), path, data)
+}
+
+fn directory<W: Write>(out: &mut Builder<W>, path: &Path, made: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    if made.insert(path.to_owned()) {
+        append(out, path, EntryType::Directory, 0o755, 0, io::empty())?;
+    }
+    Ok(())
+}
+
+fn parents<W: Write>(out: &mut Builder<W>, path: &Path, made: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    let mut all: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+    all.reverse();
+    all.into_iter().try_for_each(|parent| directory(out, parent, made))
+}
+
+/// Counts and sums what is written.
+struct Summing<W> {
+    to: W,
+    sum: Sha256,
+    count: u64,
+}
+
+impl<W: Write> Write for Summing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        self.count += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive whose headers say whatever they like.
+    fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut out = Builder::new(Vec::new());
+        for (name, kind, content) in entries {
+            let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+            let mut header = header(*kind, 0o644, if is_link { 0 } else { content.len() as u64 });
+            let field = &mut header.as_old_mut().name;
+            field[..name.len()].copy_from_slice(name.as_bytes());
+            if is_link {
+                header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+            }
+            header.set_cksum();
+            out.append(&header, if is_link { &b""[..] } else { content.as_bytes() }).unwrap();
+        }
+        out.into_inner().unwrap()
+    }
+
+    fn layer(bytes: &[u8]) -> Result<Layer, ArchiveError> {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&from, bytes).unwrap();
+        write(&from, &[("minik8s/shim.py", b"x")], &to)
+    }
+
+    #[test]
+    fn the_same_files_make_the_same_layer_packed_or_not() {
+        let bytes = archive(&[("./main.py", EntryType::Regular, "x"), ("lib/a.py", EntryType::Regular, "y")]);
+        let one = layer(&bytes).unwrap();
+        assert_eq!(one.files.iter().map(String::as_str).collect::<Vec<_>>(), ["lib/a.py", "main.py"]);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&bytes).unwrap();
+        assert_eq!(layer(&packed.finish().unwrap()).unwrap(), one);
+        assert!(check_handler(&one, "main.main", "py").is_ok() && check_handler(&one, "lib.a.f", "py").is_ok());
+        let told = check_handler(&one, "other.main", "py").unwrap_err().to_string();
+        assert!(told.contains("other.py") && told.contains("main.py"), "{told}");
+    }
+
+    #[test]
+    fn what_leads_out_or_is_no_file_is_refused_by_name() {
+        let table: [(&str, EntryType, &str, &str); 8] = [
+            ("../x", EntryType::Regular, "", "leads out"),
+            ("a/../../x", EntryType::Regular, "", "leads out"),
+            ("/etc/passwd", EntryType::Regular, "", "leads out"),
+            ("l", EntryType::Symlink, "/etc/passwd", "leads to"),
+            ("a/l", EntryType::Symlink, "../../x", "leads to"),
+            ("h", EntryType::Link, "/etc/passwd", "neither"),
+            ("dev", EntryType::Char, "", "neither"),
+            ("pipe", EntryType::Fifo, "", "neither"),
+        ];
+        for (name, kind, content, word) in table {
+            let told = layer(&archive(&[(name, kind, content)])).unwrap_err().to_string();
+            assert!(told.contains(word) && told.contains(name), "{name}: {told}");
+        }
+        assert!(layer(&archive(&[("a/l", EntryType::Symlink, "../b")])).is_ok());
+        assert!(matches!(layer(b"this is no archive at all"), Err(ArchiveError::Unreadable(_)) | Ok(_)));
+    }
+
+    #[test]
+    fn what_would_fill_the_disk_is_refused_before_it_does() {
+        // A gigabyte of nothing, packed.
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut head = header(EntryType::Regular, 0o644, 1 << 30);
+        head.as_old_mut().name[..4].copy_from_slice(b"zero");
+        head.set_cksum();
+        packed.write_all(head.as_bytes()).unwrap();
+        let zeros = vec![0; 1 << 20];
+        (0..64).for_each(|_| packed.write_all(&zeros).unwrap());
+        let told = layer(&packed.finish().unwrap()).unwrap_err();
+        assert!(matches!(told, ArchiveError::Bomb(_) | ArchiveError::TooLarge(_)), "{told}");
+        let names: Vec<String> = (0..=MOST).map(|n| format!("f{n}")).collect();
+        let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
+        assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));
+    }
+}

@@ -1,0 +1,228 @@
+"""Serves one Python function over HTTP.
+
+The handler (FUNCTION_HANDLER, "file.function") is called with the JSON body of each request, and what it returns is
+the answer, as JSON. A call without a body gets {}. An exception is answered with 500; its traceback goes to the log and
+nowhere else. At most FUNCTION_CONCURRENCY calls run at once, each in a thread; more wait for their turn.
+
+A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller. A thread cannot be ended, so the process ends
+instead: it takes no more calls, lets the others end, and is started again.
+
+Code that cannot be loaded ends the process with status 65 and the traceback on standard error.
+"""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+
+LARGEST_HEAD = 64 * 1024
+
+
+def load(handler):
+    """The function a handler names."""
+    sys.path.insert(0, os.getcwd())
+    module, _, name = handler.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+        if not callable(function):
+            raise TypeError(f"{handler} is no function")
+        return function
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(65)
+
+
+class Closed(Exception):
+    """The other side has gone, or makes no sense."""
+
+
+class Connection:
+    """One connection: reads requests, writes answers."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.buffer = b""
+
+    def more(self):
+        data = self.sock.recv(65536)
+        if not data:
+            raise Closed()
+        self.buffer += data
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            if len(self.buffer) > LARGEST_HEAD:
+                raise Closed()
+            self.more()
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def exactly(self, count):
+        while len(self.buffer) < count:
+            self.more()
+        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        return data
+
+    def request(self):
+        """Method, path, headers and body of the next request."""
+        method, path, _ = (self.line().decode("latin-1").split(" ", 2) + ["", ""])[:3]
+        headers = {}
+        while line := self.line():
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.strip().lower()] = value.strip()
+        if headers.get("expect", "").lower() == "100-continue":
+            self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            parts = []
+            while size := int(self.line().split(b";")[0], 16):
+                parts.append(self.exactly(size))
+                self.line()
+            while self.line():
+                pass
+            return method, path, headers, b"".join(parts)
+        return method, path, headers, self.exactly(int(headers.get("content-length") or 0))
+
+    def answer(self, status, kind, body, close, head_only):
+        reasons = {200: "OK", 400: "Bad Request", 500: "Internal Server Error"}
+        head = f"HTTP/1.1 {status} {reasons.get(status, 'Status')}\r\ncontent-type: {kind}\r\n"
+        head += f"content-length: {len(body)}\r\n" + ("connection: close\r\n" if close else "") + "\r\n"
+        self.sock.sendall(head.encode("latin-1") + (b"" if head_only else body))
+
+
+class Server:
+    def __init__(self, function, port, concurrency):
+        self.function = function
+        self.turns = threading.Semaphore(concurrency) if concurrency > 0 else None
+        self.ending = threading.Event()
+        self.lock = threading.Lock()
+        self.idle = set()
+        self.busy = 0
+        self.status = 0
+        # When each call that runs must have ended.
+        self.due = {}
+        self.timeout = float(os.environ.get("FUNCTION_TIMEOUT", "0"))
+        self.sock = socket.create_server(("", port), backlog=1024)
+
+    def call(self, body):
+        try:
+            params = json.loads(body) if body.strip() else {}
+        except ValueError as error:
+            return 400, json.dumps({"error": f"the body is no JSON: {error}"})
+        try:
+            if self.turns is None:
+                return 200, self.run_one(params)
+            with self.turns:
+                return 200, self.run_one(params)
+        except BaseException as error:
+            traceback.print_exc()
+            sys.stderr.flush()
+            return 500, json.dumps({"error": f"the function failed: {type(error).__name__}"})
+
+    def run_one(self, params):
+        me = threading.get_ident()
+        if self.timeout > 0:
+            self.due[me] = time.monotonic() + self.timeout
+        try:
+            return json.dumps(self.function(params))
+        finally:
+            self.due.pop(me, None)
+
+    def overdue(self):
+        now = time.monotonic()
+        return sum(1 for due in list(self.due.values()) if due < now)
+
+    def watch(self):
+        while not self.overdue():
+            time.sleep(1)
+        print("a call takes longer than it may: this instance ends and is started again", file=sys.stderr, flush=True)
+        self.status = 70
+        self.sock.close()
+        self.end()
+
+    def serve(self, sock):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock)
+        try:
+            while True:
+                with self.lock:
+                    if self.ending.is_set() and not connection.buffer:
+                        return
+                    self.idle.add(sock)
+                method, _, headers, body = self.next(connection, sock)
+                try:
+                    status, text = self.call(body)
+                    close = self.ending.is_set() or headers.get("connection", "").lower() == "close"
+                    connection.answer(status, "application/json", text.encode(), close, method == "HEAD")
+                finally:
+                    with self.lock:
+                        self.busy -= 1
+                if close:
+                    return
+        except (Closed, OSError, ValueError):
+            pass
+        finally:
+            with self.lock:
+                self.idle.discard(sock)
+            sock.close()
+
+    def next(self, connection, sock):
+        request_began = connection.buffer
+        if not request_began:
+            connection.more()
+        with self.lock:
+            self.idle.discard(sock)
+            self.busy += 1
+        try:
+            return connection.request()
+        except BaseException:
+            with self.lock:
+                self.busy -= 1
+            raise
+
+    def end(self, *_):
+        """Nothing new; what runs may end; connections that wait are closed."""
+        self.ending.set()
+        threading.Thread(target=self.drain).start()
+
+    def drain(self):
+        with self.lock:
+            for sock in list(self.idle):
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        while True:
+            with self.lock:
+                if self.busy <= self.overdue():
+                    break
+            time.sleep(0.01)
+        os._exit(self.status)
+
+    def run(self):
+        signal.signal(signal.SIGTERM, self.end)
+        signal.signal(signal.SIGINT, self.end)
+        if self.timeout > 0:
+            threading.Thread(target=self.watch, daemon=True).start()
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except OSError:
+                # Closed: what runs may end.
+                threading.Event().wait()
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+
+def main():
+    function = load(os.environ.get("FUNCTION_HANDLER", "main.main"))
+    concurrency = int(os.environ.get("FUNCTION_CONCURRENCY", "0"))
+    Server(function, int(os.environ.get("PORT", "8080")), concurrency).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+//! A registry inside the control plane: images of functions, and what they are laid on. It speaks the OCI distribution
+//! API below `/v2/` of the API server, so that nodes pull from it as from any other.
+//!
+//! What is asked for by its digest is told to everyone: who knows the digest was told of it, or has the content. All else
+//! needs a user who may write functions.
+
+mod http;
+pub mod image;
+mod store;
+
+pub use http::RegistryDoor;
+pub use store::{Registry, RegistryError};
+
+/// The host in names of images that are here, wherever the API server is.
+pub const HOST: &str = "minik8s.internal";

@@ -1,0 +1,315 @@
+//! A registry's directory: blobs by digest, names that stand for manifests, and uploads under way. What has its final
+//! name is whole and verified.
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+/// Largest blob.
+pub(crate) const LARGEST: u64 = 2 << 30;
+
+/// Why something was not stored or found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// There is no such thing.
+    #[error("{0} is not here")]
+    Missing(String),
+    /// What came is not what was announced.
+    #[error("what came has the digest {actual}, not {expected}")]
+    Digest {
+        /// As announced.
+        expected: String,
+        /// As found.
+        actual: String,
+    },
+    /// Larger than may be.
+    #[error("more than {0} bytes")]
+    TooLarge(u64),
+    /// A name or digest that cannot be one.
+    #[error("{0:?} is no {1}")]
+    Malformed(String, &'static str),
+    /// The disk.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// How it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The sender broke off.
+    #[error("the upload broke off: {0}")]
+    BrokenOff(String),
+}
+
+/// A registry's directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    root: Arc<PathBuf>,
+    next: Arc<AtomicU64>,
+}
+
+impl Registry {
+    /// The registry in a directory, which is made where it is missing. Uploads that a process before this one left are
+    /// dropped.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let root = root.into();
+        let uploads = root.join("uploads");
+        let _ = std::fs::remove_dir_all(&uploads);
+        for path in [uploads, root.join("blobs/sha256"), root.join("names")] {
+            std::fs::create_dir_all(&path).map_err(|source| RegistryError::Io { operation: "make", path, source })?;
+        }
+        Ok(Self { root: Arc::new(root), next: Arc::default() })
+    }
+
+    /// Where a blob is, or would be.
+    ///
+    /// # Errors
+    /// For what is no digest.
+    pub fn path(&self, digest: &str) -> Result<PathBuf, RegistryError> {
+        let hex = digest.strip_prefix("sha256:").filter(|hex| is_hex(hex));
+        let hex = hex.ok_or_else(|| RegistryError::Malformed(digest.to_owned(), "digest"))?;
+        Ok(self.root.join("blobs/sha256").join(hex))
+    }
+
+    /// The size of a blob.
+    ///
+    /// # Errors
+    /// `Missing` where it is not here.
+    pub async fn size(&self, digest: &str) -> Result<u64, RegistryError> {
+        let found = fs::metadata(self.path(digest)?).await;
+        found.map(|meta| meta.len()).map_err(|_| RegistryError::Missing(digest.to_owned()))
+    }
+
+    /// A small blob as a whole: manifests and configurations.
+    ///
+    /// # Errors
+    /// `Missing` where it is not here.
+    pub async fn read(&self, digest: &str) -> Result<Vec<u8>, RegistryError> {
+        fs::read(self.path(digest)?).await.map_err(|_| RegistryError::Missing(digest.to_owned()))
+    }
+
+    /// A new upload.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn begin(&self) -> Result<String, RegistryError> {
+        let id = format!("{:x}", self.next.fetch_add(1, Ordering::Relaxed));
+        let path = self.upload(&id)?;
+        File::create(&path).await.map_err(|source| RegistryError::Io { operation: "make", path, source })?;
+        Ok(id)
+    }
+
+    /// Where an upload is, for who writes it without sending it.
+    ///
+    /// # Errors
+    /// For what is no upload's id.
+    pub fn upload_path(&self, id: &str) -> Result<PathBuf, RegistryError> {
+        self.upload(id)
+    }
+
+    fn upload(&self, id: &str) -> Result<PathBuf, RegistryError> {
+        let fine = !id.is_empty() && id.len() < 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        let path = fine.then(|| self.root.join("uploads").join(id));
+        path.ok_or_else(|| RegistryError::Malformed(id.to_owned(), "upload"))
+    }
+
+    /// Adds to an upload; returns how much there is now.
+    ///
+    /// # Errors
+    /// `Missing` for no upload; `TooLarge`; where the sender breaks off or the disk fails.
+    pub async fn append<E: std::fmt::Display>(
+        &self,
+        id: &str,
+        mut parts: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<u64, RegistryError> {
+        let path = self.upload(id)?;
+        let failed = |source| RegistryError::Io { operation: "write to", path: path.clone(), source };
+        let file = OpenOptions::new().append(true).open(&path).await;
+        let mut file = file.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
+        let mut length = file.metadata().await.map_err(failed)?.len();
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|error| RegistryError::BrokenOff(error.to_string()))?;
+            length += part.len() as u64;
+            if length > LARGEST {
+                return Err(RegistryError::TooLarge(LARGEST));
+            }
+            file.write_all(&part).await.map_err(failed)?;
+        }
+        file.sync_all().await.map_err(failed)?;
+        Ok(length)
+    }
+
+    /// Ends an upload: it becomes the blob it was announced as.
+    ///
+    /// # Errors
+    /// `Digest` where it is another.
+    pub async fn finish(&self, id: &str, digest: &str) -> Result<(), RegistryError> {
+        let (from, to) = (self.upload(id)?, self.path(digest)?);
+        let read = from.clone();
+        let actual = tokio::task::spawn_blocking(move || digest_of(&read)).await.map_err(io::Error::other).flatten();
+        let actual = actual.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
+        if actual != digest {
+            let _ = fs::remove_file(&from).await;
+            return Err(RegistryError::Digest { expected: digest.to_owned(), actual });
+        }
+        fs::rename(&from, &to).await.map_err(|source| RegistryError::Io { operation: "rename", path: from, source })
+    }
+
+    /// Drops an upload.
+    pub async fn cancel(&self, id: &str) {
+        if let Ok(path) = self.upload(id) {
+            let _ = fs::remove_file(path).await;
+        }
+    }
+
+    /// Stores bytes; returns their digest.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn put(&self, bytes: Vec<u8>) -> Result<String, RegistryError> {
+        let digest = digest(&bytes);
+        let id = self.begin().await?;
+        let whole = futures::stream::iter([Ok::<_, io::Error>(Bytes::from(bytes))]);
+        self.append(&id, whole).await?;
+        self.finish(&id, &digest).await?;
+        Ok(digest)
+    }
+
+    fn name(&self, repository: &str, tag: &str) -> Result<PathBuf, RegistryError> {
+        let word = |w: &str| {
+            !w.is_empty()
+                && w.len() <= 128
+                && !w.starts_with('.')
+                && w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        if !repository.split('/').all(word) || repository.len() > 255 {
+            return Err(RegistryError::Malformed(repository.to_owned(), "repository"));
+        }
+        if !word(tag) {
+            return Err(RegistryError::Malformed(tag.to_owned(), "tag"));
+        }
+        Ok(self.root.join("names").join(repository.replace('/', "+")).join(tag))
+    }
+
+    /// Gives a manifest a name.
+    ///
+    /// # Errors
+    /// For names that cannot be one, and the disk's.
+    pub async fn tag(&self, repository: &str, tag: &str, digest: &str) -> Result<(), RegistryError> {
+        let path = self.name(repository, tag)?;
+        let directory = path.parent().unwrap_or(&self.root).to_owned();
+        let failed = |source| RegistryError::Io { operation: "write", path: path.clone(), source };
+        fs::create_dir_all(&directory).await.map_err(failed)?;
+        let id = self.begin().await?;
+        let new = self.upload(&id)?;
+        fs::write(&new, digest).await.map_err(failed)?;
+        fs::rename(&new, &path).await.map_err(failed)
+    }
+
+    /// The manifest that a tag or a digest stands for.
+    ///
+    /// # Errors
+    /// `Missing` where there is none.
+    pub async fn resolve(&self, repository: &str, reference: &str) -> Result<String, RegistryError> {
+        if reference.contains(':') {
+            return self.size(reference).await.map(|_| reference.to_owned());
+        }
+        let missing = |_| RegistryError::Missing(format!("{repository}:{reference}"));
+        fs::read_to_string(self.name(repository, reference)?).await.map_err(missing)
+    }
+
+    /// The tags of a repository.
+    pub async fn tags(&self, repository: &str) -> Vec<String> {
+        let Ok(path) = self.name(repository, "x") else { return Vec::new() };
+        list(path.parent().unwrap_or(&self.root)).await.into_iter().collect()
+    }
+
+    /// Takes a name away.
+    ///
+    /// # Errors
+    /// `Missing` where there is none.
+    pub async fn untag(&self, repository: &str, tag: &str) -> Result<(), RegistryError> {
+        let path = self.name(repository, tag)?;
+        fs::remove_file(path).await.map_err(|_| RegistryError::Missing(format!("{repository}:{tag}")))
+    }
+
+    /// Deletes blobs that nothing leads to and that are older than `grace`: what an upload will be part of is not known
+    /// yet. `roots` are manifests and blobs that are needed, beside all that have a name. Returns how many went.
+    pub async fn collect(&self, roots: impl IntoIterator<Item = String>, grace: Duration) -> usize {
+        let mut open: Vec<String> = roots.into_iter().collect();
+        for repository in list(&self.root.join("names")).await {
+            for tag in list(&self.root.join("names").join(&repository)).await {
+                open.extend(self.resolve(&repository.replace('+', "/"), &tag).await);
+            }
+        }
+        let mut live = BTreeSet::new();
+        while let Some(digest) = open.pop() {
+            // Only manifests lead on, and those are small.
+            if live.insert(digest.clone()) && self.size(&digest).await.is_ok_and(|size| size < 1 << 20) {
+                let bytes = self.read(&digest).await.unwrap_or_default();
+                open.extend(super::image::Manifest::parse(&bytes).map(|m| m.refers()).unwrap_or_default());
+            }
+        }
+        let mut gone = 0;
+        for hex in list(&self.root.join("blobs/sha256")).await {
+            let path = self.root.join("blobs/sha256").join(&hex);
+            let modified = fs::metadata(&path).await.and_then(|meta| meta.modified()).unwrap_or(SystemTime::now());
+            let old = modified.elapsed().unwrap_or_default() >= grace;
+            if old && !live.contains(&format!("sha256:{hex}")) && fs::remove_file(&path).await.is_ok() {
+                gone += 1;
+            }
+        }
+        gone
+    }
+}
+
+async fn list(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    if let Ok(mut entries) = fs::read_dir(directory).await {
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    found
+}
+
+fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// `sha256:…`
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// The digest of a file. Blocking.
+pub(crate) fn digest_of(path: &Path) -> io::Result<String> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path)?;
+    let (mut sum, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("sha256:{}", hex(&sum.finalize()))),
+            n => sum.update(&buffer[..n]),
+        }
+    }
+}
