@@ -1,6 +1,7 @@
 //! Functions on real containers: called through the gateway, from nothing.
 
 use super::harness::{IMAGE, Kind, Ran, Up, until, until_or};
+use minik8s_core::testkit::need::{self, Need};
 use std::time::Instant;
 
 /// A function that is any HTTP server: busybox' with one page.
@@ -42,7 +43,9 @@ fn ready(up: &Up, name: &str) {
 }
 
 fn asleep(up: &Up, name: &str) {
-    until("nothing runs", 60, || get(up, &format!("function/{name}"), "{.status.instances}") == "0");
+    until("nothing runs", 60, || {
+        matches!(get(up, &format!("function/{name}"), "{.status.instances}").as_str(), "" | "0")
+    });
 }
 
 #[test]
@@ -64,4 +67,132 @@ fn a_call_wakes_a_function_and_an_update_shows() {
     up.minik8s(&["delete", "function", "web"]).ok();
     until("a call fails", 20, || call(&up, "/function/default/web/", "").0 == 404);
     until("nothing is left", 60, || up.minik8s(&["get", "pods", "-o", "name"]).ok().is_empty());
+}
+
+/// The base image of Python functions, made once of Debian packages.
+fn python_base(up: &Up) -> Option<std::path::PathBuf> {
+    let needs = [Need::Program("apt-get"), Need::Program("dpkg-deb"), Need::Program("apt-cache")];
+    if !need::met(&needs) {
+        return None;
+    }
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/function-base.sh");
+    let archive = up.files().join("python.tar");
+    let made = std::process::Command::new(script)
+        .args([std::path::Path::new("python"), &archive, std::path::Path::new(env!("CARGO_BIN_EXE_minik8s"))])
+        .output()
+        .expect("the script starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Some(archive)
+}
+
+/// A directory with one Python file.
+fn code(up: &Up, name: &str, text: &str) -> String {
+    let directory = up.files().join("code").join(name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("main.py"), text).expect("a file");
+    directory.display().to_string()
+}
+
+const F1: &str = "def main(p):\n    return {'x': p['x'] - p['y'], 'y': p['y'] - p['x']}\n";
+const F2: &str = "def main(p):\n    return {'x': p['x'] + p['y'], 'y': p['x'] - p['y']}\n";
+const F3: &str = "def main(p):\n    return {'x': p['x'] ** 2, 'y': p['y'] ** 2}\n";
+const COUNTS: &str = "import os, socket, time
+def main(p):
+    time.sleep(0.02)
+    os.write(1, f'CALL {p[\"n\"]}\\n'.encode())
+    return {'n': p['n'], 'square': p['n'] ** 2, 'who': socket.gethostname()}
+";
+
+/// So many calls, twenty at once: those that were answered wrongly, and by whom the others were.
+fn load(up: &Up, calls: usize) -> (Vec<String>, std::collections::BTreeSet<String>) {
+    let script = up.files().join("load.py");
+    std::fs::write(
+        &script,
+        format!(
+            "import http.client, threading, json
+todo, lock = list(range({calls})), threading.Lock()
+def work():
+    while True:
+        with lock:
+            if not todo: return
+            n = todo.pop()
+        c = http.client.HTTPConnection('127.0.0.1', 80, timeout=60)
+        c.request('POST', '/function/default/counts', json.dumps({{'n': n}}))
+        r = c.getresponse(); body = r.read().decode()
+        good = r.status == 200 and json.loads(body)['square'] == n * n
+        with lock: print('good ' + json.loads(body)['who'] if good else f'bad {{n}} {{r.status}} {{body}}')
+threads = [threading.Thread(target=work) for _ in range(20)]
+[t.start() for t in threads]; [t.join() for t in threads]
+"
+        ),
+    )
+    .expect("a file");
+    let out = up.program("python3", &[&script.display().to_string()]).ok();
+    let bad = out.lines().filter(|line| !line.starts_with("good ")).map(str::to_owned).collect();
+    let who: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("good ")).collect();
+    assert_eq!(out.lines().count(), calls);
+    (bad, who.into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn python_functions_are_made_of_files_called_changed_and_undone() {
+    if !need::met(&[Need::Program("python3"), Need::Program("curl")]) {
+        return;
+    }
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let Some(base) = python_base(&up) else { return };
+    up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
+    for (name, text) in [("f1", F1), ("f2", F2), ("f3", F3)] {
+        up.minik8s(&["function", "create", name, "-f", &code(&up, name, text), "--idle", "3"]).ok();
+    }
+    let invoke = |name: &str, data: &str| up.minik8s(&["invoke", &format!("default/{name}"), "-d", data]).ok();
+    assert_eq!(invoke("f1", r#"{"x": 1, "y": 2}"#).trim(), r#"{"x": -1, "y": 1}"#);
+    // f2 and then f3 on (1, 2).
+    let second = invoke("f2", r#"{"x": 1, "y": 2}"#);
+    assert_eq!(invoke("f3", &second).trim(), r#"{"x": 9, "y": 1}"#);
+    // What a caller does wrong, and what the function does.
+    assert_eq!(call(&up, "/function/default/f1", "{").0, 400);
+    let (status, told) = call(&up, "/function/default/f1", "{}");
+    assert!(status == 500 && told.contains("KeyError") && !told.contains("Traceback"), "{status} {told}");
+    assert!(up.minik8s(&["function", "logs", "f1"]).ok().contains("Traceback"));
+    assert_eq!(call(&up, "/function/default/nobody", "{}").0, 404);
+    // From nothing.
+    asleep(&up, "f1");
+    let began = Instant::now();
+    assert_eq!(call(&up, "/function/default/f1", r#"{"x": 5, "y": 3}"#), (200, r#"{"x": 2, "y": -2}"#.to_owned()));
+    eprintln!("a Python function from zero: {:?}", began.elapsed());
+    // Another revision, one that cannot work, and back.
+    up.minik8s(&["function", "update", "f1", "-f", &code(&up, "f1b", F3)]).ok();
+    assert_eq!(invoke("f1", r#"{"x": 2, "y": 3}"#).trim(), r#"{"x": 4, "y": 9}"#);
+    let told = up.minik8s(&["function", "update", "f1", "-f", &code(&up, "bad", "def main(:\n")]).refused();
+    assert!(told.contains("SyntaxError") && told.contains("main.py"), "{told}");
+    assert_eq!(invoke("f1", r#"{"x": 2, "y": 3}"#).trim(), r#"{"x": 4, "y": 9}"#);
+    let told = up.minik8s(&["function", "update", "f1", "-f", &code(&up, "f1", F1), "--handler", "no.main"]).refused();
+    assert!(told.contains("no.py") && told.contains("main.py"), "{told}");
+    up.minik8s(&["function", "rollback", "f1", "--to", "1"]).ok();
+    ready(&up, "f1");
+    assert_eq!(invoke("f1", r#"{"x": 1, "y": 2}"#).trim(), r#"{"x": -1, "y": 1}"#);
+    up.minik8s(&["function", "delete", "f1", "f2", "f3"]).ok();
+    until("nothing is left", 60, || up.minik8s(&["get", "pods", "-o", "name"]).ok().is_empty());
+}
+
+#[test]
+fn five_hundred_calls_are_answered_by_several_instances_each_once() {
+    if !need::met(&[Need::Program("python3")]) {
+        return;
+    }
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let Some(base) = python_base(&up) else { return };
+    up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
+    let code = code(&up, "counts", COUNTS);
+    up.minik8s(&["function", "create", "counts", "-f", &code, "--concurrency", "5", "--idle", "120"]).ok();
+    let (bad, who) = load(&up, 500);
+    assert!(bad.is_empty(), "{} of 500 went wrong: {:?}", bad.len(), &bad[..bad.len().min(5)]);
+    assert!(who.len() > 1, "only {who:?} answered");
+    let log = up.minik8s(&["function", "logs", "counts"]).ok();
+    let mut calls: Vec<&str> = log.lines().filter(|line| line.starts_with("CALL")).collect();
+    assert_eq!(calls.len(), 500, "calls that reached the code");
+    calls.sort_unstable();
+    calls.dedup();
+    assert_eq!(calls.len(), 500, "calls that reached the code once");
 }
