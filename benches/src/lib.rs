@@ -53,9 +53,14 @@ pub fn show(duration: Duration) -> String {
 /// CPU that this process has used, with all its threads: what a figure costs, whatever else the machine is doing. Zero
 /// where the kernel does not tell.
 pub fn cpu_time() -> Duration {
+    cpu_time_of(std::process::id())
+}
+
+/// The same of any process.
+pub fn cpu_time_of(process: u32) -> Duration {
     /// The kernel tells it in hundredths of a second, on every architecture that we build for.
     const TICK: Duration = Duration::from_millis(10);
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold anything; user and system time are the 12th and 13th fields behind it.
     let behind = stat.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
     let ticks: u32 = behind.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();

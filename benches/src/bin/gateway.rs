@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a report")]
 
 use anyhow::{Context, Result, bail};
-use minik8s_benches::{Table, progress};
+use minik8s_benches::{Table, cpu_time, cpu_time_of, progress, show};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_core::routing::{Backend, Host, Owner, PathRule, Plan, RouteSet, Rule, Speaks, Weighted};
 use minik8s_net::gateway::{Gateway, GatewayConfig, GatewayMetrics, listener};
@@ -47,24 +47,41 @@ fn measure() -> Result<()> {
         "nginx p50",
         "ours p99",
         "nginx p99",
+        "ours CPU",
+        "nginx CPU",
     ]);
     let direct = wrk(BACKEND, 256, 1)?;
-    for routes in [1, 1_000, 10_000] {
+    for routes in sizes() {
         progress(&format!("{routes} routes"));
         let ours = Ours::start(routes)?;
         let nginx = Nginx::start(dir.path(), "proxy", NGINX, &proxy(routes))?;
         for connections in [1, 256] {
-            let (a, b) = (wrk(OURS, connections, routes)?, wrk(NGINX, connections, routes)?);
+            let (a, cpu_a) = costing(cpu_time, || wrk(OURS, connections, routes))?;
+            let (b, cpu_b) = costing(|| nginx.cpu_time(), || wrk(NGINX, connections, routes))?;
             let ratio = format!("{:.2}×", a.rate / b.rate);
             let rate = |found: &Found| format!("{:.0}", found.rate);
             let name = format!("{routes}, {connections}");
-            table.row([name, rate(&a), rate(&b), ratio, a.half.clone(), b.half.clone(), a.most, b.most]);
+            table.row([name, rate(&a), rate(&b), ratio, a.half, b.half, a.most, b.most, cpu_a, cpu_b]);
         }
         drop((ours, nginx));
     }
     table.print("Requests through the gateway and through nginx");
     println!("Without either, with 256 connections: {:.0}/s, p50 {}, p99 {}", direct.rate, direct.half, direct.most);
     Ok(())
+}
+
+/// Numbers of routes: those that are named, or all that the table is about.
+fn sizes() -> Vec<usize> {
+    let named: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
+    if named.is_empty() { vec![1, 1_000, 10_000] } else { named }
+}
+
+/// What wrk found, and what a request cost in CPU, which says more than the rate where others use the machine.
+fn costing(cpu: impl Fn() -> Duration, run: impl FnOnce() -> Result<Found>) -> Result<(Found, String)> {
+    let before = cpu();
+    let found = run()?;
+    let each = (cpu() - before).as_secs_f64() / found.requests.max(1.0);
+    Ok((found, show(Duration::from_secs_f64(each))))
 }
 
 /// The gateway in this process, on threads of its own.
@@ -175,6 +192,15 @@ impl Nginx {
     }
 }
 
+impl Nginx {
+    /// CPU that its workers have used.
+    fn cpu_time(&self) -> Duration {
+        let id = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_time_of).sum()
+    }
+}
+
 impl Drop for Nginx {
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
@@ -185,6 +211,7 @@ impl Drop for Nginx {
 /// What wrk found.
 struct Found {
     rate: f64,
+    requests: f64,
     half: String,
     most: String,
 }
@@ -216,5 +243,7 @@ fn wrk(port: u16, connections: usize, routes: usize) -> Result<Found> {
         bail!("not all requests were answered:\n{text}");
     }
     let rate = after("Requests/sec:").and_then(|rate| rate.parse().ok()).with_context(|| text.clone())?;
-    Ok(Found { rate, half: after("50%").unwrap_or_default(), most: after("99%").unwrap_or_default() })
+    let count = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
+    let requests = count.with_context(|| text.clone())?;
+    Ok(Found { rate, requests, half: after("50%").unwrap_or_default(), most: after("99%").unwrap_or_default() })
 }

@@ -1,13 +1,14 @@
 //! Bodies on their way through: requests with a limit and a patience, answers that move their own connection.
 
-use super::backend::{Http1, Lease};
+use super::backend::Lease;
+use super::http1::{BadChunk, Http1, Tunnel, Upload};
 use super::proxy::Ending;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
@@ -22,6 +23,48 @@ pub(super) enum Broke {
     TooLarge(u64),
     #[error("the endpoint closed the connection before the end")]
     Ended,
+    #[error("the client closed the connection before the end")]
+    Left,
+    #[error("the body has not the length that was promised")]
+    Length,
+    #[error(transparent)]
+    Chunk(#[from] BadChunk),
+    #[error("the connection failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The body of a request as it comes from the client.
+pub(super) enum Source {
+    /// There is none.
+    Nothing,
+    Http1(Upload),
+    Http2(Incoming),
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        match self {
+            Source::Nothing => Poll::Ready(None),
+            Source::Http1(upload) => upload.poll_frame(cx),
+            Source::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broke::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Nothing => true,
+            Source::Http1(upload) => upload.is_end_stream(),
+            Source::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Source::Nothing => SizeHint::with_exact(0),
+            Source::Http1(upload) => upload.size_hint(),
+            Source::Http2(incoming) => incoming.size_hint(),
+        }
+    }
 }
 
 /// The body of a request to a backend.
@@ -34,7 +77,9 @@ pub(super) enum Outgoing {
 
 /// A body as it comes from the client.
 pub(super) struct Stream {
-    incoming: Incoming,
+    source: Source,
+    /// Was taken out, and put back.
+    unread: Option<Bytes>,
     left: Option<u64>,
     limit: u64,
     patience: Duration,
@@ -47,12 +92,25 @@ impl Outgoing {
     }
 
     /// A body of at most `limit` bytes whose parts come within `patience` of each other.
-    pub(super) fn stream(incoming: Incoming, limit: Option<u64>, patience: Duration) -> Self {
-        if incoming.is_end_stream() {
+    pub(super) fn stream(source: Source, limit: Option<u64>, patience: Duration) -> Self {
+        if source.is_end_stream() {
             return Outgoing::empty();
         }
-        let limits = limit.unwrap_or_default();
-        Outgoing::Stream(Box::new(Stream { incoming, left: limit, limit: limits, patience, timer: None }))
+        let stream =
+            Stream { source, unread: None, left: limit, limit: limit.unwrap_or_default(), patience, timer: None };
+        Outgoing::Stream(Box::new(stream))
+    }
+
+    /// The same with what was taken from its beginning.
+    pub(super) fn behind(self, first: Option<Bytes>) -> Self {
+        match (self, first) {
+            (Outgoing::Full(_), Some(first)) => Outgoing::Full(Full::from(first)),
+            (Outgoing::Stream(mut stream), first) => {
+                stream.unread = first;
+                Outgoing::Stream(stream)
+            }
+            (body, None) => body,
+        }
     }
 
     /// It can be sent again.
@@ -66,7 +124,10 @@ impl Outgoing {
 
 impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(data) = self.unread.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        match self.source.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
                 Poll::Ready(frame.map(|frame| self.count(frame?)))
@@ -77,6 +138,11 @@ impl Stream {
                 timer.as_mut().poll(cx).map(|()| Some(Err(Broke::Silence(patience))))
             }
         }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (unread, rest) = (self.unread.as_ref().map_or(0, |data| data.len() as u64), self.source.size_hint());
+        rest.exact().map_or(rest, |rest| SizeHint::with_exact(rest + unread))
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Broke> {
@@ -102,14 +168,14 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Full(full) => full.is_end_stream(),
-            Outgoing::Stream(stream) => stream.incoming.is_end_stream(),
+            Outgoing::Stream(stream) => stream.unread.is_none() && stream.source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Full(full) => full.size_hint(),
-            Outgoing::Stream(stream) => stream.incoming.size_hint(),
+            Outgoing::Stream(stream) => stream.size_hint(),
         }
     }
 }
@@ -119,54 +185,90 @@ pub(super) enum Answer {
     /// Our own.
     Own(Full<Bytes>),
     /// An endpoint's.
-    Relayed(Box<Relay>),
+    Relayed(Relay),
+    /// None: what comes now is no HTTP.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The body of an endpoint's answer, and what moves it.
 pub(super) struct Relay {
-    incoming: Incoming,
-    /// The connection it comes from, where nobody else moves that.
-    connection: Option<Http1>,
+    from: From,
     lease: Lease,
-    ended: bool,
     ending: Option<Ending>,
 }
 
+enum From {
+    /// The connection, until all of the answer is here.
+    Http1(Option<Box<Http1>>),
+    Http2(Incoming),
+}
+
 impl Relay {
-    pub(super) fn new(incoming: Incoming, connection: Option<Http1>, lease: Lease, ending: Option<Ending>) -> Self {
-        let mut relay = Self { incoming, connection, lease, ended: false, ending };
+    /// The answer that comes on a connection.
+    pub(super) fn http1(connection: Box<Http1>, lease: Lease) -> Self {
+        let mut relay = Self { from: From::Http1(Some(connection)), lease, ending: None };
         // A body that is empty never asks for more.
-        relay.give_back(&mut Context::from_waker(Waker::noop()));
+        relay.give_back();
         relay
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx).map_err(Broke::from);
-        if frame.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            let ended = connection.poll(cx).is_ready();
-            frame = Pin::new(&mut self.incoming).poll_frame(cx).map_err(Broke::from);
-            if frame.is_pending() && ended {
-                frame = Poll::Ready(Some(Err(Broke::Ended)));
-            }
+    pub(super) fn http2(incoming: Incoming, lease: Lease) -> Self {
+        Self { from: From::Http2(incoming), lease, ending: None }
+    }
+
+    /// Looked at on its way.
+    pub(super) fn watched(mut self, mut ending: Ending) -> Self {
+        if self.is_end_stream() {
+            ending.look::<Broke>(None);
         }
-        self.ended |= matches!(frame, Poll::Ready(None));
+        self.ending = Some(ending);
+        self
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        let frame = self.poll_any(cx);
         if let (Some(ending), Poll::Ready(frame)) = (&mut self.ending, &frame) {
             ending.look(frame.as_ref().map(Result::as_ref));
-        }
-        if frame.is_ready() {
-            self.give_back(cx);
         }
         frame
     }
 
+    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        match &mut self.from {
+            From::Http1(None) => Poll::Ready(None),
+            From::Http1(Some(connection)) => {
+                let frame = connection.poll_frame(cx);
+                if frame.is_ready() {
+                    self.give_back();
+                }
+                frame
+            }
+            From::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broke::from),
+        }
+    }
+
     /// The connection takes the next request as soon as all of this answer is here.
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        if (self.ended || self.incoming.is_end_stream())
-            && let Some(connection) = self.connection.take()
+    fn give_back(&mut self) {
+        if let From::Http1(connection) = &mut self.from
+            && let Some(mut done) = connection.take_if(|connection| connection.is_end_stream())
+            && done.rest()
         {
-            connection.retire(&self.lease, cx);
+            self.lease.keep(done);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.from {
+            From::Http1(connection) => connection.is_none(),
+            From::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.from {
+            From::Http1(Some(connection)) => connection.size_hint(),
+            From::Http1(None) => SizeHint::with_exact(0),
+            From::Http2(incoming) => incoming.size_hint(),
         }
     }
 }
@@ -179,20 +281,23 @@ impl Body for Answer {
         match self.get_mut() {
             Answer::Own(full) => Pin::new(full).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(|n| match n {}))),
             Answer::Relayed(relay) => relay.poll(cx),
+            Answer::Tunnel(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Answer::Own(full) => full.is_end_stream(),
-            Answer::Relayed(relay) => relay.incoming.is_end_stream(),
+            Answer::Relayed(relay) => relay.is_end_stream(),
+            Answer::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Answer::Own(full) => full.size_hint(),
-            Answer::Relayed(relay) => relay.incoming.size_hint(),
+            Answer::Relayed(relay) => relay.size_hint(),
+            Answer::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

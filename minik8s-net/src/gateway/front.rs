@@ -41,6 +41,8 @@ pub struct GatewayConfig {
     pub body_patience: Duration,
     /// How long an endpoint may take to begin its answer, where the route says nothing.
     pub answer_patience: Duration,
+    /// How long nothing may pass on a connection that was upgraded, a WebSocket for instance.
+    pub tunnel_patience: Duration,
     /// Largest body of requests, where the route says nothing; `None` for any.
     pub max_body: Option<u64>,
     /// Most bytes of a request's head, and most headers.
@@ -64,6 +66,7 @@ impl Default for GatewayConfig {
             head_patience: Duration::from_secs(30),
             body_patience: Duration::from_secs(60),
             answer_patience: Duration::from_secs(60),
+            tunnel_patience: Duration::from_secs(3600),
             max_body: None,
             max_head: 64 * 1024,
             max_headers: 128,

@@ -1,13 +1,14 @@
 //! Accepting connections and speaking HTTP on them.
 
-use super::body::Answer;
-use super::front::{GatewayConfig, Shared};
+use super::body::{Answer, Source};
+use super::front::Shared;
+use super::http1::{self, Client};
 use super::proxy::{Came, handle};
-use super::sniff::Sniffed;
 use super::tls;
+use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
@@ -17,13 +18,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// Room for what a connection begins with.
+const FIRST: usize = 4096;
 /// How long a handshake of TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often silent HTTP/2 connections are asked whether they live.
@@ -32,8 +35,8 @@ const PING: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 256;
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// How often a first line is looked at again of which only a part has come.
-const PART: Duration = Duration::from_millis(5);
+/// How long somebody who connected before the end has to ask.
+const LAST: Duration = Duration::from_millis(50);
 
 /// A listener for a gateway, with room for that many connections that wait.
 ///
@@ -128,29 +131,33 @@ async fn connection(
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-async fn plain(shared: &Arc<Shared>, stream: TcpStream, came: Came, stop: &CancellationToken) -> Ended {
-    let first = tokio::time::timeout(shared.config.head_patience, begins_http2(&stream));
+async fn plain(shared: &Arc<Shared>, mut stream: TcpStream, came: Came, stop: &CancellationToken) -> Ended {
+    let mut first = BytesMut::with_capacity(FIRST);
+    let begins = tokio::time::timeout(shared.config.head_patience, begins_http2(&mut stream, &mut first));
     let http2 = tokio::select! {
         biased;
-        first = first => first.map_err(|_| "nothing came")??,
+        begins = begins => begins.map_err(|_| "nothing came")??,
         // What came in before is still served; who says nothing is not waited for.
-        () = async { stop.cancelled().await; tokio::time::sleep(PART * 10).await } => return Ok(()),
+        () = async { stop.cancelled().await; tokio::time::sleep(LAST).await } => return Ok(()),
     };
+    let (reader, writer) = stream.into_split();
     match http2 {
-        true => speak_http2(shared, stream, came, stop).await,
-        false => speak_http1(shared, stream, came, stop).await,
+        true => {
+            let reader = std::io::Cursor::new(first.freeze()).chain(reader);
+            speak_http2(shared, tokio::io::join(reader, writer), came, stop).await
+        }
+        false => speak_http1(shared, reader, writer, first, came, stop).await,
     }
 }
 
-/// True where the client speaks HTTP/2 right away.
-async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; PREFACE.len()];
+/// Reads what a connection begins with. True where the client speaks HTTP/2 right away.
+async fn begins_http2(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<bool> {
     loop {
-        let length = stream.peek(&mut first).await?;
-        if length == PREFACE.len() || length == 0 || first[..length] != PREFACE[..length] {
-            return Ok(length == PREFACE.len() && first == *PREFACE);
+        let count = stream.read_buf(first).await?;
+        let length = first.len().min(PREFACE.len());
+        if first[..length] != PREFACE[..length] || length == PREFACE.len() || count == 0 {
+            return Ok(first.starts_with(PREFACE));
         }
-        tokio::time::sleep(PART).await;
     }
 }
 
@@ -165,30 +172,23 @@ async fn encrypted(
     let stream = handshake.map_err(|_| "the TLS handshake took too long")??;
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => speak_http2(shared, stream, came, stop).await,
-        _ => speak_http1(shared, stream, came, stop).await,
+        _ => {
+            let (reader, writer) = tokio::io::split(stream);
+            speak_http1(shared, reader, writer, BytesMut::new(), came, stop).await
+        }
     }
 }
 
-fn http1_builder(config: &GatewayConfig) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(config.head_patience);
-    builder.max_buf_size(config.max_head.max(8192)).max_headers(config.max_headers);
-    builder
-}
-
-async fn speak_http1<S>(shared: &Arc<Shared>, stream: S, came: Came, stop: &CancellationToken) -> Ended
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stream = TokioIo::new(Sniffed::new(stream, came.sniffer.clone()));
-    let service = service_fn(|request: Request<Incoming>| answer(shared, &came, request));
-    let mut running = pin!(http1_builder(&shared.config).serve_connection(stream, service).with_upgrades());
-    tokio::select! {
-        biased;
-        ended = running.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => running.as_mut().graceful_shutdown(),
-    }
-    Ok(running.await?)
+async fn speak_http1(
+    shared: &Arc<Shared>,
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    first: BytesMut,
+    came: Came,
+    stop: &CancellationToken,
+) -> Ended {
+    let client = Client { reader: Box::new(reader), writer: Box::new(writer), came: first };
+    Ok(http1::serve(shared, &came, client, stop).await?)
 }
 
 async fn speak_http2<S>(shared: &Arc<Shared>, stream: S, mut came: Came, stop: &CancellationToken) -> Ended
@@ -225,5 +225,5 @@ where
 }
 
 async fn answer(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    Ok(handle(shared, came, request).await)
+    Ok(handle(shared, came, request.map(Source::Http2)).await)
 }

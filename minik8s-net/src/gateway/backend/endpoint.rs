@@ -1,13 +1,15 @@
 //! One address that answers: how busy it is, whether it fails, and the connections that wait for the next request.
 
-use super::connection::{Http1, Http2};
+use super::connection::Http2;
 use super::line::Line;
+use crate::gateway::http1::Http1;
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -28,7 +30,7 @@ pub(in crate::gateway) struct Endpoint {
     /// Until when it is left out, in milliseconds since `born`.
     out_until: AtomicU64,
     born: Instant,
-    idle: Mutex<Vec<(Http1, Instant)>>,
+    idle: Mutex<Vec<(Box<Http1>, Instant)>>,
     http2: Mutex<Option<Http2>>,
 }
 
@@ -82,8 +84,13 @@ impl Endpoint {
     }
 
     /// A connection that waits, the one used last: it is the least likely to have been closed by the other side.
-    pub(in crate::gateway) fn waiting(&self) -> Option<Http1> {
-        self.idle.lock().pop().map(|(connection, _)| connection)
+    pub(in crate::gateway) fn waiting(&self, cx: &mut Context<'_>) -> Option<Box<Http1>> {
+        loop {
+            let (mut connection, _) = self.idle.lock().pop()?;
+            if connection.is_quiet(cx) {
+                return Some(connection);
+            }
+        }
     }
 
     /// A new connection.
@@ -105,7 +112,7 @@ impl Endpoint {
         Ok(made)
     }
 
-    pub(super) fn keep(&self, connection: Http1) {
+    pub(in crate::gateway) fn keep(&self, connection: Box<Http1>) {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE {
             idle.push((connection, Instant::now()));

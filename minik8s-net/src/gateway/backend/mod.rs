@@ -6,6 +6,5 @@ mod endpoint;
 mod line;
 
 pub(super) use cluster::{Cluster, Clusters};
-pub(super) use connection::{Http1, Unsent};
-pub(super) use endpoint::{Endpoint, Lease};
+pub(super) use endpoint::Lease;
 pub(super) use line::Unserved;

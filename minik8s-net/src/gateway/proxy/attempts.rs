@@ -2,43 +2,35 @@
 //! delivered is sent again only where that does no harm (RFC 9110, section 9.2.2) and the body is still here.
 
 use super::answers::{Refusal, is_grpc};
-use crate::gateway::backend::{Cluster, Endpoint, Http1, Lease, Unsent, Unserved};
-use crate::gateway::body::{Broke, Outgoing};
+use crate::gateway::backend::{Cluster, Lease, Unserved};
+use crate::gateway::body::{Broke, Outgoing, Relay};
 use crate::gateway::front::Shared;
+use crate::gateway::http1::{Http1, Unsent};
 use crate::gateway::table::{Plan, Target, To};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
-use hyper::body::Incoming;
 use minik8s_core::routing::{Hold, Speaks};
-use std::error::Error;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 /// How often a request is sent again at most because an endpoint failed it.
 const AGAIN: usize = 4;
+/// A route may say that there is no limit.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// An answer, and what it came through.
+/// An answer, and who gave it.
 pub(super) struct Sent {
-    pub(super) response: Response<Incoming>,
-    pub(super) connection: Option<Http1>,
-    pub(super) lease: Lease,
+    pub(super) response: Response<Relay>,
+    pub(super) address: SocketAddr,
 }
 
-/// What became of one try.
-#[allow(clippy::large_enum_variant, reason = "made once for each try, and taken apart at once")]
-enum Tried {
-    Answered(Sent),
-    /// Nothing was delivered: the endpoint could not be reached, or the connection was dead already.
-    Undelivered {
-        request: Request<Outgoing>,
-        why: String,
-        was_waiting: bool,
-    },
-    /// It may have been delivered.
-    Lost {
-        why: Box<hyper::Error>,
-        was_waiting: bool,
-    },
-    Late,
+/// Why a try has no answer.
+struct Failed {
+    unsent: Unsent,
+    /// The connection had been used before.
+    was_waiting: bool,
 }
 
 /// Sends a request to an endpoint of the target, `first` before all others.
@@ -47,7 +39,7 @@ pub(super) async fn send(
     plan: &Plan,
     target: &Target,
     mut first: Option<Lease>,
-    mut request: Request<Outgoing>,
+    request: &mut Request<Outgoing>,
     authority: &str,
 ) -> Result<Sent, Refusal> {
     let (cluster, speaks) = match &target.to {
@@ -56,7 +48,7 @@ pub(super) async fn send(
     };
     let http2 = speaks == Speaks::H2c || is_grpc(request.headers());
     if http2 {
-        absolute(&mut request, authority);
+        absolute(request, authority);
     }
     let (mut tried, mut again, mut codes, mut fresh) = (Vec::new(), 0, plan.retry.attempts, false);
     loop {
@@ -65,41 +57,44 @@ pub(super) async fn send(
             None => next(cluster, plan.hold.as_ref(), &tried, again == 0).await?,
         };
         let address = lease.address();
-        let copy = spare(&request, codes > 0);
-        let outcome = within(shared, plan, one(lease, request, http2, fresh)).await;
-        let (next, why) = match outcome {
-            Tried::Answered(sent) if codes > 0 && plan.retry.codes.contains(&sent.response.status().as_u16()) => {
-                let Some(copy) = copy else { return Ok(sent) };
+        let spare = request.body().again();
+        let why = match one(shared, plan, lease, request, http2, fresh).await {
+            Ok(sent) if codes > 0 && plan.retry.codes.contains(&sent.response.status().as_u16()) => {
+                let Some(body) = spare else { return Ok(sent) };
+                *request.body_mut() = body;
                 codes -= 1;
                 tried.push(address);
                 tokio::time::sleep(plan.retry.backoff).await;
-                (copy, String::new())
+                String::new()
             }
-            Tried::Answered(sent) => return Ok(sent),
-            Tried::Late => return Err(Refusal::late(plan.try_timeout.unwrap_or(shared.config.answer_patience))),
-            Tried::Undelivered { request, was_waiting: true, .. } => {
+            Ok(sent) => return Ok(sent),
+            Err(Failed { unsent: Unsent::Late, .. }) => {
+                return Err(Refusal::late(plan.try_timeout.unwrap_or(shared.config.answer_patience)));
+            }
+            Err(Failed { unsent: Unsent::Body(broke), .. }) => return Err(broken(&broke)),
+            Err(Failed { unsent: Unsent::Back(why), was_waiting: true }) => {
                 fresh = true;
                 // Who waits in line has no right to one endpoint.
                 first = if plan.hold.is_none() { cluster.find(|a| a == address) } else { None };
-                (request, String::new())
+                why
             }
-            Tried::Undelivered { request, why, .. } => {
+            Err(Failed { unsent: Unsent::Back(why), .. }) => {
                 shared.note_failure(cluster, address);
                 tried.push(address);
-                (request, why)
+                why
             }
-            Tried::Lost { why, was_waiting } => {
-                // A copy that was made for the sake of an answer's code is no leave to do something twice.
-                let copy = copy.filter(|copy| is_idempotent(copy.method()));
-                let Some(copy) = copy else { return Err(broken(&why, address)) };
+            Err(Failed { unsent: Unsent::Lost(why), was_waiting }) => {
+                let Some(body) = spare.filter(|_| is_idempotent(request.method())) else {
+                    return Err(lost(&why, address));
+                };
+                *request.body_mut() = body;
                 fresh = true;
                 if !was_waiting {
                     tried.push(address);
                 }
-                (copy, why.to_string())
+                why
             }
         };
-        request = next;
         shared.metrics.retries.inc();
         again += 1;
         // Where requests wait for endpoints, what was not delivered waits as well: the time it has is its limit.
@@ -136,74 +131,56 @@ fn unserved(cluster: &Cluster, why: Unserved) -> Refusal {
     }
 }
 
-async fn within(shared: &Shared, plan: &Plan, attempt: impl Future<Output = Tried>) -> Tried {
-    let limit = plan.try_timeout.unwrap_or(shared.config.answer_patience);
-    if limit.is_zero() {
-        return attempt.await;
-    }
-    tokio::time::timeout(limit, attempt).await.unwrap_or(Tried::Late)
+/// One try. `fresh` wants a connection that was not used before.
+async fn one(
+    shared: &Shared,
+    plan: &Plan,
+    lease: Lease,
+    request: &mut Request<Outgoing>,
+    http2: bool,
+    fresh: bool,
+) -> Result<Sent, Failed> {
+    let limit = match plan.try_timeout {
+        None if http2 => shared.config.answer_patience,
+        None => return one_http1(lease, request, fresh, shared.config.answer_patience).await,
+        Some(Duration::ZERO) => NEVER,
+        Some(limit) => limit,
+    };
+    let attempt =
+        async { if http2 { one_http2(lease, request).await } else { one_http1(lease, request, fresh, limit).await } };
+    let late = |_| Failed { unsent: Unsent::Late, was_waiting: false };
+    tokio::time::timeout(limit, attempt).await.map_err(late)?
 }
 
-/// One try. `fresh` wants a connection that was not used before.
-async fn one(lease: Lease, request: Request<Outgoing>, http2: bool, fresh: bool) -> Tried {
-    if http2 {
-        return one_http2(lease, request).await;
-    }
-    let waiting = if fresh { None } else { lease.waiting() };
+async fn one_http1(
+    lease: Lease,
+    request: &mut Request<Outgoing>,
+    fresh: bool,
+    patience: Duration,
+) -> Result<Sent, Failed> {
+    let waiting = if fresh { None } else { poll_fn(|cx| Poll::Ready(lease.waiting(cx))).await };
     let was_waiting = waiting.is_some();
     let mut connection = match waiting {
         Some(connection) => connection,
-        None => match open(&lease).await {
-            Ok(connection) => connection,
-            Err(error) => return Tried::Undelivered { request, why: error.to_string(), was_waiting: false },
-        },
+        None => Box::new(Http1::new(lease.connect().await.map_err(unreached)?)),
     };
-    match connection.send(request).await {
-        Ok(response) => {
-            lease.worked();
-            Tried::Answered(Sent { response, connection: Some(connection), lease })
-        }
-        Err(unsent) => unanswered(unsent, was_waiting),
-    }
+    let parts = connection.send(request, false, patience).await;
+    let parts = parts.map_err(|unsent| Failed { unsent, was_waiting })?;
+    lease.worked();
+    let address = lease.address();
+    Ok(Sent { response: Response::from_parts(parts, Relay::http1(connection, lease)), address })
 }
 
-async fn open(endpoint: &Endpoint) -> std::io::Result<Http1> {
-    Http1::open(endpoint.connect().await?).await
+async fn one_http2(lease: Lease, request: &mut Request<Outgoing>) -> Result<Sent, Failed> {
+    let connection = lease.shared().await.map_err(unreached)?;
+    let response = connection.send(request).await.map_err(|unsent| Failed { unsent, was_waiting: false })?;
+    lease.worked();
+    let address = lease.address();
+    Ok(Sent { response: response.map(|body| Relay::http2(body, lease)), address })
 }
 
-async fn one_http2(lease: Lease, request: Request<Outgoing>) -> Tried {
-    let connection = match lease.shared().await {
-        Ok(connection) => connection,
-        Err(error) => return Tried::Undelivered { request, why: error.to_string(), was_waiting: false },
-    };
-    match connection.send(request).await {
-        Ok(response) => {
-            lease.worked();
-            Tried::Answered(Sent { response, connection: None, lease })
-        }
-        Err(unsent) => unanswered(unsent, false),
-    }
-}
-
-fn unanswered(unsent: Unsent, was_waiting: bool) -> Tried {
-    match unsent {
-        Unsent::Back(request, error) => Tried::Undelivered { request: *request, why: error.to_string(), was_waiting },
-        Unsent::Lost(error) => Tried::Lost { why: Box::new(error), was_waiting },
-    }
-}
-
-/// The request once more, where it may be needed and can be had.
-fn spare(request: &Request<Outgoing>, for_codes: bool) -> Option<Request<Outgoing>> {
-    if !for_codes && !is_idempotent(request.method()) {
-        return None;
-    }
-    let body = request.body().again()?;
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+fn unreached(error: std::io::Error) -> Failed {
+    Failed { unsent: Unsent::Back(error.to_string()), was_waiting: false }
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -239,16 +216,20 @@ fn unreachable(cluster: &Cluster, tried: &[SocketAddr], why: &str) -> Refusal {
 }
 
 /// A request whose body was no good is the client's fault.
-fn broken(error: &hyper::Error, address: SocketAddr) -> Refusal {
-    match error.source().and_then(|source| source.downcast_ref::<Broke>()) {
-        Some(Broke::TooLarge(limit)) => {
+fn broken(broke: &Broke) -> Refusal {
+    match broke {
+        Broke::TooLarge(limit) => {
             let why = format!("the body is larger than {limit} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why).closing()
         }
-        Some(Broke::Silence(patience)) => {
+        Broke::Silence(patience) => {
             let why = format!("nothing of the body came for {patience:?}");
             Refusal::new(StatusCode::REQUEST_TIMEOUT, why).closing()
         }
-        _ => Refusal::new(StatusCode::BAD_GATEWAY, format!("endpoint {address} did not answer: {error}")),
+        other => Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {other}")).closing(),
     }
+}
+
+fn lost(why: &str, address: SocketAddr) -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, format!("endpoint {address} did not answer: {why}"))
 }

@@ -2,11 +2,9 @@
 //! know otherwise is put in.
 
 use super::answers::Refusal;
-use crate::gateway::sniff::Sniffer;
 use http::header::{self, Entry, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -21,7 +19,6 @@ pub(in crate::gateway) struct Came {
     pub(in crate::gateway) port: u16,
     pub(in crate::gateway) tls: bool,
     pub(in crate::gateway) peer: SocketAddr,
-    pub(in crate::gateway) sniffer: Arc<Sniffer>,
     /// By HTTP/1.
     pub(in crate::gateway) version_one: bool,
     /// The client's address as a header has it.
@@ -34,7 +31,7 @@ impl Came {
         let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
         let client = text(peer.ip().to_canonical().to_string());
         let port_text = HeaderValue::from(port);
-        Self { port, tls, peer, sniffer: Arc::default(), version_one: true, client, port_text }
+        Self { port, tls, peer, version_one: true, client, port_text }
     }
 
     pub(in crate::gateway) fn scheme(&self) -> &'static str {

@@ -35,7 +35,8 @@ pub(super) async fn copies(
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
             let _permit = permit;
-            let sending = attempts::send(&shared, &plan, &plan.mirrors[index].0, None, copy, "");
+            let mut copy = copy;
+            let sending = attempts::send(&shared, &plan, &plan.mirrors[index].0, None, &mut copy, "");
             if let Ok(Ok(sent)) = tokio::time::timeout(PATIENCE, sending).await {
                 tracing::trace!(status = sent.response.status().as_u16(), "a copy was answered");
             }

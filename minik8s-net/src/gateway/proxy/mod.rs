@@ -12,20 +12,19 @@ mod upgrade;
 pub(super) use ending::Ending;
 pub(super) use headers::Came;
 
-use super::body::{Answer, Outgoing, Relay, promised};
+use super::body::{Answer, Outgoing, Source, promised};
 use super::front::Shared;
 use super::table::{Asked, Found, Plan, Route, Target};
 use answers::Refusal;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 /// Answers one request.
-pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Response<Answer> {
+pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<Source>) -> Response<Answer> {
     let began = Instant::now();
     let line = shared.config.access_log.then(|| format!("{} {}", request.method(), request.uri()));
     let grpc = answers::is_grpc(request.headers());
@@ -51,11 +50,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<I
 async fn serve(
     shared: &Arc<Shared>,
     came: &Came,
-    mut request: Request<Incoming>,
+    mut request: Request<Source>,
     began: Instant,
     about: &mut Option<Arc<Route>>,
 ) -> Result<Response<Answer>, Refusal> {
-    check(came, &request)?;
+    check(&request)?;
     let host = host_of(&request)?;
     let route = find(shared, came, &request, &host)?;
     let plan = &about.insert(route.clone()).plan;
@@ -69,7 +68,7 @@ async fn serve(
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
     }
     let chosen = sticky::choose(plan, request.headers())?;
-    let upgrade = upgrade::wanted(&mut request);
+    let upgrade = upgrade::wanted(came, request.headers());
     let authority = plan.rewrite.host.as_deref().unwrap_or(&host).to_owned();
     came.prepare(&mut request, plan.rewrite.host.as_deref())?;
     if let Some(path) = &plan.rewrite.path {
@@ -79,7 +78,10 @@ async fn serve(
     let target = &plan.targets[chosen.target];
     target.request_headers.apply(request.headers_mut());
     let answered = match upgrade {
-        Some(upgrade) => upgrade::pass(shared, (target, plan.hold.as_ref()), chosen, upgrade, request).await,
+        Some(protocol) => {
+            let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
+            upgrade::pass(shared, (target, plan.hold.as_ref()), chosen, protocol, request).await
+        }
         None => {
             let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
             let request = mirror::copies(shared, plan, request).await?;
@@ -100,11 +102,11 @@ async fn relay(
     plan: &Plan,
     target: &Target,
     chosen: sticky::Chosen,
-    request: Request<Outgoing>,
+    mut request: Request<Outgoing>,
     authority: &str,
 ) -> Result<Response<Answer>, Refusal> {
     let token = chosen.cookie;
-    let attempt = attempts::send(shared, plan, target, chosen.lease, request, authority);
+    let attempt = attempts::send(shared, plan, target, chosen.lease, &mut request, authority);
     let sent = match plan.timeout {
         None => attempt.await?,
         Some(limit) => tokio::time::timeout(limit, attempt).await.map_err(|_| Refusal::late(limit))??,
@@ -113,28 +115,28 @@ async fn relay(
     headers::without_hops(&mut head.headers);
     head.version = Version::HTTP_11;
     if let Some(cookie) = token {
-        cookie.set(&mut head.headers, sent.lease.address());
+        cookie.set(&mut head.headers, sent.address);
     }
     let ending = Ending::new(target.counted.clone(), &head.headers);
-    let relay = Relay::new(body, sent.connection, sent.lease, Some(ending));
-    Ok(Response::from_parts(head, Answer::Relayed(Box::new(relay))))
+    Ok(Response::from_parts(head, Answer::Relayed(body.watched(ending))))
+}
+
+/// The answer to what is no request at all.
+pub(super) fn refuse(shared: &Shared, status: StatusCode, why: &str) -> Response<Answer> {
+    shared.metrics.refused.inc();
+    Refusal::new(status, why.to_owned()).closing().answer(false)
 }
 
 /// Refuses what no gateway passes on.
-fn check(came: &Came, request: &Request<Incoming>) -> Result<(), Refusal> {
+fn check(request: &Request<Source>) -> Result<(), Refusal> {
     if *request.method() == Method::CONNECT {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here".into()));
-    }
-    // The length was dropped in favour of the encoding; who sends both is up to something.
-    if request.headers().contains_key(header::TRANSFER_ENCODING) && came.sniffer.saw_both() {
-        let why = "both Transfer-Encoding and Content-Length".to_owned();
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, why).closing());
     }
     Ok(())
 }
 
 /// The host that is asked for: without a port, in lower case.
-fn host_of(request: &Request<Incoming>) -> Result<Cow<'static, str>, Refusal> {
+fn host_of(request: &Request<Source>) -> Result<Cow<'static, str>, Refusal> {
     let bad = |why: &str| Refusal::new(StatusCode::BAD_REQUEST, why.to_owned());
     let mut named = request.headers().get_all(header::HOST).iter();
     let header = named.next();
@@ -161,7 +163,7 @@ fn leaves(path: &str) -> bool {
     (path.contains('.') || path.contains('%')) && path.split('/').any(dots)
 }
 
-fn find(shared: &Shared, came: &Came, request: &Request<Incoming>, host: &str) -> Result<Arc<Route>, Refusal> {
+fn find(shared: &Shared, came: &Came, request: &Request<Source>, host: &str) -> Result<Arc<Route>, Refusal> {
     let uri = request.uri();
     let (path, query) = (uri.path(), uri.query());
     if leaves(path) {

@@ -2,39 +2,27 @@
 
 use super::answers::Refusal;
 use super::attempts;
-use super::headers::without_hops;
+use super::headers::{Came, without_hops};
 use super::sticky::Chosen;
-use crate::gateway::backend::{Http1, Lease};
+use crate::gateway::backend::Lease;
 use crate::gateway::body::{Answer, Outgoing, Relay};
 use crate::gateway::front::Shared;
+use crate::gateway::http1::{Http1, Tunnel, Unsent};
 use crate::gateway::table::{Target, To};
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use minik8s_core::routing::Hold;
 use std::sync::Arc;
 
-/// An upgrade that a client asks for.
-pub(super) struct Upgrade {
-    protocol: HeaderValue,
-    client: OnUpgrade,
-}
-
-/// The upgrade that a request asks for; HTTP/2 as an upgrade is not offered.
-pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
-    let protocol = request.headers().get(header::UPGRADE)?.clone();
+/// The protocol that a client wants to speak instead; HTTP/2 as an upgrade is not offered.
+pub(super) fn wanted(came: &Came, headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE).filter(|_| came.version_one)?;
     let listed = |value: &HeaderValue| {
         value.to_str().is_ok_and(|v| v.split(',').any(|n| n.trim().eq_ignore_ascii_case("upgrade")))
     };
-    let asked = request.headers().get_all(header::CONNECTION).iter().any(listed);
+    let asked = headers.get_all(header::CONNECTION).iter().any(listed);
     let http2 =
         protocol.to_str().map_or(true, |v| v.split(',').any(|n| n.trim().to_ascii_lowercase().starts_with("h2c")));
-    if !asked || http2 {
-        return None;
-    }
-    Some(Upgrade { protocol, client: hyper::upgrade::on(request) })
+    (asked && !http2).then(|| protocol.clone())
 }
 
 /// Asks a backend for the upgrade, and passes bytes where it agrees.
@@ -42,28 +30,32 @@ pub(super) async fn pass(
     shared: &Arc<Shared>,
     (target, hold): (&Target, Option<&Hold>),
     chosen: Chosen,
-    upgrade: Upgrade,
-    mut request: Request<Incoming>,
+    protocol: HeaderValue,
+    mut request: Request<Outgoing>,
 ) -> Result<Response<Answer>, Refusal> {
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, upgrade.protocol);
+    headers.insert(header::UPGRADE, protocol);
     headers.remove("http2-settings");
-    let request = request.map(|body| Outgoing::stream(body, None, shared.config.body_patience));
+    let token = chosen.cookie;
     let (lease, stream) = connect(shared, target, hold, chosen.lease).await?;
-    let failed = |why: String| Refusal::new(StatusCode::BAD_GATEWAY, why);
-    let asking = tokio::time::timeout(shared.config.answer_patience, Http1::upgrading(stream, request));
-    let response = asking.await.map_err(|_| Refusal::late(shared.config.answer_patience))?;
-    let mut response = response.map_err(|error| failed(format!("the endpoint did not answer: {error}")))?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (mut head, body) = response.into_parts();
-        without_hops(&mut head.headers);
-        return Ok(Response::from_parts(head, Answer::Relayed(Box::new(Relay::new(body, None, lease, None)))));
+    let (mut connection, address) = (Box::new(Http1::new(stream)), lease.address());
+    let answered = connection.send(&mut request, true, shared.config.answer_patience).await;
+    let mut head = answered.map_err(|unsent| match unsent {
+        Unsent::Late => Refusal::late(shared.config.answer_patience),
+        Unsent::Body(broke) => Refusal::new(StatusCode::BAD_REQUEST, broke.to_string()).closing(),
+        Unsent::Back(why) | Unsent::Lost(why) => {
+            Refusal::new(StatusCode::BAD_GATEWAY, format!("endpoint {address} did not answer: {why}"))
+        }
+    })?;
+    if let Some(cookie) = token {
+        cookie.set(&mut head.headers, address);
     }
-    let backend = hyper::upgrade::on(&mut response);
-    shared.tasks.spawn(bytes(shared.clone(), upgrade.client, backend, lease));
-    let (head, _) = response.into_parts();
-    Ok(Response::from_parts(head, Answer::Own(Full::default())))
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        without_hops(&mut head.headers);
+        return Ok(Response::from_parts(head, Answer::Relayed(Relay::http1(connection, lease))));
+    }
+    Ok(Response::from_parts(head, Answer::Tunnel(Box::new(Tunnel::new(*connection, lease)))))
 }
 
 async fn connect(
@@ -98,20 +90,5 @@ async fn connect(
                 }
             }
         }
-    }
-}
-
-/// Passes bytes until either side ends, or the gateway's patience after it was told to.
-async fn bytes(shared: Arc<Shared>, client: OnUpgrade, backend: OnUpgrade, _lease: Lease) {
-    let (Ok(client), Ok(backend)) = tokio::join!(client, backend) else { return };
-    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    let passing = tokio::io::copy_bidirectional(&mut client, &mut backend);
-    let end = async {
-        shared.stop.cancelled().await;
-        tokio::time::sleep(shared.config.drain).await;
-    };
-    tokio::select! {
-        result = passing => if let Err(error) = result { tracing::debug!(%error, "an upgraded connection broke off") },
-        () = end => {}
     }
 }
