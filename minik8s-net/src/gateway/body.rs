@@ -35,8 +35,8 @@ pub(super) enum Broke {
 
 /// The body of a request as it comes from the client.
 pub(super) enum Source {
-    /// There is none.
-    Nothing,
+    /// All of it is here, if there is one.
+    Whole(Bytes),
     Http1(Upload),
     Http2(Incoming),
 }
@@ -44,7 +44,10 @@ pub(super) enum Source {
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
         match self {
-            Source::Nothing => Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
             Source::Http1(upload) => upload.poll_frame(cx),
             Source::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broke::from),
         }
@@ -52,7 +55,7 @@ impl Source {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Source::Nothing => true,
+            Source::Whole(bytes) => bytes.is_empty(),
             Source::Http1(upload) => upload.is_end_stream(),
             Source::Http2(incoming) => incoming.is_end_stream(),
         }
@@ -60,7 +63,7 @@ impl Source {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Source::Nothing => SizeHint::with_exact(0),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Http1(upload) => upload.size_hint(),
             Source::Http2(incoming) => incoming.size_hint(),
         }
@@ -93,9 +96,12 @@ impl Outgoing {
 
     /// A body of at most `limit` bytes whose parts come within `patience` of each other.
     pub(super) fn stream(source: Source, limit: Option<u64>, patience: Duration) -> Self {
-        if source.is_end_stream() {
-            return Outgoing::empty();
-        }
+        let source = match source {
+            // Its length was promised, and compared with the limit.
+            Source::Whole(bytes) => return Outgoing::Full(Full::from(bytes)),
+            source if source.is_end_stream() => return Outgoing::empty(),
+            source => source,
+        };
         let stream =
             Stream { source, unread: None, left: limit, limit: limit.unwrap_or_default(), patience, timer: None };
         Outgoing::Stream(Box::new(stream))

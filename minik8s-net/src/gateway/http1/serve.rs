@@ -4,7 +4,7 @@ use super::decode::Decoder;
 use super::encode::{self, After};
 use super::head::{self, Asked, Bad, Framing, Limits};
 use super::io::{Input, Output, Patience};
-use super::upload::{Home, Reader, Upload};
+use super::upload::{Incoming, Upload};
 use crate::gateway::body::{Answer, Source};
 use crate::gateway::front::Shared;
 use crate::gateway::proxy::{Came, handle, refuse};
@@ -20,8 +20,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// What a client may send ahead of answers.
-const AHEAD: usize = 64 * 1024;
 /// How long a client is listened to that has its last answer: a socket that is closed with bytes unread resets the
 /// connection, and the client may never see the answer that was sent before.
 const LINGER: Duration = Duration::from_millis(500);
@@ -53,8 +51,7 @@ enum Silent {
 
 struct Connection<'a> {
     shared: &'a Arc<Shared>,
-    /// At home unless a body has it.
-    reader: Option<Box<Reader>>,
+    incoming: Arc<Incoming>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     output: Output,
     patience: Patience,
@@ -70,10 +67,9 @@ pub(in crate::gateway) async fn serve(
     client: Client,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let reader = Reader { stream: client.reader, input: Input::new(client.came) };
     let mut connection = Connection {
         shared,
-        reader: Some(Box::new(reader)),
+        incoming: Arc::new(Incoming::new(client.reader, Input::new(client.came))),
         writer: client.writer,
         output: Output::default(),
         patience: Patience::new(shared.config.head_patience),
@@ -103,27 +99,17 @@ impl Connection<'_> {
             keep: asked.keep,
             trailers: asked.parts.headers.get(header::TE).is_some_and(|te| te.as_bytes() == b"trailers"),
         };
-        let (request, home) = self.request(asked);
         let response = {
-            let shared = self.shared;
+            let (shared, request) = (self.shared, self.request(asked));
             let mut handled = pin!(handle(shared, came, request));
-            let mut home = home.as_deref();
-            let answered = poll_fn(|cx| self.poll_handled(cx, handled.as_mut(), &mut home)).await;
+            let answered = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await;
             let Some(response) = answered? else { return Ok(false) };
             response
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.turn(response).await.map(|()| false);
         }
-        let mut keep = self.answer(response, &about).await?;
-        if self.reader.is_none() {
-            match home.and_then(|home| home.take()) {
-                Some(Ok(reader)) => self.reader = Some(reader),
-                // What is left of the body would be taken for the next request.
-                Some(Err(reader)) => (self.reader, keep) = (Some(reader), false),
-                None => keep = false,
-            }
-        }
+        let keep = self.answer(response, &about).await? && !self.incoming.is_owed();
         match keep {
             true => self.patience.set(self.shared.config.head_patience),
             false => self.close().await?,
@@ -135,7 +121,7 @@ impl Connection<'_> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Asked, Silent>> {
         let config = &self.shared.config;
         let limits = Limits { bytes: config.max_head, headers: config.max_headers };
-        let Some(reader) = &mut self.reader else { return Poll::Ready(Err(Silent::Over)) };
+        let mut reader = self.incoming.reader.lock();
         loop {
             let was_empty = self.seen == 0;
             let found = head::cut(&mut reader.input.bytes, &mut self.seen, limits.bytes).map_err(Silent::Bad)?;
@@ -165,16 +151,22 @@ impl Connection<'_> {
         Poll::Ready(Err(if nothing { Silent::Over } else { Silent::Bad(late) }))
     }
 
-    /// The request with its body, which takes the reading half along where it has to be read.
-    fn request(&mut self, asked: Asked) -> (Request<Source>, Option<Arc<Home>>) {
-        if asked.framing == Framing::Empty {
-            return (Request::from_parts(asked.parts, Source::Nothing), None);
-        }
-        let Some(reader) = self.reader.take() else {
-            return (Request::from_parts(asked.parts, Source::Nothing), None);
+    /// The request with its body, which need not be read where it is here already.
+    fn request(&self, asked: Asked) -> Request<Source> {
+        let body = match asked.framing {
+            Framing::Empty => Source::Whole(Bytes::new()),
+            framing => {
+                let input = &mut self.incoming.reader.lock().input.bytes;
+                match framing {
+                    Framing::Length(length) if length <= input.len() as u64 => {
+                        let length = usize::try_from(length).unwrap_or(input.len());
+                        Source::Whole(input.split_to(length).freeze())
+                    }
+                    _ => Source::Http1(Upload::new(self.incoming.clone(), Decoder::new(framing), asked.expects)),
+                }
+            }
         };
-        let (upload, home) = Upload::new(reader, Decoder::new(asked.framing), asked.expects);
-        (Request::from_parts(asked.parts, Source::Http1(upload)), Some(home))
+        Request::from_parts(asked.parts, body)
     }
 
     /// Ready with the answer, or with `None` where the client has left meanwhile.
@@ -182,37 +174,18 @@ impl Connection<'_> {
         &mut self,
         cx: &mut Context<'_>,
         handled: Pin<&mut impl Future<Output = Response<Answer>>>,
-        home: &mut Option<&Home>,
     ) -> Poll<io::Result<Option<Response<Answer>>>> {
         if let Poll::Ready(response) = handled.poll(cx) {
             return Poll::Ready(Ok(Some(response)));
         }
-        if let Some(waiting) = home {
-            if waiting.is_wanted(cx) {
-                self.output.text.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
-            if !self.output.is_empty() && self.output.poll_flush(&mut self.writer, cx)?.is_pending() {
-                return Poll::Pending;
-            }
-            match waiting.take() {
-                Some(Ok(reader)) => (self.reader, *home) = (Some(reader), None),
-                Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                None => {}
-            }
+        let left = self.incoming.poll_left(cx).is_ready();
+        if self.incoming.is_wanted() {
+            self.output.text.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if self.poll_left(cx).is_ready() { Poll::Ready(Ok(None)) } else { Poll::Pending }
-    }
-
-    /// Ready when the client has left. What it sends ahead is taken in up to a limit.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(reader) = &mut self.reader else { return Poll::Pending };
-        while reader.input.bytes.len() < AHEAD {
-            match ready!(reader.poll_fill(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
+        if !self.output.is_empty() {
+            let _ = self.output.poll_flush(&mut self.writer, cx)?;
         }
-        Poll::Pending
+        if left { Poll::Ready(Ok(None)) } else { Poll::Pending }
     }
 
     /// Sends an answer; true where another request may follow.
@@ -275,11 +248,10 @@ impl Connection<'_> {
                 // The client sees that there is no end.
                 Poll::Ready(Some(Err(broke))) => return Poll::Ready(Err(io::Error::other(broke))),
                 Poll::Pending => {
-                    if self.output.is_empty() {
-                        if self.poll_left(cx).is_ready() {
-                            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                        }
-                    } else if self.poll_flush(cx)?.is_ready() {
+                    if self.incoming.poll_left(cx).is_ready() {
+                        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                    }
+                    if !self.output.is_empty() && self.poll_flush(cx)?.is_ready() {
                         self.patience.set(self.shared.config.body_patience);
                         continue;
                     }
@@ -323,14 +295,14 @@ impl Connection<'_> {
     /// Agrees to speak something else, and passes its bytes.
     async fn turn(&mut self, response: Response<Answer>) -> io::Result<()> {
         let (head, body) = response.into_parts();
-        let (Answer::Tunnel(tunnel), Some(reader)) = (body, self.reader.take()) else {
+        let Answer::Tunnel(tunnel) = body else {
             return Err(io::Error::other("an upgrade that nobody asked for"));
         };
         let out = &mut self.output.text;
         encode::response(out, head.status, &head.headers, Framing::Empty, After::Turns, true);
         self.patience.set(self.shared.config.body_patience);
         poll_fn(|cx| self.poll_flush(cx)).await?;
-        tunnel.pass(self.shared, *reader, &mut self.writer).await
+        tunnel.pass(self.shared, &self.incoming, &mut self.writer).await
     }
 
     /// Ends the connection after its last answer.
@@ -338,7 +310,7 @@ impl Connection<'_> {
         poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)).await?;
         self.patience.set(LINGER);
         poll_fn(|cx| {
-            let Some(reader) = &mut self.reader else { return Poll::Ready(()) };
+            let mut reader = self.incoming.reader.lock();
             loop {
                 reader.input.bytes.clear();
                 match reader.poll_fill(cx) {

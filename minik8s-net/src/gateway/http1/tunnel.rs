@@ -1,7 +1,7 @@
 //! Connections that became something else, such as WebSockets: bytes pass both ways until either side ends.
 
 use super::endpoint::Http1;
-use super::upload::Reader;
+use super::upload::Incoming;
 use crate::gateway::backend::Lease;
 use crate::gateway::front::Shared;
 use std::io;
@@ -28,14 +28,15 @@ impl Tunnel {
     pub(super) async fn pass(
         self,
         shared: &Shared,
-        client: Reader,
+        client: &Incoming,
         writer: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> io::Result<()> {
         let Http1 { mut stream, input, .. } = self.connection;
         writer.write_all(&input.bytes).await?;
-        stream.write_all(&client.input.bytes).await?;
+        let (client, ahead) = client.take();
+        stream.write_all(&ahead).await?;
         let moved = Arc::<AtomicBool>::default();
-        let mut client = Watched { inner: join(client.stream, writer), moved: moved.clone() };
+        let mut client = Watched { inner: join(client, writer), moved: moved.clone() };
         let mut endpoint = Watched { inner: stream, moved: moved.clone() };
         let end = async {
             shared.stop.cancelled().await;

@@ -1,5 +1,5 @@
-//! The body of a client's request. It has the reading half of the connection for as long as it is read, and brings it
-//! home when it is dropped.
+//! The reading half of a client's connection, and the bodies of requests that come on it. Only the connection reads, so
+//! that it sees when its client leaves; a body takes what was read, and each wakes the other.
 
 use super::decode::{Decoder, Step};
 use super::io::Input;
@@ -8,61 +8,109 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::AsyncRead;
 
-/// The half of a connection that brings bytes.
+/// What a client may send ahead of what is taken.
+const AHEAD: usize = 128 * 1024;
+
+/// What a connection reads with.
 pub(super) struct Reader {
     pub(super) stream: Box<dyn AsyncRead + Send + Unpin>,
     pub(super) input: Input,
+    /// Nothing more will come.
+    ended: bool,
 }
 
 impl Reader {
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        self.input.poll_fill(&mut *self.stream, cx)
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let count = ready!(self.input.poll_fill(&mut *self.stream, cx));
+        self.ended |= matches!(count, Ok(0) | Err(_));
+        Poll::Ready(count)
     }
 }
 
-/// Where the reading half comes home to.
-#[derive(Default)]
-pub(super) struct Home {
-    reader: Mutex<Option<Box<Reader>>>,
-    /// The body was read to its end.
-    whole: AtomicBool,
+/// The reading half of a connection.
+pub(super) struct Incoming {
+    pub(super) reader: Mutex<Reader>,
+    body: AtomicWaker,
+    connection: AtomicWaker,
+    /// The connection reads on once some was taken.
+    full: AtomicBool,
+    /// A body is not read to its end.
+    owed: AtomicBool,
     /// Somebody wants the body that a client waits with until it is asked for.
     wanted: AtomicBool,
-    waker: AtomicWaker,
 }
 
-impl Home {
-    /// The reading half, once it is back; `Err` where bytes of the body are left in it.
-    pub(super) fn take(&self) -> Option<Result<Box<Reader>, Box<Reader>>> {
-        let reader = self.reader.lock().take()?;
-        Some(if self.whole.load(Ordering::Acquire) { Ok(reader) } else { Err(reader) })
+impl Incoming {
+    pub(super) fn new(stream: Box<dyn AsyncRead + Send + Unpin>, input: Input) -> Self {
+        Self {
+            reader: Mutex::new(Reader { stream, input, ended: false }),
+            body: AtomicWaker::new(),
+            connection: AtomicWaker::new(),
+            full: AtomicBool::new(false),
+            owed: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+        }
     }
 
-    /// True once where the client has to be told that its body is wanted; wakes when that becomes so.
-    pub(super) fn is_wanted(&self, cx: &Context<'_>) -> bool {
-        self.waker.register(cx.waker());
-        self.wanted.swap(false, Ordering::AcqRel)
+    /// The stream itself, and what of it was read; nothing comes here any more.
+    pub(super) fn take(&self) -> (Box<dyn AsyncRead + Send + Unpin>, Bytes) {
+        let mut reader = self.reader.lock();
+        reader.ended = true;
+        let stream = std::mem::replace(&mut reader.stream, Box::new(tokio::io::empty()));
+        (stream, reader.input.bytes.split().freeze())
+    }
+
+    /// Bytes of a body are left: they would be taken for the next request.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.load(Ordering::Acquire)
+    }
+
+    /// True once where the client has to be told that its body is wanted.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Reads ahead, up to a limit. Ready when the client has left.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_owed() {
+            self.connection.register(cx.waker());
+        }
+        let mut reader = self.reader.lock();
+        loop {
+            let full = reader.input.bytes.len() >= AHEAD;
+            self.full.store(full, Ordering::Release);
+            if full {
+                return Poll::Pending;
+            }
+            let count = ready!(reader.poll_fill(cx));
+            if self.is_owed() {
+                self.body.wake();
+            }
+            if let Ok(0) | Err(_) = count {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
 /// The body of a request.
 pub(in crate::gateway) struct Upload {
-    reader: Option<Box<Reader>>,
+    incoming: Arc<Incoming>,
     decoder: Decoder,
-    home: Arc<Home>,
     /// The client waits until it is asked.
     waits: bool,
 }
 
 impl Upload {
-    pub(super) fn new(reader: Box<Reader>, decoder: Decoder, waits: bool) -> (Self, Arc<Home>) {
-        let home = Arc::<Home>::default();
-        (Self { reader: Some(reader), decoder, home: home.clone(), waits }, home)
+    pub(super) fn new(incoming: Arc<Incoming>, decoder: Decoder, waits: bool) -> Self {
+        incoming.owed.store(true, Ordering::Release);
+        Self { incoming, decoder, waits }
     }
 
     pub(in crate::gateway) fn is_end_stream(&self) -> bool {
@@ -74,40 +122,30 @@ impl Upload {
     }
 
     pub(in crate::gateway) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        if self.decoder.is_end() {
+            return Poll::Ready(None);
+        }
         if std::mem::take(&mut self.waits) {
-            self.home.wanted.store(true, Ordering::Release);
-            self.home.waker.wake();
+            self.incoming.wanted.store(true, Ordering::Release);
+            self.incoming.connection.wake();
         }
-        let Some(reader) = &mut self.reader else { return Poll::Ready(None) };
-        loop {
-            match self.decoder.step(&mut reader.input.bytes) {
-                Ok(Step::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Ok(Step::End) => {
-                    self.bring_home();
-                    return Poll::Ready(None);
-                }
-                Ok(Step::More) => {}
-                Err(bad) => return Poll::Ready(Some(Err(bad.into()))),
-            }
-            match reader.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(Broke::Left))),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Pending => return Poll::Pending,
-            }
+        let mut reader = self.incoming.reader.lock();
+        // Before looking, so that nothing is missed between.
+        self.incoming.body.register(cx.waker());
+        let step = self.decoder.step(&mut reader.input.bytes)?;
+        let ended = reader.ended;
+        drop(reader);
+        if self.decoder.is_end() {
+            self.incoming.owed.store(false, Ordering::Release);
         }
-    }
-
-    fn bring_home(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            self.home.whole.store(self.decoder.is_end(), Ordering::Release);
-            *self.home.reader.lock() = Some(reader);
+        if self.incoming.full.load(Ordering::Acquire) {
+            self.incoming.connection.wake();
         }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.bring_home();
+        match step {
+            Step::Frame(frame) => Poll::Ready(Some(Ok(frame))),
+            Step::End => Poll::Ready(None),
+            Step::More if ended => Poll::Ready(Some(Err(Broke::Left))),
+            Step::More => Poll::Pending,
+        }
     }
 }
