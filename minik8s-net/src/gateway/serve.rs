@@ -35,8 +35,8 @@ const PING: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 256;
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// How long somebody who connected before the end has to ask.
-const LAST: Duration = Duration::from_millis(50);
+/// How long somebody who connected just before the end has to ask.
+pub(super) const LAST: Duration = Duration::from_secs(1);
 
 /// A listener for a gateway, with room for that many connections that wait.
 ///

@@ -8,6 +8,7 @@ use super::upload::{Incoming, Upload};
 use crate::gateway::body::{Answer, Source};
 use crate::gateway::front::Shared;
 use crate::gateway::proxy::{Came, handle, refuse};
+use crate::gateway::serve::LAST;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body;
@@ -23,8 +24,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// How long a client is listened to that has its last answer: a socket that is closed with bytes unread resets the
 /// connection, and the client may never see the answer that was sent before.
 const LINGER: Duration = Duration::from_millis(500);
-/// How long somebody who connected before the end has to ask.
-const LAST: Duration = Duration::from_millis(50);
+/// How long a client that was answered before may have been about to ask when the end came.
+const NEXT: Duration = Duration::from_millis(50);
 
 /// The two halves of a client's connection, and what came on it already.
 pub(in crate::gateway) struct Client {
@@ -58,6 +59,8 @@ struct Connection<'a> {
     stop: CancellationToken,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     seen: usize,
+    /// Nothing was asked yet.
+    fresh: bool,
 }
 
 /// Serves a client until either side ends the connection.
@@ -76,6 +79,7 @@ pub(in crate::gateway) async fn serve(
         stop: stop.clone(),
         stopped: Box::pin(stop.clone().cancelled_owned()),
         seen: 0,
+        fresh: true,
     };
     while connection.one(came).await? {}
     Ok(())
@@ -93,6 +97,7 @@ impl Connection<'_> {
                 return self.close().await.map(|()| false);
             }
         };
+        self.fresh = false;
         let about = About {
             to_head: asked.parts.method == Method::HEAD,
             version: asked.parts.version,
@@ -143,7 +148,7 @@ impl Connection<'_> {
             // What came in before is still served; who says nothing is not waited for.
             if self.stopped.as_mut().poll(cx).is_ready() {
                 self.stopped = Box::pin(CancellationToken::new().cancelled_owned());
-                self.patience.set(LAST);
+                self.patience.set(if self.fresh { LAST } else { NEXT });
             }
         }
         ready!(self.patience.poll(cx));
