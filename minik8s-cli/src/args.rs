@@ -3,6 +3,7 @@
 mod function;
 mod job;
 mod machine;
+mod workflow;
 
 pub(crate) use job::{Job, JobLogs, JobResults, JobSubmit};
 pub(crate) use machine::{
@@ -11,6 +12,7 @@ pub(crate) use machine::{
 };
 
 pub(crate) use function::{Code, Function, Invoke};
+pub(crate) use workflow::{WorkflowCommand, WorkflowGraph, WorkflowLogs, WorkflowRunOptions};
 
 use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
@@ -77,6 +79,9 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Let ports of this machine lead to ports of a pod
     PortForward(PortForward),
+    /// Run workflows, follow their runs, and draw them
+    #[command(subcommand, visible_alias = "wf")]
+    Workflow(WorkflowCommand),
     /// Show what nodes and pods use; on a terminal, live
     Top(Top),
     /// Set the number of replicas

@@ -7,6 +7,7 @@
 pub mod expr;
 pub mod functions;
 pub mod registry;
+pub mod triggers;
 pub mod workflow;
 
 use minik8s_core::api::schema::{SchemaError, Schemas};
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub struct Serverless {
     functions: functions::FunctionsConfig,
     workflows: workflow::WorkflowsConfig,
+    triggers: triggers::TriggersConfig,
 }
 
 impl Serverless {
@@ -46,6 +48,12 @@ impl Serverless {
         Self { functions, ..self }
     }
 
+    /// What triggers may do.
+    #[must_use]
+    pub fn triggers(self, triggers: triggers::TriggersConfig) -> Self {
+        Self { triggers, ..self }
+    }
+
     /// How workflows are run.
     #[must_use]
     pub fn workflows(self, workflows: workflow::WorkflowsConfig) -> Self {
@@ -59,18 +67,23 @@ impl Extension for Serverless {
     }
 
     fn schemas(&self, schemas: &mut Schemas) -> Result<(), SchemaError> {
-        for table in [functions::SCHEMAS, workflow::SCHEMAS] {
+        for table in [functions::SCHEMAS, workflow::SCHEMAS, triggers::SCHEMAS] {
             schemas.insert_table(table)?;
         }
         Ok(())
     }
 
     fn kinds(&self) -> Vec<Arc<dyn Kind>> {
-        [functions::kinds(), workflow::kinds()].concat()
+        [functions::kinds(), workflow::kinds(), triggers::kinds()].concat()
     }
 
     fn controllers(&self) -> Vec<Arc<dyn Controller>> {
-        [functions::controllers(&self.functions), workflow::controllers(&self.workflows)].concat()
+        [
+            functions::controllers(&self.functions),
+            workflow::controllers(&self.workflows),
+            triggers::controllers(&self.triggers, &self.workflows),
+        ]
+        .concat()
     }
 
     fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {

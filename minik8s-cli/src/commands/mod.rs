@@ -21,6 +21,7 @@ mod scale;
 mod token;
 pub(crate) mod top;
 mod version;
+mod workflow;
 
 use crate::api::Conn;
 use crate::args::{Args, Command, Rollout};
@@ -54,6 +55,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Logs(options) => logs::run(&Conn::open(&args).await?, options).await?,
         Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
         Command::PortForward(options) => port_forward::run(&Conn::open(&args).await?, options).await?,
+        Command::Workflow(command) => return workflow::run(&Conn::open(&args).await?, command).await,
         Command::Top(options) => Box::pin(top::run(&Conn::open(&args).await?, options)).await?,
         Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
         Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,

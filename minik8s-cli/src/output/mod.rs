@@ -48,6 +48,11 @@ pub(crate) fn warn(text: &str) {
     anstream::eprintln!("{WARNING}warning:{WARNING:#} {text}");
 }
 
+/// Something to know that is not what was asked for.
+pub(crate) fn note(text: &str) {
+    anstream::eprintln!("{text}");
+}
+
 /// Prints a line on standard output; a closed pipe ends the program quietly, as with any other command.
 pub(crate) fn say(line: &str) {
     use std::io::Write;

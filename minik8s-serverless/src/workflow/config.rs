@@ -1,8 +1,11 @@
 //! How workflows are run.
 
+use super::cluster_invoker::{ClusterInvoker, Gateways};
 use super::controller::CallLimits;
 use super::http::HttpPolicy;
 use super::invoker::Invoker;
+use k8s_openapi::api::core::v1::Node;
+use minik8s_core::controllers::ControllerContext;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +22,17 @@ pub struct WorkflowsConfig {
     pub limits: CallLimits,
     /// Runs that are looked at at once.
     pub workers: usize,
+}
+
+impl WorkflowsConfig {
+    /// What does what steps ask for, in a cluster.
+    pub(crate) fn invoker(&self, ctx: &ControllerContext) -> Arc<dyn Invoker> {
+        self.invoker.clone().unwrap_or_else(|| {
+            let of_nodes = || Gateways::OfNodes(ctx.informers.of::<Node>());
+            let gateways = self.gateway.clone().map_or_else(of_nodes, Gateways::At);
+            Arc::new(ClusterInvoker::new(ctx.client.clone(), gateways, self.http.clone()))
+        })
+    }
 }
 
 impl Default for WorkflowsConfig {

@@ -16,8 +16,10 @@ mod invoker;
 mod job;
 mod kinds;
 pub mod machine;
+mod narrate;
 mod objects;
 pub mod program;
+pub mod read;
 mod records;
 mod short;
 pub mod spec;
@@ -34,6 +36,7 @@ pub use fake::FakeInvoker;
 pub use invoker::{Heartbeat, Invocation, Invoker};
 pub use job::RUN_LABEL;
 pub use machine::Failure;
+pub use narrate::{Line, narrate};
 pub use objects::{History, RunFailure, RunSpec, RunStatus, Workflow, WorkflowRecord, WorkflowRun, WorkflowStatus};
 
 use minik8s_core::controllers::Controller;

@@ -3,6 +3,7 @@
 //! nothing.
 
 use super::objects::WorkflowRecord;
+use super::read::REFERENCE;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::client::Client;
@@ -15,8 +16,6 @@ pub(super) const INLINE: usize = 4 << 10;
 const PIECE: usize = 256 << 10;
 /// The largest value at all.
 pub(super) const LARGEST: usize = 16 << 20;
-/// What stands where a value was taken out: an object with this one field.
-const REFERENCE: &str = "$record";
 
 /// The records of one owner.
 pub(super) struct Records<'a> {
@@ -76,29 +75,6 @@ impl Records<'_> {
         }
         Ok(event)
     }
-}
-
-/// The value of a record.
-pub(super) async fn get(client: &Client, namespace: &str, name: &str) -> ApiResult<Value> {
-    let api = client.api::<WorkflowRecord>(namespace);
-    let mut data = api.get(name).await?.data;
-    let Some(pieces) = data["pieces"].as_array() else { return Ok(data["value"].take()) };
-    let mut text = String::new();
-    for piece in pieces.iter().filter_map(Value::as_str) {
-        text.push_str(api.get(piece).await?.data["piece"].as_str().unwrap_or_default());
-    }
-    serde_json::from_str(&text).map_err(|e| ApiError::internal(format!("record {namespace}/{name} is broken: {e}")))
-}
-
-/// Puts large values back into an event, or into anything else with the same fields.
-pub(super) async fn unpack(client: &Client, namespace: &str, mut event: Value) -> ApiResult<Value> {
-    for field in ["input", "output", "inputs"] {
-        let Some(value) = event.get_mut(field) else { continue };
-        if let Some(name) = value.get(REFERENCE).and_then(Value::as_str) {
-            *value = get(client, namespace, name).await?;
-        }
-    }
-    Ok(event)
 }
 
 /// True where the value's text is longer; does not write more of it than that.

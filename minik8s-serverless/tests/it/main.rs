@@ -3,5 +3,6 @@
 
 mod functions;
 mod invokers;
+mod triggers;
 mod workflows;
 mod world;

@@ -1,12 +1,11 @@
 //! Finding a run again: its workflow as it was when it began, and what happened since.
 
 use super::live::{Live, Lives};
-use crate::workflow::compile;
 use crate::workflow::machine::{Event, RunState};
-use crate::workflow::objects::{History, Workflow, WorkflowRun};
+use crate::workflow::objects::{History, Workflow, WorkflowRecord, WorkflowRun};
 use crate::workflow::program;
-use crate::workflow::records::{self, Records};
-use crate::workflow::spec::WorkflowSpec;
+use crate::workflow::read::{self, Fetch, ReadError};
+use crate::workflow::records::Records;
 use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::client::Client;
 use minik8s_core::controllers::controller_reference;
@@ -14,28 +13,24 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The longest chain of records that is followed.
-const LONGEST: usize = 100_000;
+/// Gets records of a namespace.
+fn fetch<'a>(client: &'a Client, namespace: &'a str) -> Box<Fetch<'a, ApiError>> {
+    Box::new(move |name| Box::pin(async move { Ok(client.api::<WorkflowRecord>(namespace).get(&name).await?.data) }))
+}
+
+fn told(error: ReadError<ApiError>) -> ApiError {
+    match error {
+        ReadError::Fetch(error) => error,
+        broken @ ReadError::Broken { .. } => ApiError::internal(broken.to_string()),
+    }
+}
 
 /// Everything that happened in a run.
 ///
 /// # Errors
 /// Where a record is gone, or is no history.
 pub async fn events(client: &Client, namespace: &str, history: &History) -> ApiResult<Vec<Event>> {
-    let mut parts = vec![history.tail.clone()];
-    let mut sealed = history.sealed.clone();
-    while !sealed.is_empty() && parts.len() < LONGEST {
-        let mut part = records::get(client, namespace, &sealed).await?;
-        sealed = part["before"].as_str().unwrap_or_default().to_owned();
-        parts.push(part["events"].as_array_mut().map(std::mem::take).unwrap_or_default());
-    }
-    let mut events = Vec::new();
-    for event in parts.into_iter().rev().flatten() {
-        let event = records::unpack(client, namespace, event).await?;
-        let broken = |e| ApiError::internal(format!("the history of a run in {namespace} is broken: {e}"));
-        events.push(serde_json::from_value(event).map_err(broken)?);
-    }
-    Ok(events)
+    read::events(history, &*fetch(client, namespace)).await.map_err(told)
 }
 
 /// Keeps a workflow as it is now, for a run that begins; answers with the record's name.
@@ -62,10 +57,7 @@ async fn keep(client: &Client, workflow: &Workflow) -> ApiResult<String> {
 /// # Errors
 /// Where the record is gone, or does not compile any more.
 pub async fn program(client: &Client, namespace: &str, revision: &str) -> ApiResult<program::Workflow> {
-    let mut kept = records::get(client, namespace, revision).await?;
-    let spec = serde_json::from_value::<WorkflowSpec>(kept["spec"].take());
-    let spec = spec.map_err(|e| ApiError::internal(format!("revision {revision} is no workflow: {e}")))?;
-    compile(&spec).map_err(|e| e.into_error("minik8s.io", "Workflow", revision))
+    read::revision(revision, &*fetch(client, namespace)).await.map_err(told)
 }
 
 pub(super) async fn compiled(

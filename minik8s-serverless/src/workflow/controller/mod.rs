@@ -14,12 +14,10 @@ pub use calls::CallLimits;
 pub use load::{events, program};
 pub(super) use workflows::WorkflowController;
 
-use super::cluster_invoker::{ClusterInvoker, Gateways};
 use super::config::WorkflowsConfig;
 use super::objects::{Workflow, WorkflowRun};
 use async_trait::async_trait;
 use calls::Calls;
-use k8s_openapi::api::core::v1::Node;
 use live::Lives;
 use minik8s_core::client::{Change, key_of};
 use minik8s_core::controllers::{Controller, ControllerContext, pump, run_workers};
@@ -66,11 +64,7 @@ impl Controller for RunController {
         if !(runs.synced().await && workflows.synced().await) {
             return;
         }
-        let invoker = self.config.invoker.clone().unwrap_or_else(|| {
-            let gateways =
-                self.config.gateway.clone().map_or_else(|| Gateways::OfNodes(ctx.informers.of::<Node>()), Gateways::At);
-            Arc::new(ClusterInvoker::new(ctx.client.clone(), gateways, self.config.http.clone()))
-        });
+        let invoker = self.config.invoker(&ctx);
         let calls = Calls::new(invoker, self.config.limits, ctx.stop.clone());
         let reconciler = RunReconciler { ctx: ctx.clone(), runs, workflows, queue: queue.clone(), lives, calls };
         run_workers(&ctx, &queue, self.config.workers.max(1), Arc::new(reconciler)).await;

@@ -1,0 +1,317 @@
+//! Triggers on an embedded cluster.
+
+use crate::world::BOUND;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
+use minik8s_core::clock::{ManualClock, SharedClock, SystemClock};
+use minik8s_core::cluster::{Cluster, Extension};
+use minik8s_core::controllers::ControllerManager;
+use minik8s_core::testkit::wait;
+use minik8s_serverless::Serverless;
+use minik8s_serverless::triggers::{Trigger, TriggerDelivery, TriggersConfig};
+use minik8s_serverless::workflow::{Failure, FakeInvoker, Workflow, WorkflowRun, WorkflowsConfig};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// An API server with the loops of triggers and workflows, which can be killed.
+struct World {
+    cluster: Cluster,
+    invoker: FakeInvoker,
+    config: TriggersConfig,
+    clock: SharedClock,
+    /// What the function `sink` was given.
+    got: Arc<Mutex<Vec<Value>>>,
+    running: Option<(JoinHandle<()>, CancellationToken)>,
+}
+
+impl World {
+    async fn new(config: TriggersConfig) -> Self {
+        Self::at(config, Arc::new(SystemClock)).await
+    }
+
+    async fn at(config: TriggersConfig, clock: SharedClock) -> Self {
+        let cluster = Cluster::builder().extension(Serverless::new()).without_controllers().start().await.unwrap();
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let sink = got.clone();
+        let invoker = FakeInvoker::new()
+            .with("default/sink", move |input| {
+                sink.lock().push(input.clone());
+                Ok(json!(null))
+            })
+            .with("default/broken", |_| Err(Failure::new("TaskFailed", "it is broken")));
+        let mut world = Self { cluster, invoker, config, clock, got, running: None };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let workflows = WorkflowsConfig { invoker: Some(Arc::new(self.invoker.clone())), ..WorkflowsConfig::default() };
+        let all = Serverless::new().workflows(workflows).triggers(self.config.clone()).controllers().into_iter();
+        let ours = all.filter(|c| c.name().starts_with("workflow") || c.name().starts_with("trigger")).collect();
+        let stop = CancellationToken::new();
+        let manager = ControllerManager::new(self.client(), self.clock.clone(), ours);
+        self.running = Some((tokio::spawn(manager.run(stop.clone())), stop));
+    }
+
+    async fn kill(&mut self) {
+        if let Some((task, stop)) = self.running.take() {
+            stop.cancel();
+            let _ = task.await;
+        }
+    }
+
+    async fn stop(mut self) {
+        self.kill().await;
+        self.cluster.stop().await;
+    }
+
+    fn client(&self) -> Client {
+        self.cluster.client()
+    }
+
+    async fn trigger(&self, name: &str, spec: Value) {
+        let trigger: Trigger = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        self.client().api::<Trigger>("default").create(&trigger).await.unwrap();
+    }
+
+    async fn ready(&self, name: &str) -> String {
+        wait::until("the trigger says how it is", BOUND, || async {
+            let trigger = self.client().api::<Trigger>("default").get(name).await.unwrap();
+            let condition = trigger.status?.conditions.into_iter().find(|c| c.type_ == "Ready")?;
+            Some(if condition.status == "True" { "True".to_owned() } else { condition.reason })
+        })
+        .await
+    }
+
+    async fn deliveries(&self) -> Vec<TriggerDelivery> {
+        self.client().api::<TriggerDelivery>("default").list(&ListOptions::default()).await.unwrap().items
+    }
+
+    async fn got(&self, count: usize) -> Vec<Value> {
+        wait::until(&format!("{count} calls came"), BOUND, || async {
+            let got = self.got.lock().clone();
+            (got.len() >= count).then_some(got)
+        })
+        .await
+    }
+}
+
+fn sink() -> Value {
+    json!({"function": {"name": "sink"}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_objects_call_a_function_and_restarts_lose_and_double_nothing() {
+    let mut world = World::new(TriggersConfig::default()).await;
+    let maps = world.client().api::<ConfigMap>("default");
+    let map = |name: &str, label: &str| -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": label}}, "data": {"n": "1"}}))
+            .unwrap()
+    };
+    maps.create(&map("before", "yes")).await.unwrap();
+    world
+        .trigger("maps", json!({"object": {"apiVersion": "v1", "resource": "configmaps", "selector": {"matchLabels": {"app": "yes"}}},
+            "filter": "event.data.object.metadata.name != 'ignored'", "target": sink(),
+            "parameters": {"what": "${event.data.event}", "name": "${event.data.object.metadata.name}"}}))
+        .await;
+    assert_eq!(world.ready("maps").await, "True");
+    for (name, label) in [("one", "yes"), ("other", "no"), ("ignored", "yes")] {
+        maps.create(&map(name, label)).await.unwrap();
+    }
+    assert_eq!(world.got(1).await, [json!({"what": "Added", "name": "one"})], "what was there before is not news");
+    maps.patch("one", PatchType::Merge, &json!({"data": {"n": "2"}})).await.unwrap();
+    maps.delete("before", &DeleteOptions::default()).await.unwrap();
+    let mut told: Vec<String> = world.got(3).await.iter().map(|v| format!("{} {}", v["what"], v["name"])).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["\"Added\" \"one\"", "\"Deleted\" \"before\"", "\"Modified\" \"one\""]);
+    wait::until("all are delivered, and it is known how far", BOUND, || async {
+        let done = world.deliveries().await.iter().all(|d| d.status.as_ref().is_some_and(|s| s.phase == "Delivered"));
+        let seen = world.client().api::<Trigger>("default").get("maps").await.unwrap().status?.revision;
+        (done && seen > 0).then_some(())
+    })
+    .await;
+    world.kill().await;
+    maps.create(&map("meanwhile", "yes")).await.unwrap();
+    world.start();
+    let after = world.got(4).await;
+    assert_eq!((after.len(), &after[3]), (4, &json!({"what": "Added", "name": "meanwhile"})));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_begins_runs_of_a_workflow_each_time_once() {
+    let clock = Arc::new(ManualClock::new(jiff::Timestamp::now()));
+    let world = World::at(TriggersConfig::default(), clock.clone()).await;
+    let workflow = json!({"metadata": {"name": "w"}, "spec": {"startAt": "a", "steps": [{"name": "a", "pass": {"value": "${input.data.schedule}"}, "end": true}]}});
+    let workflow: Workflow = serde_json::from_value(workflow).unwrap();
+    world.client().api::<Workflow>("default").create(&workflow).await.unwrap();
+    world.trigger("hourly", json!({"cron": {"schedule": "0 * * * *", "startingDeadlineSeconds": 7200}, "target": {"workflow": {"name": "w"}}})).await;
+    let triggers = world.client().api::<Trigger>("default");
+    let next = wait::until("it knows when it is next", BOUND, || async {
+        triggers.get("hourly").await.unwrap().status?.next_schedule
+    })
+    .await;
+    assert!(next.ends_with(":00:00Z"), "{next}");
+    assert!(world.deliveries().await.is_empty(), "it is not time yet");
+    for hour in 1..=3 {
+        clock.advance(jiff::SignedDuration::from_hours(1));
+        // A loop that sleeps by the other clock is woken by any change.
+        triggers
+            .patch("hourly", PatchType::Merge, &json!({"metadata": {"annotations": {"hour": hour.to_string()}}}))
+            .await
+            .unwrap();
+        wait::until("its runs are over", BOUND, || async {
+            let runs = world.client().api::<WorkflowRun>("default").list(&ListOptions::default()).await.unwrap().items;
+            let over = |run: &WorkflowRun| run.status.as_ref().is_some_and(|s| s.output == Some(json!("0 * * * *")));
+            (runs.len() == hour && runs.iter().all(over)).then_some(())
+        })
+        .await;
+    }
+    let deliveries = world.deliveries().await;
+    let times: std::collections::BTreeSet<_> = deliveries.iter().map(|d| d.spec.event["id"].to_string()).collect();
+    assert_eq!(times.len(), deliveries.len(), "each time once");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_delivered_is_tried_again_and_then_kept_as_dead() {
+    let world = World::new(TriggersConfig::default()).await;
+    world
+        .trigger("maps", json!({"object": {"apiVersion": "v1", "resource": "configmaps", "events": ["Added"]}, "target": {"function": {"name": "broken"}},
+            "retry": {"maxAttempts": 3, "intervalSeconds": 0.05}}))
+        .await;
+    assert_eq!(world.ready("maps").await, "True");
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
+    world.client().api::<ConfigMap>("default").create(&map).await.unwrap();
+    let dead = wait::until("the delivery is dead", BOUND, || async {
+        world.deliveries().await.into_iter().find(|d| d.status.as_ref().is_some_and(|s| s.phase == "Dead"))
+    })
+    .await;
+    let status = dead.status.unwrap();
+    assert_eq!((status.attempts, status.message.as_str()), (3, "TaskFailed: it is broken"));
+    assert_eq!(dead.spec.event["data"]["object"]["metadata"]["name"], "a", "the event is kept");
+    assert_eq!(world.invoker.asked().len(), 3);
+    world.stop().await;
+}
+
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn send(to: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+    let client: HttpClient<_, Full<Bytes>> = HttpClient::builder(TokioExecutor::new()).build_http();
+    wait::until("webhooks are listened for", BOUND, || async {
+        let mut request = Request::post(format!("http://{to}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = client.request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_take_cloud_events_once_and_refuse_what_is_none() {
+    let address = free();
+    let world = World::new(TriggersConfig { webhooks: Some(address), ..TriggersConfig::default() }).await;
+    world.trigger("open", json!({"webhook": {}, "target": sink(), "parameters": "${event.data}"})).await;
+    world
+        .trigger("closed", json!({"webhook": {"secretName": "hook"}, "target": sink(), "parameters": "${event.data}"}))
+        .await;
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "hook"}, "stringData": {"token": "s3cret"}})).unwrap();
+    world.client().api::<Secret>("default").create(&secret).await.unwrap();
+    assert_eq!((world.ready("open").await, world.ready("closed").await), ("True".into(), "True".into()));
+    let event =
+        json!({"specversion": "1.0", "id": "7", "source": "/shop", "type": "order", "data": {"n": 1}}).to_string();
+    let structured = [("content-type", "application/cloudevents+json")];
+    let binary = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "7"),
+        ("ce-source", "/shop"),
+        ("ce-type", "order"),
+        ("content-type", "application/json"),
+    ];
+    let (status, first) = send(address, "/trigger/default/open", &structured, &event).await;
+    let (again, second) = send(address, "/trigger/default/open", &binary, "{\"n\": 1}").await;
+    assert_eq!((status, again, &first), (202, 202, &second), "the same event in both modes is one delivery");
+    assert_eq!(world.got(1).await, [json!({"n": 1})]);
+    let table: [(&str, &[(&str, &str)], &str, u16); 7] = [
+        ("/trigger/default/nothing", &[], "{}", 404),
+        ("/else", &[], "{}", 404),
+        ("/trigger/default/open", &structured, "{", 400),
+        ("/trigger/default/open", &structured, "{\"specversion\": \"1.0\"}", 400),
+        ("/trigger/default/closed", &[], "{}", 401),
+        ("/trigger/default/closed", &[("authorization", "Bearer wrong")], "{}", 401),
+        ("/trigger/default/closed", &[("authorization", "Bearer s3cret")], "{\"n\": 2}", 202),
+    ];
+    for (path, headers, body, want) in table {
+        assert_eq!(send(address, path, headers, body).await.0, want, "{path} {headers:?} {body}");
+    }
+    assert_eq!(send(address, "/trigger/default/open", &[], &"x".repeat(600 << 10)).await.0, 413);
+    assert_eq!(world.got(2).await, [json!({"n": 1}), json!({"n": 2})]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_watched_where_that_is_allowed_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = TriggersConfig { files: vec![directory.path().to_owned()], ..TriggersConfig::default() };
+    let world = World::new(config).await;
+    let file = |path: &str| json!({"file": {"path": path, "events": ["Modified", "Removed"]}, "target": sink(), "parameters": {"what": "${event.data.event}", "name": "${event.data.name}"}});
+    world.trigger("inside", file(directory.path().to_str().unwrap())).await;
+    world.trigger("outside", file("/etc")).await;
+    assert_eq!((world.ready("inside").await, world.ready("outside").await), ("True".into(), "NotAllowed".into()));
+    std::fs::write(directory.path().join("a.txt"), "hello").unwrap();
+    assert_eq!(world.got(1).await, [json!({"what": "Modified", "name": "a.txt"})]);
+    std::fs::remove_file(directory.path().join("a.txt")).unwrap();
+    assert_eq!(world.got(2).await[1], json!({"what": "Removed", "name": "a.txt"}));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_trigger_is_refused_by_field() {
+    let world = World::new(TriggersConfig::default()).await;
+    let hourly = || json!({"schedule": "@hourly"});
+    let table: Vec<(Value, &str)> = vec![
+        (json!({"target": sink()}), "spec"),
+        (json!({"cron": hourly(), "webhook": {}, "target": sink()}), "spec"),
+        (json!({"cron": {"schedule": "* *"}, "target": sink()}), "spec.cron.schedule"),
+        (json!({"cron": {"schedule": "0 0 30 2 *"}, "target": sink()}), "spec.cron.schedule"),
+        (json!({"cron": {"schedule": "@hourly", "timeZone": "Mars"}, "target": sink()}), "spec.cron.timeZone"),
+        (json!({"cron": hourly(), "target": {}}), "spec.target"),
+        (json!({"cron": hourly(), "target": sink(), "filter": "event.x >"}), "spec.filter"),
+        (json!({"cron": hourly(), "target": sink(), "parameters": {"a": "${input}"}}), "spec.parameters.a"),
+        (json!({"cron": hourly(), "target": sink(), "retry": {"maxAttempts": 0}}), "spec.retry.maxAttempts"),
+        (json!({"file": {"path": "/a/../b"}, "target": sink()}), "spec.file.path"),
+        (json!({"file": {"path": "a", "events": []}, "target": sink()}), "spec.file.path"),
+        (json!({"file": {"path": "/a", "events": ["Seen"]}, "target": sink()}), "spec.file.events[0]"),
+        (json!({"object": {"apiVersion": "v1", "resource": "Pod"}, "target": sink()}), "spec.object.resource"),
+        (
+            json!({"object": {"apiVersion": "v1", "resource": "triggerdeliveries"}, "target": sink()}),
+            "spec.object.resource",
+        ),
+    ];
+    for (spec, field) in table {
+        let trigger: Trigger = serde_json::from_value(json!({"metadata": {"name": "t"}, "spec": spec})).unwrap();
+        let error = world.client().api::<Trigger>("default").create(&trigger).await.unwrap_err();
+        assert_eq!(error.details.causes.first().map(|c| c.field.as_str()), Some(field), "{spec}: {error}");
+    }
+    world.trigger("odd", json!({"object": {"apiVersion": "v9", "resource": "things"}, "target": sink()})).await;
+    assert_eq!(world.ready("odd").await, "NoSuchResource");
+    world.trigger("hook", json!({"webhook": {}, "target": sink()})).await;
+    assert_eq!(world.ready("hook").await, "NotConfigured");
+    world.stop().await;
+}
