@@ -91,6 +91,8 @@ pub(crate) struct ControlPlane {
     #[arg(long, value_name = "URL", help_heading = "Autoscaling")]
     pub(crate) metrics_adapter: Option<String>,
     #[command(flatten)]
+    pub(crate) workflows: super::workflow::WorkflowOptions,
+    #[command(flatten)]
     pub(crate) tolerations: Tolerations,
 }
 

@@ -1,6 +1,9 @@
 //! What `minik8s workflow` can be told.
 
 use clap::{Args as ClapArgs, Subcommand};
+use minik8s_serverless::triggers::TriggersConfig;
+use minik8s_serverless::workflow::{HttpPolicy, WorkflowsConfig};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -57,4 +60,35 @@ pub(crate) struct WorkflowGraph {
     /// As SVG into this file; - for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+}
+
+/// What workflows and triggers may do.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Workflows and triggers")]
+pub(crate) struct WorkflowOptions {
+    /// Listen here for events that triggers of webhooks take, in plain HTTP [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    webhooks: Option<SocketAddr>,
+    /// A file or directory of this machine that triggers may watch; may be repeated [default: none]
+    #[arg(long, value_name = "PATH")]
+    trigger_path: Vec<PathBuf>,
+    /// URLs that steps may call: those that begin so, `any` or `none`; may be repeated [default: all but this machine's]
+    #[arg(long, value_name = "URL")]
+    workflow_urls: Vec<String>,
+}
+
+impl WorkflowOptions {
+    pub(crate) fn workflows(&self) -> WorkflowsConfig {
+        let http = match self.workflow_urls.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => HttpPolicy::NotLocal,
+            ["any"] => HttpPolicy::Any,
+            ["none"] => HttpPolicy::Nothing,
+            _ => HttpPolicy::Prefixes(self.workflow_urls.clone()),
+        };
+        WorkflowsConfig { http, ..WorkflowsConfig::default() }
+    }
+
+    pub(crate) fn triggers(&self) -> TriggersConfig {
+        TriggersConfig { webhooks: self.webhooks, files: self.trigger_path.clone(), ..TriggersConfig::default() }
+    }
 }

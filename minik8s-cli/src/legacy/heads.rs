@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// Kind as it was written, in lower case; where it lives today, and what it is called there. All but `Deployment` were
 /// kinds of the first minik8s, which had them in `v1`.
-const HEADS: [(&str, &str, &str); 8] = [
+const HEADS: [(&str, &str, &str); 9] = [
     ("pod", "v1", "Pod"),
     ("service", "v1", "Service"),
     ("replicaset", "apps/v1", "ReplicaSet"),
@@ -14,6 +14,7 @@ const HEADS: [(&str, &str, &str); 8] = [
     ("horizontalpodautoscaler", "autoscaling/v2", "HorizontalPodAutoscaler"),
     ("dns", "minik8s.io/v1alpha1", "Dns"),
     ("job", "minik8s.io/v1alpha1", "GpuJob"),
+    ("workflow", "minik8s.io/v1alpha1", "Workflow"),
 ];
 
 /// What a kind is called today, and where it lives.

@@ -9,6 +9,7 @@ mod names;
 mod retype;
 mod shapes;
 mod words;
+mod workflows;
 
 pub(crate) use jobs::refusal;
 

@@ -10,6 +10,7 @@ pub(super) fn straighten(version: &str, kind: &str, object: &mut Value, notes: &
         ("v1", "Service") => service(object, notes),
         ("autoscaling/v2", "HorizontalPodAutoscaler") => autoscaler(object, notes),
         ("minik8s.io/v1alpha1", "Dns") => dns(object, notes),
+        ("minik8s.io/v1alpha1", "Workflow") => super::workflows::straighten(object, notes),
         ("minik8s.io/v1alpha1", "GpuJob") => super::jobs::straighten(object, notes),
         _ => {}
     }

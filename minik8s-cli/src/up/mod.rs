@@ -140,7 +140,10 @@ async fn control_plane(
         .pki(data.join("pki"))
         .listen(listener);
     let registry = Registry::open(data.join("registry"))?;
-    let serverless = Serverless::new().registry(registry);
+    let serverless = Serverless::new()
+        .registry(registry)
+        .workflows(options.workflows.workflows())
+        .triggers(options.workflows.triggers());
     let metrics = serverless.metrics();
     builder = builder.extension(serverless).metrics(move |page| metrics.register(page));
     if address.ip().is_unspecified() {

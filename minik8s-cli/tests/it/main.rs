@@ -27,3 +27,4 @@ mod real;
 mod regressions;
 mod surviving;
 mod top;
+mod workflow;
