@@ -142,8 +142,11 @@ pub(crate) struct Convert {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Get {
     /// What: `pods`, `pods,services`, `pod NAME`, `deploy/NAME`, `all`
-    #[arg(required = true, value_name = "TYPE[/NAME]")]
+    #[arg(required_unless_present = "raw", conflicts_with = "raw", value_name = "TYPE[/NAME]")]
     pub(crate) what: Vec<String>,
+    /// What the server has at this path, as it is
+    #[arg(long, value_name = "PATH")]
+    pub(crate) raw: Option<String>,
     /// table, wide, yaml, json, name, or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: String,

@@ -50,6 +50,7 @@ impl JobGet {
         let mut what = vec!["gpujobs".to_owned()];
         what.extend(self.names.iter().cloned());
         Get {
+            raw: None,
             what,
             output: self.output.clone(),
             selector: String::new(),

@@ -9,6 +9,11 @@ use futures::StreamExt;
 use serde_json::Value;
 
 pub(crate) async fn run(conn: &Conn, options: &Get) -> Result<()> {
+    if let Some(path) = &options.raw {
+        let request = http::Request::get(path).body(Vec::new())?;
+        say(conn.client.request_text(request).await.map_err(crate::api::explain)?.trim_end());
+        return Ok(());
+    }
     let format = Format::parse(&options.output)?;
     let known = Resources::load(conn).await?;
     let selected = parse_what(&known, &options.what)?;

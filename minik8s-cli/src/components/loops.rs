@@ -15,12 +15,14 @@ use minik8s_core::controllers::{
     self, CONTROLLERS_LEASE, Controller, ControllerManager, ControllersConfig, SCHEDULER_LEASE,
 };
 use minik8s_core::scheduler::{SchedulerConfig, SchedulerLoop};
-use minik8s_core::server::Registry;
 use minik8s_core::server::kubeconfig::Kubeconfig;
 use minik8s_core::server::tls::Authority;
+use minik8s_core::server::{Registry, serve_page};
 use minik8s_serverless::Serverless;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What both are told.
@@ -31,6 +33,9 @@ pub(super) struct Common {
     /// How the API is reached: the file that minik8s-apiserver left for this component
     #[arg(long, value_name = "FILE")]
     kubeconfig: PathBuf,
+    /// Where /metrics and /healthz are served, which the API server reads and leads Prometheus to
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    metrics_address: SocketAddr,
 }
 
 /// The scheduler of minik8s: places pods on nodes. Several may run; one leads.
@@ -104,7 +109,13 @@ async fn run(common: &Common, lease: &str, loops: Vec<Arc<dyn Controller>>) -> R
     let client = Client::new(Arc::new(GrpcTransport::new(&kubeconfig.grpc()?)?));
     let stop = CancellationToken::new();
     let manager = ControllerManager::new(client, Arc::new(SystemClock), loops);
-    let running = tokio::spawn(manager.lead(Some(ElectionConfig::of_process(lease)), stop.clone()));
+    let listener = TcpListener::bind(common.metrics_address).await.with_context(|| {
+        format!("cannot serve metrics at {}; choose another address with --metrics-address", common.metrics_address)
+    })?;
+    let election = ElectionConfig { metrics: Some(listener.local_addr()?), ..ElectionConfig::of_process(lease) };
+    let metrics = manager.metrics().clone();
+    tokio::spawn(serve_page(listener, move |page| metrics.register(page), stop.clone()));
+    let running = tokio::spawn(manager.lead(Some(election), stop.clone()));
     let end = told_to_end()?;
     say(&format!("running with {}", kubeconfig.server));
     end.await;

@@ -1,8 +1,9 @@
 //! `agent`: this machine joins a cluster, and runs a node of it.
 
 use super::gateway::NodesGateway;
+use super::handover;
 use super::record::{Lock, Record};
-use super::{data, node_manifest, parts, preflight, told_to_end};
+use super::{End, data, node_manifest, parts, preflight, told_to_end};
 use crate::args::Agent;
 use crate::output::say;
 use anyhow::{Context, Result, bail};
@@ -20,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs the node until SIGTERM or SIGINT. Containers go on after that.
 pub(crate) async fn agent(options: &Agent) -> Result<()> {
-    let began = Instant::now();
+    let (began, sockets) = (Instant::now(), handover::inherited());
     preflight::node(&options.node)?;
     let data = &options.data.data_dir;
     data::private_directory(data)?;
-    let _lock = Lock::take(data)?;
+    let lock = Lock::take(data)?;
     let node = node_manifest::name(&options.node)?;
     // What was typed wrongly is told before anyone is asked.
     node_manifest::apply(&options.node, &mut NodeConfig::new(&node, data))?;
@@ -34,7 +35,7 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     record.write(data)?;
     parts::trust_registry(data, HOST, &String::from_utf8_lossy(membership.ca()))?;
     let hosts = Arc::default();
-    let gateway = NodesGateway::open(&options.node, &record, &hosts)?;
+    let gateway = NodesGateway::open(&options.node, &record, &hosts, &sockets)?;
     let (runtime, network) =
         (parts::runtime(&record, data, Some(&api_of(&options.server))).await?, parts::network(&record, data, &hosts)?);
     let mut config = parts::node_config(&options.node, &record, data)?;
@@ -46,14 +47,18 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     let stop = CancellationToken::new();
     let running = membership.run(agent, stop.clone());
     tokio::pin!(running);
-    tokio::select! {
-        () = end => {}
-        () = &mut running => {}
-    }
+    let end = tokio::select! {
+        end = end => end,
+        () = &mut running => End::Stop,
+    };
     tracing::info!("stopping; containers go on");
     stop.cancel();
     running.await;
-    Ok(())
+    drop(lock);
+    match end {
+        End::Stop => Ok(()),
+        End::Again => Err(handover::again(&sockets)),
+    }
 }
 
 /// `host:port` of the API server, where it keeps images too.

@@ -5,6 +5,7 @@ mod agent;
 mod data;
 mod down;
 mod gateway;
+mod handover;
 mod host_dns;
 mod node_manifest;
 mod parts;
@@ -27,6 +28,7 @@ use ipnet::Ipv4Net;
 use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
+use minik8s_net::gateway::Sockets;
 use minik8s_serverless::Serverless;
 use minik8s_serverless::registry::{HOST, Registry};
 use record::{Lock, Record};
@@ -59,10 +61,11 @@ impl Door {
 /// Runs a cluster until SIGTERM or SIGINT. Containers go on after that.
 pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let began = Instant::now();
+    let sockets = handover::inherited();
     let schedulers = options.scheduling.schedulers()?;
     preflight::check(options)?;
     let data = &options.control.data.data_dir;
-    let (mut builder, api, _lock) = control_plane(&options.control, options.node.node_ip, door).await?;
+    let (mut builder, api, lock) = control_plane(&options.control, options.node.node_ip, door).await?;
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
     builder = builder.horizontal(options.autoscaling.config());
     if !options.without_node {
@@ -70,10 +73,10 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
         let for_pods = parts::door_for_pods(&record, data, api)?;
         record.write(data)?;
         builder = for_pods.into_iter().fold(builder, ClusterBuilder::listen);
-        builder = add_node(builder, &options.node, &record, data, api).await?;
+        builder = add_node(builder, &options.node, &record, data, (api, &sockets)).await?;
     }
     let cluster = builder.store(store::open(&options.control, data).await?).start().await?;
-    serve(cluster, data, began).await
+    serve(cluster, data, began, lock, &sockets).await
 }
 
 /// What the node beside a control plane is. One that others join has the first part of the cluster's range, but where
@@ -98,14 +101,14 @@ pub(crate) async fn apiserver(options: &ControlPlane, door: Door) -> Result<()> 
     let began = Instant::now();
     preflight::control_plane(options)?;
     let data = &options.data.data_dir;
-    let (builder, _, _lock) = control_plane(options, None, door).await?;
+    let (builder, _, lock) = control_plane(options, None, door).await?;
     let cluster = builder.without_controllers().store(store::open(options, data).await?).start().await?;
     for (file, user) in [("scheduler", SCHEDULER), ("controller-manager", CONTROLLERS)] {
         if let Some(kubeconfig) = cluster.kubeconfig_of(&User::new(user, &[]))? {
             kubeconfig.write(&data.join(format!("{file}.kubeconfig")))?;
         }
     }
-    serve(cluster, data, began).await
+    serve(cluster, data, began, lock, &Sockets::default()).await
 }
 
 /// A cluster that listens, with nothing behind it yet; where; and the right to use its data directory.
@@ -159,10 +162,10 @@ async fn add_node(
     options: &NodeOptions,
     record: &Record,
     data: &Path,
-    api: SocketAddr,
+    (api, sockets): (SocketAddr, &Sockets),
 ) -> Result<ClusterBuilder> {
     let hosts = Arc::default();
-    let gateway = NodesGateway::open(options, record, &hosts)?;
+    let gateway = NodesGateway::open(options, record, &hosts, sockets)?;
     let (runtime, network) =
         (parts::runtime(record, data, Some(&reachable(api))).await?, parts::network(record, data, &hosts)?);
     Ok(gateway.join(builder.node(parts::node_config(options, record, data)?, runtime, network)))
@@ -174,7 +177,7 @@ fn reachable(api: SocketAddr) -> String {
     SocketAddr::new(ip, api.port()).to_string()
 }
 
-async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
+async fn serve(cluster: Cluster, data: &Path, began: Instant, lock: Lock, sockets: &Sockets) -> Result<()> {
     let path = data.join("admin.kubeconfig");
     let (Some(kubeconfig), Some(_)) = (cluster.kubeconfig(), cluster.address()) else {
         anyhow::bail!("the cluster does not listen");
@@ -183,19 +186,34 @@ async fn serve(cluster: Cluster, data: &Path, began: Instant) -> Result<()> {
     parts::trust_registry(data, HOST, &kubeconfig.ca_certificate)?;
     let end = told_to_end()?;
     say(&format!("ready {} kubeconfig={} in {} ms", kubeconfig.server, path.display(), began.elapsed().as_millis()));
-    end.await;
+    let end = end.await;
     tracing::info!("stopping; containers go on");
     cluster.stop().await;
-    Ok(())
+    drop(lock);
+    match end {
+        End::Stop => Ok(()),
+        End::Again => Err(handover::again(sockets)),
+    }
 }
 
-/// Ends with the first SIGTERM or SIGINT from here on.
-pub(crate) fn told_to_end() -> Result<impl Future<Output = ()>> {
+/// What a process is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// To end (SIGTERM, SIGINT).
+    Stop,
+    /// To begin anew without losing anybody who connects meanwhile (SIGUSR2).
+    Again,
+}
+
+/// Ends with the first signal from here on that says so.
+pub(crate) fn told_to_end() -> Result<impl Future<Output = End>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut again = signal(SignalKind::user_defined2())?;
     Ok(async move {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = term.recv() => End::Stop,
+            _ = int.recv() => End::Stop,
+            _ = again.recv() => End::Again,
         }
     })
 }

@@ -115,6 +115,20 @@ fn pieces_make_a_cluster_and_each_may_be_killed() {
     deploy(&pieces, pieces.dir.path(), "first");
     until("three pods run", 60, || pieces.running("first") == 3);
 
+    // Each tells what it counts, and Prometheus is led to all of them.
+    let raw = |path: &str| pieces.text(&["get", "--raw", path]);
+    let discovered = || raw("/minik8s/prometheus/sd");
+    until("both loops are discovered", 60, || {
+        let found = discovered();
+        ["components/kube-scheduler", "components/kube-controller-manager", "nodes/worker"]
+            .iter()
+            .all(|path| found.contains(&format!("/minik8s/prometheus/{path}")))
+    });
+    let page = raw("/minik8s/prometheus/components/kube-controller-manager");
+    assert!(page.contains("# TYPE controller"), "{page}");
+    let all = raw("/minik8s/prometheus/federate");
+    assert!(all.contains("component=\"kube-controller-manager\""), "{all}");
+
     // One after another is killed and comes back; the rest waits for it.
     drop(scheduler);
     scheduler = pieces.scheduler();

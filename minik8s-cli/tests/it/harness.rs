@@ -2,9 +2,9 @@
 
 use minik8s_core::testkit::kubectl;
 use minik8s_core::testkit::need::{self, Need};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -97,6 +97,8 @@ pub(crate) struct Up {
     /// The node's name and whatever else `up` is told.
     arguments: Vec<String>,
     child: Option<Child>,
+    /// What it prints.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
     /// The line it printed when it was ready.
     pub(crate) ready: String,
     /// The kubectl to use.
@@ -122,7 +124,7 @@ impl Up {
         let namespace = (kind == Kind::Real).then(Namespace::new);
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let kubectl = kubectl::find();
-        let mut up = Self { kind, dir, namespace, arguments, child: None, ready: String::new(), kubectl };
+        let mut up = Self { kind, dir, namespace, arguments, child: None, lines: None, ready: String::new(), kubectl };
         if kind == Kind::Real {
             up.build_image();
         }
@@ -166,9 +168,18 @@ impl Up {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("minik8s starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let line = lines.next().and_then(Result::ok).unwrap_or_default();
-        self.child = Some(child);
+        (self.child, self.lines) = (Some(child), Some(lines));
         assert!(line.starts_with("ready https://"), "said {line:?} instead of ready; its log:\n{}", self.log());
         self.ready = line;
+    }
+
+    /// SIGUSR2: the process becomes its successor, and is ready again.
+    pub(crate) fn again(&mut self) {
+        let child = self.child.as_ref().expect("it runs");
+        let _ = Command::new("kill").args(["-USR2", &child.id().to_string()]).status();
+        let lines = self.lines.as_mut().expect("it runs");
+        let ready = lines.map_while(Result::ok).find(|line| line.starts_with("ready https://"));
+        self.ready = ready.unwrap_or_else(|| panic!("it is not ready again; its log:\n{}", self.log()));
     }
 
     pub(crate) fn log(&self) -> String {

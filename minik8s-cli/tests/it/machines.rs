@@ -44,6 +44,29 @@ fn machines_of_one_subnet_are_one_cluster() {
 fn machines_of_different_subnets_are_one_cluster() {
     let Some(fleet) = Fleet::start(|| Hosts::subnets(&[1, 1]), &[], &[]) else { return };
     reach_each_other(&fleet);
+    gateways_of_all(&fleet);
+}
+
+/// Each machine's gateway leads to pods of all machines, and tells what it counts.
+fn gateways_of_all(fleet: &Fleet) {
+    let dns = "apiVersion: minik8s.io/v1alpha1\nkind: Dns\nmetadata: {name: web}\nspec: {host: web.example, paths: \
+               [{path: /, serviceName: web, servicePort: 80}]}\n";
+    fleet.apply("dns.yaml", dns);
+    let everyone: BTreeSet<String> = fleet.hosts.iter().map(|host| host.name()).collect();
+    for host in fleet.hosts.iter() {
+        let script = format!(
+            // Who closes its side is taken to have left.
+            "(printf 'GET / HTTP/1.0\\r\\nHost: web.example\\r\\n\\r\\n'; sleep 1) | nc -w 3 {} 80 | tail -n 1",
+            host.address()
+        );
+        let ask = || fleet.try_minik8s(&["exec", &host.name(), "--", "sh", "-c", &script]).unwrap_or_default();
+        until("pods of all machines answer", 60, || {
+            (0..5).map(|_| ask().trim().to_owned()).collect::<BTreeSet<_>>() == everyone
+        });
+        let page = fleet.minik8s(&["get", "--raw", &format!("/minik8s/prometheus/nodes/{}", host.name())]);
+        let counted = "gateway_requests_total{kind=\"Dns\",namespace=\"default\",name=\"web\",code=\"2xx\"}";
+        assert!(page.contains(counted), "of {}: {page}", host.name());
+    }
 }
 
 /// How long it takes is printed, not asserted.

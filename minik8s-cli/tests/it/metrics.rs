@@ -25,7 +25,7 @@ fn programs(directory: &Path) -> String {
             directory.display()
         )
     };
-    one("queue", 1) + &one("jobs", 1)
+    ["queue", "jobs"].map(|name| one(name, 1)).concat()
 }
 
 fn autoscaler(target: &str, metric: &str) -> String {
@@ -184,10 +184,16 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
     let outside = "{type: External, external: {metric: {name: jobs}, target: {type: AverageValue, averageValue: 30}}}";
     up.apply("queue.yaml", &autoscaler("queue", pods));
     up.apply("jobs.yaml", &autoscaler("jobs", outside));
+    // A Service is hit seven times, four to be borne by each.
+    let object = "{type: Object, object: {describedObject: {apiVersion: v1, kind: Service, name: shop}, metric: {name: hits}, \
+                  target: {type: AverageValue, averageValue: 4}}}";
+    let third = programs(&pages).split("---\n").next().unwrap().replace("queue", "shop");
+    up.apply("shop.yaml", &(third + "---\n" + &autoscaler("shop", object)));
     let ready = |name: &str| up.minik8s(&["get", "deploy", name, "-o", "jsonpath={.status.readyReplicas}"]).out;
     // Each pod says thirty, however many there are: to the limit. Outside ninety wait, thirty for each.
     until("as many as may be follow what they tell", 60, || ready("queue").trim() == "4");
     until("three follow what others know", 60, || ready("jobs").trim() == "3");
+    until("two follow what is known of the Service", 60, || ready("shop").trim() == "2");
     let table = up.minik8s(&["get", "hpa"]).ok();
     assert!(table.contains("30/15") && table.contains("30/30 (avg)"), "{table}");
     if up.kubectl.is_some() {
@@ -199,7 +205,7 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
         let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
         assert_eq!(list["items"][0]["value"], "7", "of another object, by the adapter");
         let top = || up.kubectl(&["top", "pods", "--containers", "--no-headers"]).out;
-        until("kubectl shows what all seven use", 60, || top().lines().count() == 7);
+        until("kubectl shows what all nine use", 60, || top().lines().count() == 9);
         assert!(top().lines().all(|line| line.split_whitespace().nth(1) == Some("main")), "{}", top());
         assert!(up.kubectl(&["top", "nodes"]).ok().contains("node-1"));
     }

@@ -101,6 +101,10 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection>;
     /// What the node and its running containers have used.
     async fn stats(&self) -> ApiResult<NodeUsage>;
+    /// What runs beside the pods counts, as a page of Prometheus; empty where nothing does.
+    async fn metrics(&self) -> ApiResult<String> {
+        Ok(String::new())
+    }
 }
 
 /// The ways to one node, the newest last.

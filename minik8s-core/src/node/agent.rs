@@ -85,7 +85,8 @@ impl NodeAgent {
 
     /// The door to the node's logs and processes, for the API server's directory of nodes.
     pub fn access(&self) -> Arc<dyn NodeAccess> {
-        Arc::new(Access::new(self.config.clone(), self.runtime.clone(), self.clock.clone()))
+        let access = Access::new(self.config.clone(), self.runtime.clone(), self.clock.clone());
+        Arc::new(access.counting(&self.companions))
     }
 
     /// Runs until `shutdown`. Pods go on running: the next agent finds them. Dropping the future is as good as killing

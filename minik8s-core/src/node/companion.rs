@@ -6,6 +6,7 @@ use crate::client::{Client, Informers};
 use crate::clock::SharedClock;
 use crate::network::ServiceTable;
 use async_trait::async_trait;
+use prometheus_client::registry::Registry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub trait Companion: Send + Sync + 'static {
     /// Its name, in logs.
     fn name(&self) -> &str;
+
+    /// Adds what it counts to the node's page of metrics.
+    fn register(&self, _page: &mut Registry) {}
 
     /// Runs until `ctx.stop` is cancelled, and then ends in its own time, which it bounds: the agent waits for it.
     async fn run(self: Arc<Self>, ctx: CompanionContext);

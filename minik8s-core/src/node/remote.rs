@@ -163,6 +163,11 @@ impl NodeAccess for RemoteNode {
         Ok(Box::new(forward::near_end(reply.into_inner(), send)))
     }
 
+    async fn metrics(&self) -> ApiResult<String> {
+        let reply = self.client.clone().metrics(v1::MetricsRequest {}).await.map_err(|s| from_status(&s))?;
+        Ok(reply.into_inner().page)
+    }
+
     async fn stats(&self) -> ApiResult<NodeUsage> {
         let reply = self.client.clone().stats(v1::StatsRequest {}).await.map_err(|s| from_status(&s))?;
         Ok(reply.into_inner().into())

@@ -100,6 +100,11 @@ impl node_server::Node for Door {
         Ok(Response::new(forward::far_end(port, from).boxed()))
     }
 
+    async fn metrics(&self, _: Request<v1::MetricsRequest>) -> Result<Response<v1::MetricsReply>, Status> {
+        let page = self.access.metrics().await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(v1::MetricsReply { page }))
+    }
+
     async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<v1::StatsReply>, Status> {
         let usage = self.access.stats().await.map_err(|e| to_status(&e))?;
         Ok(Response::new(usage.into()))

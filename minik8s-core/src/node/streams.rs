@@ -1,6 +1,7 @@
 //! The door to this node's containers: logs from their files; commands, terminals, connections and usage from the runtime.
 
 use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, NodeUsage, PodRef};
+use super::companion::Companion;
 use super::config::NodeConfig;
 use super::logs::{self, Ended, Life};
 use super::{ids, machine, worker};
@@ -13,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a follower asks again where events cannot be had.
@@ -25,11 +28,19 @@ pub(crate) struct Access {
     config: NodeConfig,
     runtime: SharedRuntime,
     clock: SharedClock,
+    /// What runs beside the pods counts here.
+    page: Registry,
 }
 
 impl Access {
     pub(crate) fn new(config: NodeConfig, runtime: SharedRuntime, clock: SharedClock) -> Self {
-        Self { config, runtime, clock }
+        Self { config, runtime, clock, page: Registry::default() }
+    }
+
+    /// With what these count.
+    pub(crate) fn counting(mut self, companions: &[Arc<dyn Companion>]) -> Self {
+        companions.iter().for_each(|companion| companion.register(&mut self.page));
+        self
     }
 
     /// The present life of a container.
@@ -100,6 +111,13 @@ impl NodeAccess for Access {
 
     async fn port_forward(&self, pod: &PodRef, port: u16) -> ApiResult<Connection> {
         self.runtime.connect(&pod.uid, port).await.map_err(|e| refused(&e))
+    }
+
+    async fn metrics(&self) -> ApiResult<String> {
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode_registry(&mut page, &self.page)
+            .map_err(|e| ApiError::internal(format!("metrics without a text form: {e}")))?;
+        Ok(page)
     }
 
     async fn stats(&self) -> ApiResult<NodeUsage> {

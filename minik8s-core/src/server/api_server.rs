@@ -20,7 +20,12 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// See [`ApiServerBuilder::store_patience`].
+const STORE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How an [`ApiServer`] is put together.
 #[derive(Clone)]
@@ -37,6 +42,7 @@ pub struct ApiServerBuilder {
     bootstrap: bool,
     advertise: Option<SocketAddr>,
     adapter: Option<Adapter>,
+    patience: Duration,
 }
 
 impl ApiServerBuilder {
@@ -106,6 +112,13 @@ impl ApiServerBuilder {
         Ok(Self { adapter: Some(Adapter::new(url)?), ..self })
     }
 
+    /// How long the store may not be followed before the server sends those away who speak gRPC with it, nodes above all:
+    /// what they would see here is old, and another server may follow the store. 15 seconds unless said.
+    #[must_use]
+    pub fn store_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Leaves out the namespaces and objects every cluster begins with.
     #[must_use]
     pub fn without_bootstrap(self) -> Self {
@@ -124,6 +137,9 @@ impl ApiServerBuilder {
             .map_err(|e: StoreError| verbs::store_error("reading the cluster's state", &e))?;
         let stop = CancellationToken::new();
         tokio::spawn(pump.run(stream, stop.clone()));
+        let lost = watch::Sender::new(false);
+        let losing = lose(caches.following(), self.patience, lost.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(losing));
         let server = Arc::new(ApiServer {
             store: self.store,
             registry: Registry::new(table),
@@ -140,6 +156,7 @@ impl ApiServerBuilder {
             nodes: self.nodes,
             dice: Dice::new(self.seed),
             stop: stop.clone(),
+            lost,
             _pump: stop.drop_guard(),
         });
         if self.bootstrap {
@@ -187,7 +204,24 @@ pub struct ApiServer {
     pub(crate) adapter: Option<Adapter>,
     metrics: Metrics,
     nodes: NodeDirectory,
+    /// The store has not been followed for longer than there is patience for.
+    lost: watch::Sender<bool>,
     _pump: DropGuard,
+}
+
+/// Says when the store has been lost for so long, and when it is found again.
+async fn lose(mut following: watch::Receiver<bool>, patience: Duration, lost: watch::Sender<bool>) {
+    while following.wait_for(|follows| !follows).await.is_ok() {
+        tokio::select! {
+            biased;
+            _ = following.wait_for(|follows| *follows) => continue,
+            () = tokio::time::sleep(patience) => {}
+        }
+        tracing::warn!(?patience, "the store is lost: nodes are sent to other API servers");
+        lost.send_replace(true);
+        let _ = following.wait_for(|follows| *follows).await;
+        lost.send_replace(false);
+    }
 }
 
 impl ApiServer {
@@ -206,6 +240,7 @@ impl ApiServer {
             bootstrap: true,
             advertise: None,
             adapter: None,
+            patience: STORE_PATIENCE,
         }
     }
 
@@ -248,6 +283,11 @@ impl ApiServer {
     pub(crate) fn follows_store(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let caches = self.caches.clone();
         move || caches.follows()
+    }
+
+    /// True while the store has been lost for longer than there is patience for.
+    pub(crate) fn store_lost(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
     }
 
     fn count<T>(&self, verb: &'static str, target: &Target, result: ApiResult<T>, ok: u16) -> ApiResult<T> {

@@ -15,11 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -116,7 +119,6 @@ answers!(Front, |front, request| front.clone().call_identified(request));
 /// Serves connections until `shutdown`, then ends them: REST watches and streams are closed, requests in progress
 /// finish, and what has not ended after five seconds is cut. gRPC's watches end with the token that its services were given.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, shutdown: CancellationToken) {
-    let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -125,7 +127,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, 
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, acceptor.clone(), front.clone(), shutdown.clone()));
+                connections.spawn(connection(stream, tls.clone(), front.clone(), shutdown.clone()));
             }
             Err(e) => {
                 // Out of descriptors, most likely: connections that end will free some.
@@ -140,14 +142,39 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Front, 
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, front: Front, shutdown: CancellationToken) {
+/// The handshake; `None` for those who are sent elsewhere. Who offers HTTP/2 and nothing else speaks gRPC, which is left
+/// where this server does not know what is true: its client then goes to the next server at once. Everybody else may ask
+/// how the server is.
+async fn handshake(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    lost: &watch::Receiver<bool>,
+) -> io::Result<Option<(TlsStream<TcpStream>, bool)>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let grpc = start.client_hello().alpn().is_some_and(|offered| offered.eq([b"h2"]));
+    if grpc && *lost.borrow() {
+        return Ok(None);
+    }
+    Ok(Some((start.into_stream(tls).await?, grpc)))
+}
+
+/// Waits until the store is lost.
+async fn gone(mut lost: watch::Receiver<bool>) {
+    if lost.wait_for(|lost| *lost).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Arc<ServerConfig>, front: Front, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    let lost = front.rest.lost();
     let handshake = tokio::select! {
-        handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => handshake,
+        handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, tls, &lost)) => handshake,
         () = shutdown.cancelled() => return,
     };
-    let stream = match handshake {
-        Ok(Ok(stream)) => stream,
+    let (stream, grpc) = match handshake {
+        Ok(Ok(Some(done))) => done,
+        Ok(Ok(None)) => return tracing::debug!("a client was sent to another API server"),
         Ok(Err(e)) => return tracing::debug!(error = %e, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
@@ -166,6 +193,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, front: Front, shut
     let ended = tokio::select! {
         ended = running.as_mut() => Some(ended),
         () = shutdown.cancelled() => None,
+        () = gone(lost), if grpc => None,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -1,13 +1,30 @@
 //! What the server counts. There are no globals: whoever serves `/metrics` renders this handle.
 
 use crate::api::{ApiError, Target};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Readers of a page at the same time, and how long one may say nothing.
+const PAGE_READERS: usize = 16;
+const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What requests are counted by.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -23,6 +40,44 @@ struct RequestLabels {
 struct ResourceLabels {
     group: String,
     resource: String,
+}
+
+/// Serves a page at `/metrics`, and whether the process lives at `/healthz`, in plain HTTP, until `stop`: what components
+/// of their own process have, for the API server to read.
+pub async fn serve_page(listener: TcpListener, fill: impl FnOnce(&mut Registry), stop: CancellationToken) {
+    let mut registry = Registry::default();
+    fill(&mut registry);
+    let registry = Arc::new(registry);
+    let room = Arc::new(Semaphore::new(PAGE_READERS));
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+        let registry = registry.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let text = match request.uri().path() {
+                "/metrics" => {
+                    let mut page = String::new();
+                    encode(&mut page, &registry).ok().map(|()| page)
+                }
+                "/healthz" => Some("ok\n".to_owned()),
+                _ => None,
+            };
+            let status = if text.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+            let mut response = Response::new(Full::<Bytes>::from(text.unwrap_or_default()));
+            *response.status_mut() = status;
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(PAGE_PATIENCE);
+        let serving = builder.serve_connection(TokioIo::new(stream), answer);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            let _permit = permit;
+            let _ = serving.await;
+        }));
+    }
 }
 
 /// Counters of the API server. Cheap to clone.
@@ -57,7 +112,7 @@ impl Metrics {
     /// Where a metric cannot be written as text.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &self.registry.lock())?;
+        encode(&mut page, &self.registry.lock())?;
         Ok(page)
     }
 

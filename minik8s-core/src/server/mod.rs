@@ -36,5 +36,5 @@ pub use kind::{
     ActionNames, Beside, Claim, Column, Computed, DeletionRule, Effect, FieldErrors, Kind, KindNames, NameRule,
     Readable, Reading, ScalePaths, SelectableField, Settings, WriteContext,
 };
-pub use metrics::Metrics;
+pub use metrics::{Metrics, serve_page};
 pub use registry::{ANYTHING, KindTable, Registry};

@@ -11,7 +11,7 @@ use crate::server::listen::{self, Front};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Pki, ServerNames};
 use crate::server::{ApiServer, ApiServerBuilder};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Served {
     /// # Panics
     /// Where it cannot be started.
     pub async fn start_authorized(authorizer: SharedAuthorizer) -> Self {
-        Self::put_together(|builder| builder, Some(authorizer)).await
+        Self::put_together(Arc::new(MemoryStore::new()), None, |builder| builder, Some(authorizer)).await
     }
 
     /// A server put together by the caller.
@@ -63,22 +63,36 @@ impl Served {
     /// # Panics
     /// Where it cannot be started.
     pub async fn start_with(configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Self {
-        Self::put_together(configure, None).await
+        Self::put_together(Arc::new(MemoryStore::new()), None, configure, None).await
+    }
+
+    /// A server on this store, put together by the caller; with the certificates of another where they are of one cluster.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub async fn start_on(
+        store: Arc<dyn Store>,
+        pki: Option<&Pki>,
+        configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder,
+    ) -> Self {
+        Self::put_together(store, pki, configure, None).await
     }
 
     #[allow(clippy::expect_used, reason = "a test cannot go on without its server")]
     async fn put_together(
+        store: Arc<dyn Store>,
+        pki: Option<&Pki>,
         configure: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder,
         authorizer: Option<SharedAuthorizer>,
     ) -> Self {
-        let builder = ApiServer::builder(Arc::new(MemoryStore::new()));
-        let server = configure(builder).start().await.expect("the API server starts");
+        let server = configure(ApiServer::builder(store)).start().await.expect("the API server starts");
         let shutdown = CancellationToken::new();
         let config = RestConfig::of(&server);
         let authorizer = authorizer.unwrap_or_else(|| config.authorizer.clone());
         let rest = RestService::new(RestConfig { shutdown: shutdown.clone(), authorizer, ..config });
         let names = ServerNames::default().with(["localhost", "127.0.0.1"]);
-        let pki = Pki::in_memory(&names, Timestamp::now()).expect("certificates are made");
+        let made = || Pki::in_memory(&names, Timestamp::now()).expect("certificates are made");
+        let pki = pki.cloned().unwrap_or_else(made);
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port of the loopback");
         let address = tcp.local_addr().expect("the port's address");
         let tls = pki.server_config().expect("the certificates fit");

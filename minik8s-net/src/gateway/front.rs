@@ -3,6 +3,7 @@
 use super::backend::{Cluster, Clusters};
 use super::metrics::GatewayMetrics;
 use super::serve;
+use super::sockets::Sockets;
 use super::table::{RoutingTable, UsualPorts};
 use super::tls::{Certificates, TlsSecret};
 use arc_swap::ArcSwap;
@@ -55,6 +56,8 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// Each request is logged, under the target `minik8s::access`.
     pub access_log: bool,
+    /// Where listening sockets come from and stay, for a successor.
+    pub sockets: Option<Sockets>,
 }
 
 impl Default for GatewayConfig {
@@ -73,6 +76,7 @@ impl Default for GatewayConfig {
             keep_idle: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             access_log: false,
+            sockets: None,
         }
     }
 }
@@ -191,9 +195,16 @@ impl Gateway {
         let known = self.listening.lock().get(&address.port()).map(|(_, speaks)| speaks.clone());
         match known {
             Some(speaks) => speaks.store(tls, Ordering::Relaxed),
-            None => self.listen(serve::bind(address)?, address.port(), tls),
+            None => self.listen(self.bind(address)?, address.port(), tls),
         }
         Ok(())
+    }
+
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        match &self.shared.config.sockets {
+            Some(sockets) => sockets.listen(address, serve::BACKLOG),
+            None => serve::listener(address, serve::BACKLOG),
+        }
     }
 
     /// Stops to listen at ports that are not among these; requests that came in there end in peace.
@@ -202,6 +213,7 @@ impl Gateway {
             let keep = keep(*port);
             if !keep {
                 stop.cancel();
+                self.shared.config.sockets.iter().for_each(|sockets| sockets.close(*port));
             }
             keep
         });

@@ -3,7 +3,7 @@
 use super::canaries::Canaries;
 use super::demand;
 use super::secrets::Secrets;
-use super::{Gateway, GatewayConfig, GatewayMetrics};
+use super::{Gateway, GatewayConfig, GatewayMetrics, Sockets};
 use crate::dns::{HostTable, Hosts, SHARED_DOMAINS};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
@@ -11,6 +11,7 @@ use minik8s_core::client::PatchType;
 use minik8s_core::node::{Companion, CompanionContext};
 use minik8s_core::routing::{GATEWAY_ANNOTATION, GatewayPlace, RouteSet, Sources, translate};
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -126,6 +127,10 @@ impl Companion for NodeGateway {
         "gateway"
     }
 
+    fn register(&self, page: &mut Registry) {
+        self.metrics.register(page);
+    }
+
     async fn run(self: Arc<Self>, ctx: CompanionContext) {
         let gateway = Gateway::new(self.config.clone(), self.metrics.clone());
         let listeners = std::mem::take(&mut *self.listeners.lock());
@@ -175,6 +180,7 @@ impl NodeGateway {
                 gateway.listen(listener, port, tls);
             }
             self.follow_ports(gateway, &routes, &mut told);
+            self.config.sockets.iter().for_each(Sockets::settle);
             self.follow_names(gateway, &routes, &nodes.list(), &ctx.node);
             let place = self.place(gateway);
             if said.as_ref() != Some(&place) && say(ctx, &place).await {

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 /// Room for what a connection begins with.
 const FIRST: usize = 4096;
 /// How long a handshake of TLS may take.
@@ -47,10 +47,6 @@ pub fn listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)
-}
-
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    listener(address, BACKLOG)
 }
 
 /// Accepts connections until `stop`; those that the kernel has accepted by then are served, too.

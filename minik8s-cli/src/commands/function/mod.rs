@@ -55,6 +55,7 @@ fn path(conn: &Conn, name: Option<&str>) -> String {
 
 fn get(name: Option<&str>, output: &str) -> Get {
     Get {
+        raw: None,
         what: vec![name.map_or_else(|| "functions".to_owned(), |name| format!("functions/{name}"))],
         output: output.to_owned(),
         selector: String::new(),

@@ -24,6 +24,7 @@ use decide::{Step, View, held_by, holder};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -45,7 +46,12 @@ pub struct ElectionConfig {
     pub renew_deadline: Duration,
     /// How often it renews, and how long a candidate waits after a claim that failed.
     pub retry_period: Duration,
+    /// Where this process tells what it counts, `10.0.0.1:10259`: the Lease of who leads says so.
+    pub metrics: Option<SocketAddr>,
 }
+
+/// Annotation of Leases: where who leads serves `/metrics`.
+pub const METRICS_ANNOTATION: &str = "minik8s.io/metrics";
 
 impl ElectionConfig {
     /// The default times, in `kube-system`.
@@ -57,6 +63,7 @@ impl ElectionConfig {
             lease_duration: Duration::from_secs(6),
             renew_deadline: Duration::from_secs(4),
             retry_period: Duration::from_secs(1),
+            metrics: None,
         }
     }
     /// The default times for this process, told apart from every other, also from the one that it follows.
@@ -192,6 +199,11 @@ impl Election {
         let duration = if holder.is_empty() { Duration::from_secs(1) } else { self.config.lease_duration };
         let mut lease = held_by(holder, duration, old, MicroTime(self.clock.now()));
         lease.metadata.name = Some(self.config.name.clone());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.remove(METRICS_ANNOTATION);
+        if let Some(address) = self.config.metrics.filter(|_| !holder.is_empty()) {
+            annotations.insert(METRICS_ANNOTATION.to_owned(), address.to_string());
+        }
         let write = async {
             match old {
                 Some(_) => self.api.update(&lease).await,

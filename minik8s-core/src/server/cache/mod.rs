@@ -30,8 +30,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Sizes and times of the watch cache.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ pub(crate) struct Caches {
     prepared: Mutex<HashMap<Key, Prepared>>,
     pub(crate) settings: WatchSettings,
     /// The store is being followed; false while its watch is broken.
-    following: AtomicBool,
+    following: watch::Sender<bool>,
 }
 
 impl Caches {
@@ -77,17 +77,22 @@ impl Caches {
             progress: Progress::default(),
             prepared: Mutex::default(),
             settings,
-            following: AtomicBool::new(false),
+            following: watch::Sender::new(false),
         }
     }
 
     /// Whether what happens in the store arrives here.
     pub(crate) fn follows(&self) -> bool {
-        self.following.load(Ordering::Relaxed)
+        *self.following.borrow()
+    }
+
+    /// Tells when that changes.
+    pub(crate) fn following(&self) -> watch::Receiver<bool> {
+        self.following.subscribe()
     }
 
     fn set_following(&self, following: bool) {
-        self.following.store(following, Ordering::Relaxed);
+        self.following.send_replace(following);
     }
 
     /// The cache of the keys under `prefix`.

@@ -68,6 +68,8 @@ pub struct RestConfig {
     pub doors: Vec<Arc<dyn HttpDoor>>,
     /// Ends every watch and stream when it is cancelled.
     pub shutdown: CancellationToken,
+    /// True while what is behind it cannot be relied on; who speaks gRPC is sent elsewhere then.
+    pub lost: tokio::sync::watch::Receiver<bool>,
 }
 
 impl RestConfig {
@@ -84,6 +86,7 @@ impl RestConfig {
             health: Health::default(),
             doors: Vec::new(),
             shutdown: CancellationToken::new(),
+            lost: tokio::sync::watch::channel(false).1,
         }
     }
 
@@ -101,6 +104,7 @@ impl RestConfig {
             clock: server.clock().clone(),
             authorizer: Arc::new(ClusterAuthorizer::of(server)),
             metrics: server.metrics().clone(),
+            lost: server.store_lost(),
             ..Self::new(server.clone(), server.registry().clone())
         }
     }
@@ -134,9 +138,15 @@ struct Shared {
     lines: Arc<watch::LineCache>,
     documents: documents::Documents,
     scraper: Scraper,
+    lost: tokio::sync::watch::Receiver<bool>,
 }
 
 impl RestService {
+    /// True while who speaks gRPC is sent elsewhere.
+    pub(crate) fn lost(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.shared.lost.clone()
+    }
+
     /// Who says what users may do here.
     pub fn authorizer(&self) -> SharedAuthorizer {
         self.shared.authorizer.clone()
@@ -156,6 +166,7 @@ impl RestService {
             health: config.health,
             doors: config.doors,
             shutdown: config.shutdown,
+            lost: config.lost,
             lines: Arc::default(),
         };
         Self { shared: Arc::new(shared), acting_as: None }

@@ -6,9 +6,10 @@ use super::body::Body;
 use super::status::{json_response, no_such_path, respond};
 use crate::api::{ApiError, ApiResult, Gvr, Object, Reason, Target};
 use crate::client::ListOptions;
+use crate::client::METRICS_ANNOTATION;
 use crate::node::{ContainerUsage, NodeUsage};
 use crate::server::rest::body::full;
-use crate::server::scrape::{Door, append};
+use crate::server::scrape::{Door, append, fetch};
 use futures::{StreamExt, stream};
 use http::request::Parts;
 use http::{Response, header};
@@ -16,9 +17,11 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const NODES: Gvr = Gvr::new("", "v1", "nodes");
+const LEASES: Gvr = Gvr::new("coordination.k8s.io", "v1", "leases");
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PREFIX: &str = "/minik8s/prometheus";
 /// A node that has not answered by then is left out.
@@ -31,6 +34,7 @@ pub(super) async fn serve(shared: &Shared, parts: &Parts, path: &[String]) -> Ap
         ["sd"] => Ok(json_response(200, discovery(shared, parts).await?.to_string())),
         ["federate"] => Ok(text(federate(shared).await?)),
         ["nodes", name] => Ok(text(node(shared, name).await?)),
+        ["components", name] => Ok(text(component(shared, name).await?)),
         ["pods", namespace, name] => {
             let pod = shared.transport.get(&Target::object(PODS, namespace, *name)).await?;
             let none =
@@ -73,6 +77,10 @@ async fn discovery(shared: &Shared, parts: &Parts) -> ApiResult<Value> {
         let more = json!({"component": "node", "node": name});
         found.push(target(format!("{PREFIX}/nodes/{name}"), name.clone(), more));
     }
+    for (name, _) in components(shared).await? {
+        let path = format!("{PREFIX}/components/{name}");
+        found.push(target(path, name.clone(), json!({"component": name})));
+    }
     for door in doors(shared).await? {
         let (namespace, pod) = (&door.pod.namespace, &door.pod.pod);
         let more = json!({"component": "pod", "namespace": namespace, "pod": pod, "node": door.node});
@@ -100,6 +108,12 @@ async fn federate(shared: &Shared) -> ApiResult<String> {
             Err(_) => silent += 1,
         }
     }
+    for (name, _) in components(shared).await? {
+        match component(shared, &name).await {
+            Ok(told) => append(&mut page, &told, &[("component", &name)]),
+            Err(_) => silent += 1,
+        }
+    }
     let doors = doors(shared).await?;
     let asked = doors.len();
     let told = shared.scraper.of_all(doors).await;
@@ -113,12 +127,37 @@ async fn federate(shared: &Shared) -> ApiResult<String> {
     Ok(page)
 }
 
-/// What a node has used, in the words of a kubelet's `/metrics/resource`.
+/// Components of their own process that lead, and where each tells what it counts: their Leases say so.
+async fn components(shared: &Shared) -> ApiResult<Vec<(String, String)>> {
+    let options = ListOptions { resource_version: Some(0), ..ListOptions::default() };
+    let leases = shared.transport.list(&Target::in_namespace(LEASES, "kube-system"), &options).await?.items;
+    let said = |lease: &Arc<Object>| {
+        let at = lease.value().ok()?.pointer("/metadata/annotations")?.get(METRICS_ANNOTATION)?.as_str()?.to_owned();
+        Some((lease.meta.name.clone(), at))
+    };
+    Ok(leases.iter().filter_map(said).collect())
+}
+
+async fn component(shared: &Shared, name: &str) -> ApiResult<String> {
+    let all = components(shared).await?;
+    let none = || ApiError::new(Reason::NotFound, format!("no component {name:?} says that it has metrics"));
+    let (_, at) = all.iter().find(|(known, _)| known == name).ok_or_else(none)?;
+    let failed = |why: String| ApiError::new(Reason::ServiceUnavailable, format!("{name} at {at}: {why}"));
+    let asked = async {
+        let io = TcpStream::connect(at).await.map_err(|e| failed(e.to_string()))?;
+        fetch::get(io, at, "/metrics").await.map_err(failed)
+    };
+    tokio::time::timeout(ANSWER, asked).await.map_err(|_| failed(format!("no answer in {ANSWER:?}")))?
+}
+
+/// What a node has used, in the words of a kubelet's `/metrics/resource`, and what it counts besides.
 async fn node(shared: &Shared, name: &str) -> ApiResult<String> {
     let late = |_| ApiError::new(Reason::ServiceUnavailable, format!("node {name:?} did not answer in {ANSWER:?}"));
     let access = shared.nodes.find(name)?;
-    let usage = tokio::time::timeout(ANSWER, access.stats()).await.map_err(late)??;
-    Ok(page_of(&usage))
+    let both = async { tokio::join!(access.stats(), access.metrics()) };
+    let (usage, more) = tokio::time::timeout(ANSWER, both).await.map_err(late)?;
+    // An agent of before counts nothing.
+    Ok(page_of(&usage?) + &more.unwrap_or_default())
 }
 
 fn page_of(usage: &NodeUsage) -> String {

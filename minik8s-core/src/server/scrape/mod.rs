@@ -3,7 +3,7 @@
 //! their node. As with usage, nobody is asked while nobody asks here.
 
 mod adapter;
-mod fetch;
+pub(crate) mod fetch;
 mod page;
 
 pub(crate) use adapter::Adapter;

@@ -4,6 +4,7 @@ mod fanout;
 mod faults;
 mod histories;
 mod limits;
+mod lost_store;
 mod presence;
 
 use minik8s_core::api::{Gvr, Target};
