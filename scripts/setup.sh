@@ -20,6 +20,7 @@ needs=(
   "cc:gcc"                   # the linker, and the C parts of the TLS library
   "nginx:nginx-light"        # only what benchmarks compare the gateway with; tests start none
   "wrk:wrk"                  # only the client of that benchmark
+  "python3:python3"          # only for tests: calls by twenty at once, and what a function is called with
   "curl:curl"                # only for tests: a client of the gateway's TLS that is not ours
   "make:make"
   "tmux:tmux"                # only for tests: the terminal that a live screen is looked at in

@@ -113,4 +113,7 @@ pub(crate) struct Invoke {
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) timeout: u64,
+    /// Do not wait: print the name of an Invocation, which will have the result
+    #[arg(long = "async", conflicts_with = "gateway")]
+    pub(crate) no_wait: bool,
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Read;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -16,6 +16,14 @@ use tokio::net::TcpStream;
 pub(crate) async fn run(args: &Args, options: &Invoke) -> Result<()> {
     let conn = Conn::open(args).await?;
     let (namespace, name) = options.function.split_once('/').unwrap_or((&conn.namespace, &options.function));
+    if options.no_wait {
+        let body = String::from_utf8(data(&options.data)?).context("the body is no text")?;
+        let object = json!({"apiVersion": "minik8s.io/v1alpha1", "kind": "Invocation",
+            "metadata": {"generateName": format!("{name}-")}, "spec": {"function": name, "body": body}});
+        let made = conn.post(&format!("/apis/minik8s.io/v1alpha1/namespaces/{namespace}/invocations"), &object).await?;
+        say(made["metadata"]["name"].as_str().unwrap_or_default());
+        return Ok(());
+    }
     let gateway = match &options.gateway {
         Some(gateway) => gateway.clone(),
         None => find(&conn).await?,

@@ -9,7 +9,7 @@ use std::path::Path;
 /// Marks a directory as ours.
 const MARKER: &str = ".minik8s";
 /// Everything that this program makes there. The marker goes last: what is half deleted is still known.
-const OURS: [&str; 11] = [
+const OURS: [&str; 13] = [
     "instance.json",
     "instance.json.new",
     "admin.kubeconfig",
@@ -19,6 +19,8 @@ const OURS: [&str; 11] = [
     "network",
     "runtime",
     "containerd",
+    "registry",
+    super::parts::REGISTRY_CERTS,
     "lock",
     MARKER,
 ];

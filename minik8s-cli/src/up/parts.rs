@@ -114,13 +114,16 @@ pub(crate) fn containerd_config(data: &Path, socket: Option<&Path>) -> Result<Co
             PrivateContainerd::start(containerd_dir(data))?.config()
         }
     };
-    config.registry_certs.insert(0, data.join("certs.d"));
+    config.registry_certs.splice(0..0, [data.join("certs.d"), data.join(REGISTRY_CERTS)]);
     Ok(config)
 }
 
+/// Where it stands who signs for the cluster's registry; what users know of others stands beside it.
+pub(crate) const REGISTRY_CERTS: &str = "registry-certs";
+
 /// Whom this machine trusts to sign for the cluster's registry.
 pub(crate) fn trust_registry(data: &Path, registry: &str, ca: &str) -> Result<()> {
-    let directory = data.join("certs.d").join(registry);
+    let directory = data.join(REGISTRY_CERTS).join(registry);
     let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join("ca.crt"), ca));
     written.with_context(|| format!("cannot write to {}", directory.display()))
 }

@@ -150,6 +150,11 @@ fn python_functions_are_made_of_files_called_changed_and_undone() {
     // f2 and then f3 on (1, 2).
     let second = invoke("f2", r#"{"x": 1, "y": 2}"#);
     assert_eq!(invoke("f3", &second).trim(), r#"{"x": 9, "y": 1}"#);
+    // A call that nobody waits for.
+    let name = up.minik8s(&["invoke", "f3", "-d", r#"{"x": 3, "y": 4}"#, "--async"]).ok().trim().to_owned();
+    let result = |path: &str| get(&up, &format!("invocation/{name}"), path);
+    until("the result is there", 30, || result("{.status.phase}") == "Succeeded");
+    assert_eq!(result("{.status.body}"), r#"{"x":9,"y":16}"#);
     // What a caller does wrong, and what the function does.
     assert_eq!(call(&up, "/function/default/f1", "{").0, 400);
     let (status, told) = call(&up, "/function/default/f1", "{}");

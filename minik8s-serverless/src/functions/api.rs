@@ -1,7 +1,7 @@
 //! `Function` and `FunctionRevision`, typed.
 
 use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
 use minik8s_core::resource;
 use serde::{Deserialize, Serialize};
 
@@ -185,4 +185,53 @@ pub struct FunctionRevisionStatus {
     pub instances: i32,
     /// Those that take calls.
     pub ready: i32,
+}
+
+/// A call of a function that nobody waits for, and its result. It reaches the function at least once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Invocation {
+    /// Names and the rest. The uid is the call's `Idempotency-Key`.
+    pub metadata: ObjectMeta,
+    /// What is called.
+    pub spec: InvocationSpec,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<InvocationStatus>,
+}
+
+resource!(Invocation, "minik8s.io", "v1alpha1", "Invocation", "invocations", k8s_openapi::NamespaceResourceScope);
+
+/// What an [`Invocation`] calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InvocationSpec {
+    /// The function, of the same namespace.
+    pub function: String,
+    /// What it is called with: JSON, no more than 256 KiB.
+    pub body: String,
+    /// How long the result is kept.
+    pub ttl_seconds: i64,
+}
+
+/// What came of an [`Invocation`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InvocationStatus {
+    /// Empty, `Running`, `Waiting` for another attempt, `Succeeded` or `Failed`.
+    pub phase: String,
+    /// How often it was called.
+    pub attempts: i32,
+    /// When it was called first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<MicroTime>,
+    /// When the last attempt ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<MicroTime>,
+    /// The answer, JSON.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }

@@ -195,6 +195,68 @@ impl Kind for RevisionKind {
     }
 }
 
+/// Largest body of a call that is kept in the store.
+const LARGEST_BODY: usize = 256 << 10;
+
+pub(crate) struct InvocationKind(KindNames);
+
+impl InvocationKind {
+    pub(crate) fn new() -> Self {
+        Self(names(Gvr::new("minik8s.io", "v1alpha1", "invocations"), "Invocation", &[], false, true))
+    }
+}
+
+static INVOCATION_COLUMNS: [Column; 6] = [
+    NAME,
+    column("Function", |o, _| text(o, "/spec/function").into()),
+    column("Phase", |o, _| text(o, "/status/phase").into()),
+    integer("Attempts", |o, _| number(o, "/status/attempts").unwrap_or(0).into()),
+    AGE,
+    wide("Message", |o, _| text(o, "/status/message").into()),
+];
+
+impl Kind for InvocationKind {
+    fn names(&self) -> &KindNames {
+        &self.0
+    }
+
+    fn schema(&self) -> &str {
+        "io.minik8s.v1alpha1.Invocation"
+    }
+
+    fn has_status(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        &INVOCATION_COLUMNS
+    }
+
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            default_text(spec, "body", "{}");
+            set_default(spec, "ttlSeconds", 3600);
+        }
+        set_default(object, "status", json!({}));
+    }
+
+    fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        let (function, body) = (text(new, "/spec/function"), text(new, "/spec/body"));
+        errors.complaints("spec.function", function, dns_1035_label(function));
+        if body.len() > LARGEST_BODY {
+            errors.too_long("spec.body", LARGEST_BODY);
+        } else if serde_json::from_str::<serde::de::IgnoredAny>(body).is_err() {
+            errors.invalid_shown("spec.body", "", "must be JSON");
+        }
+        if let Some(ttl) = number(new, "/spec/ttlSeconds").filter(|n| !(0..=604_800).contains(n)) {
+            errors.invalid("spec.ttlSeconds", &json!(ttl), "must be between 0 and 604800");
+        }
+        if old.is_some_and(|old| old.pointer("/spec") != new.pointer("/spec")) {
+            errors.forbidden("spec", "a call cannot be changed: make another");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub mod build;
 mod builder;
 mod controller;
 mod demands;
+mod invocation;
 mod kind;
 mod metrics;
 pub mod objects;
@@ -20,6 +21,7 @@ mod status;
 pub use metrics::FunctionMetrics;
 
 use crate::registry::Registry;
+use crate::workflow::Invoker;
 use minik8s_core::controllers::Controller;
 use minik8s_core::server::Kind;
 use std::sync::Arc;
@@ -34,14 +36,32 @@ pub struct FunctionsConfig {
     pub metrics: FunctionMetrics,
     /// Where images of functions are kept; without it, functions are images from elsewhere.
     pub registry: Option<Registry>,
+    /// Who makes calls that nobody waits for; a gateway of the cluster's nodes where nobody is named.
+    pub invoker: InvokerChoice,
+}
+
+/// Who makes calls that nobody waits for.
+#[derive(Clone, Default)]
+pub struct InvokerChoice(pub Option<Arc<dyn Invoker>>);
+
+impl std::fmt::Debug for InvokerChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "InvokerChoice(Some)" } else { "InvokerChoice(None)" })
+    }
 }
 
 pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
-    vec![Arc::new(kind::FunctionKind::new()), Arc::new(kind::RevisionKind::new())]
+    vec![
+        Arc::new(kind::FunctionKind::new()),
+        Arc::new(kind::RevisionKind::new()),
+        Arc::new(kind::InvocationKind::new()),
+    ]
 }
 
 pub(crate) fn controllers(config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
     let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(controller::FunctionController { config: config.clone() })];
+    let invoker = config.invoker.clone();
+    all.push(Arc::new(invocation::InvocationController { invoker }));
     if let Some(registry) = config.registry.clone() {
         all.push(Arc::new(builder::BuildController { registry }));
     }

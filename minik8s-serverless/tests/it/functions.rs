@@ -7,8 +7,12 @@ use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::testkit::{FakeRuntime, Script, Which, wait};
 use minik8s_serverless::Serverless;
-use minik8s_serverless::functions::api::{Function, FunctionRevision};
+use minik8s_serverless::functions::api::{Function, FunctionRevision, Invocation, InvocationStatus};
+use minik8s_serverless::functions::{FunctionsConfig, InvokerChoice};
+use minik8s_serverless::workflow::{Failure, Heartbeat, Invocation as Call, Invoker};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -23,9 +27,12 @@ impl World {
         Self::on(FakeRuntime::new()).await
     }
 
-    async fn on(runtime: std::sync::Arc<FakeRuntime>) -> Self {
-        let cluster =
-            Cluster::builder().fake_node_with("node-1", runtime).extension(Serverless::new()).start().await.unwrap();
+    async fn on(runtime: Arc<FakeRuntime>) -> Self {
+        Self::with(runtime, Serverless::new()).await
+    }
+
+    async fn with(runtime: Arc<FakeRuntime>, extension: Serverless) -> Self {
+        let cluster = Cluster::builder().fake_node_with("node-1", runtime).extension(extension).start().await.unwrap();
         let client = cluster.client();
         Self { cluster, client }
     }
@@ -175,5 +182,50 @@ async fn deleting_a_function_leaves_nothing() {
             .then_some(())
     })
     .await;
+    world.cluster.stop().await;
+}
+
+/// Fails so many times as what may work later, and then answers with its key.
+struct Shaky(AtomicUsize);
+
+#[async_trait::async_trait]
+impl Invoker for Shaky {
+    async fn invoke(&self, call: &Call, _: &Heartbeat) -> Result<Value, Failure> {
+        let bad = call.input["bad"].as_bool() == Some(true);
+        if bad {
+            return Err(Failure::new("TaskFailed", "it is bad"));
+        }
+        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Failure::new("Unavailable", "not now")),
+            Err(_) => Ok(json!({"key": call.key})),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_made_again_under_its_key_and_its_result_is_kept() {
+    let invoker = InvokerChoice(Some(Arc::new(Shaky(AtomicUsize::new(1)))));
+    let config = FunctionsConfig { invoker, ..FunctionsConfig::default() };
+    let world = World::with(FakeRuntime::new(), Serverless::new().functions(config)).await;
+    let api = world.client.api::<Invocation>("default");
+    let ask = async |name: &str, body: &str| -> InvocationStatus {
+        let object = json!({"metadata": {"name": name}, "spec": {"function": "f", "body": body}});
+        let uid = api.create(&serde_json::from_value(object).unwrap()).await.unwrap().metadata.uid.unwrap();
+        let status = wait::until("it is over", BOUND, || async {
+            let status = api.get(name).await.unwrap().status.unwrap_or_default();
+            matches!(status.phase.as_str(), "Succeeded" | "Failed").then_some(status)
+        })
+        .await;
+        assert!(status.phase == "Failed" || status.body.contains(&uid), "{status:?}");
+        status
+    };
+    let good = ask("good", "{}").await;
+    assert_eq!((good.phase.as_str(), good.attempts), ("Succeeded", 2));
+    let bad = ask("bad", r#"{"bad": true}"#).await;
+    assert_eq!((bad.phase.as_str(), bad.attempts), ("Failed", 1));
+    assert!(bad.message.contains("it is bad"), "{bad:?}");
+    let wrong = json!({"metadata": {"name": "wrong"}, "spec": {"function": "f", "body": "{"}});
+    let told = api.create(&serde_json::from_value(wrong).unwrap()).await.unwrap_err();
+    assert!(told.to_string().contains("spec.body"), "{told}");
     world.cluster.stop().await;
 }

@@ -1,0 +1,203 @@
+//! Calls that nobody waits for: an `Invocation` is one, durable in the store, with its result beside it. At least once:
+//! an attempt is counted before it is made, and one whose end was not seen (a crash, a broken connection) is made again
+//! under the same `Idempotency-Key`, which is the object's uid.
+
+use super::InvokerChoice;
+use super::api::{Invocation, InvocationStatus};
+use crate::workflow::program::Target;
+use crate::workflow::spec::FunctionRef;
+use crate::workflow::{ClusterInvoker, Gateways, Heartbeat, HttpPolicy, Invocation as Call, Invoker};
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use minik8s_core::api::ApiResult;
+use minik8s_core::client::{Change, DeleteOptions, DeletePreconditions, Informer, PatchType, key_of};
+use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Calls at once.
+const WORKERS: usize = 64;
+/// Attempts before it is given up.
+const ATTEMPTS: i32 = 5;
+/// Wait after the first attempt; doubled after each.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Largest result that is kept.
+const LARGEST: usize = 256 << 10;
+
+/// Makes the calls.
+pub(super) struct InvocationController {
+    pub(super) invoker: InvokerChoice,
+}
+
+#[async_trait]
+impl Controller for InvocationController {
+    fn name(&self) -> &str {
+        "invocation-controller"
+    }
+
+    async fn run(self: Arc<Self>, ctx: ControllerContext) {
+        let invocations = ctx.informers.of::<Invocation>();
+        invocations.synced().await;
+        let queue = ctx.queue();
+        let q = queue.clone();
+        pump(&ctx, &invocations, move |change| {
+            if let Change::Applied { new, .. } = change {
+                q.add(key_of(&**new));
+            }
+        });
+        let invoker = self.invoker.0.clone().unwrap_or_else(|| {
+            let nodes = Gateways::OfNodes(ctx.informers.of::<Node>());
+            Arc::new(ClusterInvoker::new(ctx.client.clone(), nodes, HttpPolicy::Nothing))
+        });
+        let calls = Calls { invoker, invocations, ctx: ctx.clone() };
+        run_workers(&ctx, &queue, WORKERS, Arc::new(calls)).await;
+    }
+}
+
+struct Calls {
+    ctx: ControllerContext,
+    invocations: Informer<Invocation>,
+    invoker: Arc<dyn Invoker>,
+}
+
+/// What is next for an invocation.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It is called, as this attempt.
+    Call(i32),
+    /// Nothing before then.
+    Wait(Duration),
+    /// Its result has been kept for long enough.
+    Forget,
+}
+
+fn is_over(status: &InvocationStatus) -> bool {
+    matches!(status.phase.as_str(), "Succeeded" | "Failed")
+}
+
+fn next(invocation: &Invocation, now: Timestamp) -> Next {
+    let status = invocation.status.clone().unwrap_or_default();
+    let left = |since: Option<MicroTime>, span: Duration| {
+        let end = since.map_or(now, |at| at.0).saturating_add(SignedDuration::try_from(span).unwrap_or_default());
+        Duration::try_from(end.unwrap_or(now).duration_since(now)).unwrap_or_default()
+    };
+    if is_over(&status) {
+        let kept = Duration::from_secs(u64::try_from(invocation.spec.ttl_seconds).unwrap_or(0));
+        let left = left(status.completion_time, kept);
+        return if left.is_zero() { Next::Forget } else { Next::Wait(left) };
+    }
+    // An attempt under way whose end nobody saw: the process that made it is gone.
+    let wait = match status.phase.as_str() {
+        "Waiting" => FIRST_WAIT * 2_u32.saturating_pow(u32::try_from(status.attempts - 1).unwrap_or(0)),
+        _ => Duration::ZERO,
+    };
+    let left = left(status.completion_time, wait);
+    if left.is_zero() { Next::Call(status.attempts + 1) } else { Next::Wait(left) }
+}
+
+/// Failures after which the same call may work.
+fn may_work_later(error: &str) -> bool {
+    matches!(error, "Unavailable" | "Timeout")
+}
+
+#[async_trait]
+impl Reconciler for Calls {
+    type Key = String;
+
+    async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
+        let Some(invocation) = self.invocations.get(key) else { return Ok(Outcome::Done) };
+        let meta = &invocation.metadata;
+        if meta.deletion_timestamp.is_some() {
+            return Ok(Outcome::Done);
+        }
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let api = self.ctx.client.api::<Invocation>(namespace);
+        match next(&invocation, self.ctx.clock.now()) {
+            Next::Wait(left) => Ok(Outcome::After(left)),
+            Next::Forget => {
+                let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
+                let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+                match api.delete(name, &options).await {
+                    Err(error) if !error.is_not_found() => Err(error),
+                    _ => Ok(Outcome::Done),
+                }
+            }
+            Next::Call(attempt) => {
+                let now = MicroTime(self.ctx.clock.now());
+                let started = invocation.status.as_ref().and_then(|s| s.start_time.clone()).unwrap_or(now);
+                // The version is a precondition: nobody makes the same attempt, and one that is not known is not made.
+                let version = json!({"resourceVersion": meta.resource_version});
+                let status = json!({"phase": "Running", "attempts": attempt, "startTime": started});
+                let patch = json!({"metadata": version, "status": status});
+                api.patch_status(name, PatchType::Merge, &patch).await?;
+                let told = self.call(&invocation, attempt).await;
+                api.patch_status(name, PatchType::Merge, &json!({ "status": told })).await?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+}
+
+impl Calls {
+    /// One attempt, and what is to be told of it.
+    async fn call(&self, invocation: &Invocation, attempt: i32) -> Value {
+        let meta = &invocation.metadata;
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        let function = FunctionRef { namespace: namespace.clone(), name: invocation.spec.function.clone() };
+        let call = Call {
+            key: meta.uid.clone().unwrap_or_default(),
+            namespace,
+            run: meta.name.clone().unwrap_or_default(),
+            step: String::new(),
+            target: Target::Function(function),
+            input: serde_json::from_str(&invocation.spec.body).unwrap_or_else(|_| json!({})),
+        };
+        let answer = self.invoker.invoke(&call, &Heartbeat::default()).await;
+        let at = MicroTime(self.ctx.clock.now());
+        match answer.map(|value| value.to_string()) {
+            Ok(body) if body.len() > LARGEST => json!({"phase": "Failed", "completionTime": at,
+                "message": format!("the answer has {} bytes; results are kept up to {LARGEST}", body.len())}),
+            Ok(body) => json!({"phase": "Succeeded", "completionTime": at, "body": body, "message": null}),
+            Err(failure) => {
+                let again = may_work_later(&failure.error) && attempt < ATTEMPTS;
+                let phase = if again { "Waiting" } else { "Failed" };
+                json!({"phase": phase, "completionTime": at, "message": format!("{}: {}", failure.error, failure.cause)})
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(phase: &str, attempts: i32, ended: Option<i64>) -> Invocation {
+        let completion_time = ended.map(|s| MicroTime(Timestamp::from_second(s).unwrap()));
+        let status = InvocationStatus { phase: phase.into(), attempts, completion_time, ..InvocationStatus::default() };
+        let mut invocation = Invocation { status: Some(status), ..Invocation::default() };
+        invocation.spec.ttl_seconds = 60;
+        invocation
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_called_again_and_results_are_kept_for_a_while() {
+        let now = Timestamp::from_second(100).unwrap();
+        let table = [
+            (invocation("", 0, None), Next::Call(1)),
+            (invocation("Running", 1, None), Next::Call(2)),
+            (invocation("Waiting", 1, Some(100)), Next::Wait(Duration::from_secs(1))),
+            (invocation("Waiting", 3, Some(100)), Next::Wait(Duration::from_secs(4))),
+            (invocation("Waiting", 3, Some(96)), Next::Call(4)),
+            (invocation("Succeeded", 1, Some(90)), Next::Wait(Duration::from_secs(50))),
+            (invocation("Failed", 5, Some(30)), Next::Forget),
+        ];
+        for (invocation, want) in table {
+            assert_eq!(next(&invocation, now), want, "{:?}", invocation.status);
+        }
+        assert!(may_work_later("Unavailable") && !may_work_later("TaskFailed") && !may_work_later("NotFound"));
+    }
+}
