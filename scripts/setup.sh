@@ -25,6 +25,12 @@ needs=(
   "make:make"
   "tmux:tmux"                # only for tests: the terminal that a live screen is looked at in
   "prometheus:prometheus"    # only for tests, which start their own on a free port
+  "ssh:openssh-client"       # how clusters with Slurm are reached
+  "sshd:openssh-server"      # this and the next four only for tests, which start their own Slurm on loopback
+  "slurmctld:slurmctld"
+  "slurmd:slurmd"
+  "sbatch:slurm-client"
+  "munged:munge"
 )
 
 have() { PATH="$PATH:/usr/sbin:/sbin:/usr/local/bin" command -v "$1" >/dev/null 2>&1; }
@@ -79,8 +85,9 @@ if ! { apt-get update && "${install[@]}"; } >"$log" 2>&1; then
   echo "setup: apt-get failed, see above. The command was: ${install[*]}" >&2
   exit 1
 fi
-# Debian starts an etcd, an nginx and a prometheus of its own as services; nothing here uses those.
-for service in etcd:etcd-server nginx:nginx-light prometheus:prometheus; do
+# Debian starts an etcd, an nginx and others of its own as services; nothing here uses those.
+for service in etcd:etcd-server nginx:nginx-light prometheus:prometheus ssh:openssh-server slurmctld:slurmctld \
+  slurmd:slurmd munge:munge; do
   if [[ " ${missing[*]} " == *" ${service#*:} "* ]] && [ -d /run/systemd/system ]; then
     systemctl disable --now "${service%%:*}" >/dev/null 2>&1 || true
   fi

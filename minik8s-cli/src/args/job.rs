@@ -88,7 +88,7 @@ pub(crate) struct JobResults {
     /// The job
     pub(crate) name: String,
     /// Where they go
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    #[arg(short = 'o', long, value_name = "DIR", default_value = ".")]
     pub(crate) directory: PathBuf,
 }
 

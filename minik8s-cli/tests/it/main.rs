@@ -16,6 +16,7 @@ mod forward;
 mod functions;
 mod gateway;
 mod harness;
+mod jobs;
 mod join;
 mod kubectl;
 mod legacy;
