@@ -178,7 +178,7 @@ fn covers(list: &str, index: u32) -> bool {
         let (range, step) = part.split_once(':').unwrap_or((part, "1"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last, step) = (first.parse::<u32>(), last.parse::<u32>(), step.parse::<u32>());
-        matches!((first, last, step), (Ok(first), Ok(last), Ok(step)) if step > 0 && (first..=last).contains(&index) && (index - first) % step == 0)
+        matches!((first, last, step), (Ok(first), Ok(last), Ok(step)) if step > 0 && (first..=last).contains(&index) && (index - first).is_multiple_of(step))
             // Long lists are cut off.
             || range.ends_with("...")
     })

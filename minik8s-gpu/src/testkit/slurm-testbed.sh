@@ -3,7 +3,7 @@
 #   slurm-testbed.sh start DIR        starts it; prints lines of NAME=VALUE
 #   slurm-testbed.sh stop DIR         ends its daemons and jobs by their ids, and removes DIR
 #   slurm-testbed.sh fault DIR WHAT   breaks or mends something:
-#       node-down NODE | nodes-up | expire JOB | ctld-freeze | ctld-thaw | ctld-stop | ctld-start | ssh-stop | ssh-start |
+#       drain | node-down NODE | nodes-up | expire JOB | ctld-freeze | ctld-thaw | ctld-stop | ctld-start | ssh-stop | ssh-start |
 #       ssh-drop | host-key | key
 # Two nodes of 8 processors, 8 GB and 2 graphics processors each (pretended: character devices that every machine has).
 # Partitions: all (both nodes), one, two. Needs munge, slurmctld, slurmd, slurm-client and openssh-server of Debian.
@@ -212,6 +212,7 @@ stop() {
 fault() {
   . "$dir/vars"
   case $1 in
+    drain) for node in "$node1" "$node2"; do scontrol update "NodeName=$node" State=DRAIN Reason=test; done ;;
     node-down) scontrol update "NodeName=$2" State=DOWN Reason=test ;;
     nodes-up) for node in "$node1" "$node2"; do scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true; done
               until_ok 300 usable || fail "the nodes do not come back" ;;

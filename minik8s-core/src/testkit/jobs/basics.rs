@@ -1,7 +1,7 @@
 //! Handing over, finding again, cancelling, forgetting.
 
 use super::scope::Scope;
-use crate::job::{EndReason, JobEnd, JobError, JobHandle, JobId, JobState};
+use crate::job::{EndReason, JobEnd, JobError, JobHandle, JobId, JobReport, JobState, STDOUT};
 use futures::future::join_all;
 
 pub(super) async fn a_job_is_handed_over_and_ends_well(scope: &mut Scope) {
@@ -79,7 +79,8 @@ pub(super) async fn what_is_unknown_is_missing_and_no_failure(scope: &mut Scope)
 
 pub(super) async fn a_cancelled_job_ends_as_that(scope: &mut Scope) {
     let job = scope.submit("echo started\nsleep 600\necho never").await;
-    scope.runs(&job).await;
+    let wrote = |report: &JobReport| report.output.iter().any(|(name, size)| name.as_str() == STDOUT && *size > 0);
+    scope.reaches(&job, "the job has begun", wrote).await;
     scope.backend.cancel(&job.id).await.unwrap();
     assert_eq!(scope.ends(&job).await.reason, EndReason::Cancelled);
     scope.backend.cancel(&job.id).await.unwrap();
