@@ -31,3 +31,10 @@ fn a_custom_store_sees_every_write() {
     let count: usize = maps.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or_default();
     assert!(count >= 5, "{text}");
 }
+
+#[test]
+fn a_workflow_calls_functions_of_the_program_and_is_drawn() {
+    let text = run(env!("CARGO_BIN_EXE_workflow"));
+    assert!(text.contains("Succeeded: [\"a letter\",\"5 in a box\"]"), "{text}");
+    assert!(text.contains("✓ wrap") && text.contains("price > 20"), "{text}");
+}

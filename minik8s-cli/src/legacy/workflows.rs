@@ -70,6 +70,12 @@ fn function(data: &mut Map<String, Value>, place: &str, notes: &mut Notes) {
 
 fn choice(data: &mut Map<String, Value>, place: &str, notes: &mut Notes) {
     word(data, "checkType", place, &CHECKS, notes);
+    // In YAML as Kubernetes reads it, a plain y or n is a truth value.
+    if let Some(truth) = data.get("checkVarName").and_then(Value::as_bool) {
+        let name = if truth { "y" } else { "n" };
+        notes.add(format!("{place}.checkVarName: {truth} is read as the name {name:?}; put names in quotes"));
+        data.insert("checkVarName".to_owned(), name.into());
+    }
     let of_texts = data.get("checkType").and_then(Value::as_str).is_some_and(|check| check.starts_with("str"));
     let number = data.get("compareValue").filter(|value| value.is_number() || value.is_boolean()).map(Value::to_string);
     if let Some(text) = number.filter(|_| of_texts) {
@@ -88,7 +94,7 @@ mod tests {
         let mut old = json!({"apiVersion": "v1", "kind": "Workflow", "metadata": {"name": "workflow-example", "namespace": "default"}, "spec": {
             "entryParams": "{\"x\": 1, \"y\": 2}", "entryNodeName": "node1", "workflowNodes": [
             {"name": "node1", "type": "Func", "funcData": {"funcName": "Func_2", "funcNamespace": "default", "nextNodeName": "node2"}, "choiceData": {}},
-            {"name": "node2", "type": "choice", "choiceData": {"trueNextNodeName": "node3", "falseNextNodeName": "node4", "checkType": "numGreaterThen", "checkVarName": "y", "compareValue": 0}},
+            {"name": "node2", "type": "choice", "choiceData": {"trueNextNodeName": "node3", "falseNextNodeName": "node4", "checkType": "numGreaterThen", "checkVarName": true, "compareValue": 0}},
             {"name": "node3", "type": "choice", "choiceData": {"trueNextNodeName": "node4", "falseNextNodeName": "node4", "checkType": "strEqual", "checkVarName": "s", "compareValue": 7}},
             {"name": "node4", "type": "func", "funcData": {"funcName": "func1"}}]}});
         let told = translate(&mut old);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
 mod functions;
+mod guide;
 mod invokers;
 mod triggers;
 mod workflows;
