@@ -7,7 +7,7 @@ use futures::StreamExt;
 use minik8s_core::client::{TypedEvent, WatchOptions};
 use minik8s_core::cluster::Cluster;
 use minik8s_serverless::Serverless;
-use minik8s_serverless::workflow::{FakeInvoker, Failure, Workflow, WorkflowRun, WorkflowsConfig, compile, draw};
+use minik8s_serverless::workflow::{Failure, FakeInvoker, Workflow, WorkflowRun, WorkflowsConfig, compile, draw};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
     let mut watch = client.api::<WorkflowRun>("default").watch(&WatchOptions::default()).await?;
     let status = loop {
         let event = watch.next().await.context("the watch ended")??;
-        let TypedEvent::Added(run) | TypedEvent::Modified(run) = event else { continue };
+        let (TypedEvent::Added(run) | TypedEvent::Modified(run)) = event else { continue };
         let status = run.status.unwrap_or_default();
         if status.finished_at.is_some() {
             break status;
