@@ -279,6 +279,16 @@ impl Relay {
     }
 }
 
+impl Answer {
+    /// Moves what is left of the request while nobody takes the answer.
+    pub(super) fn go_on_sending(&mut self, cx: &mut Context<'_>) -> Result<(), Broke> {
+        match self {
+            Answer::Relayed(Relay { from: From::Http1(Some(connection)), .. }) => connection.go_on_sending(cx),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = Broke;

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::task::Context;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -84,10 +83,10 @@ impl Endpoint {
     }
 
     /// A connection that waits, the one used last: it is the least likely to have been closed by the other side.
-    pub(in crate::gateway) fn waiting(&self, cx: &mut Context<'_>) -> Option<Box<Http1>> {
+    pub(in crate::gateway) fn waiting(&self) -> Option<Box<Http1>> {
         loop {
-            let (mut connection, _) = self.idle.lock().pop()?;
-            if connection.is_quiet(cx) {
+            let (connection, _) = self.idle.lock().pop()?;
+            if connection.is_quiet() {
                 return Some(connection);
             }
         }

@@ -143,7 +143,9 @@ fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
     };
     let line = input[..end].strip_suffix(b"\r").ok_or(BadChunk)?;
     let mut parts = line.splitn(2, |byte| *byte == b';');
-    let digits = parts.next().unwrap_or_default().trim_ascii_end();
+    let digits = parts.next().unwrap_or_default();
+    let spaces = digits.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let digits = &digits[..digits.len() - spaces];
     let extension = parts.next().unwrap_or_default();
     let fine = !digits.is_empty() && digits.len() <= 16 && digits.iter().all(u8::is_ascii_hexdigit);
     if !fine || extension.contains(&b'\r') {
@@ -163,6 +165,7 @@ fn trailers(input: &mut BytesMut, seen: &mut usize) -> Result<Step, BadChunk> {
             return Ok(Step::End);
         }
         [] | [b'\r'] => return Ok(Step::More),
+        [b'\r' | b'\n', ..] => return Err(BadChunk),
         _ => {}
     }
     let Some(block) = head::cut(input, seen, TRAILERS.bytes).map_err(|_| BadChunk)? else { return Ok(Step::More) };
@@ -232,6 +235,8 @@ mod tests {
             "5 5\r\nhello\r\n0\r\n\r\n",
             "5\r\nhelloX\r\n0\r\n\r\n",
             "5\r\nhello\n0\r\n\r\n",
+            "5\r\r\nhello\r\n0\r\n\r\n",
+            "0\r\n\n\r\n",
             "5;a\rb\r\nhello\r\n0\r\n\r\n",
             "fffffffffffffffff\r\n",
             "0\r\nno header\r\n\r\n",

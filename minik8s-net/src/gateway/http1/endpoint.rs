@@ -7,6 +7,7 @@ use super::io::{Input, Output, Patience};
 use crate::gateway::body::{Broke, Outgoing};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, response};
+use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -46,6 +47,19 @@ pub(in crate::gateway) struct Http1 {
     keep: bool,
     seen: usize,
     patience: Patience,
+    /// The request asked to speak something else.
+    upgrade: bool,
+    /// What of the request the endpoint has not taken for as long as the patience counts.
+    stalled: Option<usize>,
+}
+
+/// A body of which nothing was sent: what was taken over to go first, and what was not.
+fn whole(rest: Option<Outgoing>, first: Option<Bytes>) -> Outgoing {
+    match (rest, first) {
+        (Some(rest), first) => rest.behind(first),
+        (None, Some(first)) => Outgoing::Full(Full::from(first)),
+        (None, None) => Outgoing::empty(),
+    }
 }
 
 /// How far a request is.
@@ -69,12 +83,21 @@ impl Http1 {
             keep: false,
             seen: 0,
             patience: Patience::new(Duration::ZERO),
+            upgrade: false,
+            stalled: None,
         }
     }
 
     /// True where nothing came while it waited: what comes then is the end, or nothing one could make sense of.
-    pub(in crate::gateway) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.input.bytes.is_empty() && self.input.poll_fill(&mut self.stream, cx).is_pending()
+    pub(in crate::gateway) fn is_quiet(&self) -> bool {
+        // Not by polling, which may say that there is nothing because it was asked too often.
+        let nothing = |error: io::Error| error.kind() == ErrorKind::WouldBlock;
+        self.input.bytes.is_empty() && self.stream.try_read(&mut [0; 1]).is_err_and(nothing)
+    }
+
+    /// All of the request was sent.
+    pub(in crate::gateway) fn is_sent(&self) -> bool {
+        self.body.is_none() && self.output.is_empty()
     }
 
     /// Sends a request, and waits for the head of the answer, but once all is sent no longer than `patience`. Where
@@ -92,14 +115,12 @@ impl Http1 {
         self.body = (framing != Framing::Empty).then_some(body);
         let to_head = *request.method() == Method::HEAD;
         let (mut at, mut informed) = (Sending::First, 0);
+        (self.upgrade, self.stalled) = (upgrade, None);
         let mut first = None;
         poll_fn(|cx| self.poll_answer(cx, &mut at, &mut first, &mut informed, to_head, patience)).await.map_err(
             |unsent| {
-                // What goes first was not sent: all of the body is still here.
-                if let Unsent::Back(_) = unsent
-                    && let Some(body) = self.body.take()
-                {
-                    *request.body_mut() = body.behind(first);
+                if let Unsent::Back(_) = unsent {
+                    *request.body_mut() = whole(self.body.take(), first);
                 }
                 unsent
             },
@@ -135,7 +156,18 @@ impl Http1 {
                 Poll::Pending => break,
             }
         }
-        if matches!(at, Sending::Done) && self.patience.poll(cx).is_ready() {
+        let waits_for_endpoint = match at {
+            Sending::Done => true,
+            _ if self.output.is_empty() => false,
+            _ => {
+                let left = Some(self.output.left());
+                if std::mem::replace(&mut self.stalled, left) != left {
+                    self.patience.set(patience);
+                }
+                true
+            }
+        };
+        if waits_for_endpoint && self.patience.poll(cx).is_ready() {
             return Poll::Ready(Err(Unsent::Late));
         }
         Poll::Pending
@@ -244,7 +276,11 @@ impl Http1 {
             let Some(found) = found else { return Ok(None) };
             let answered = head::response(&found, HEAD, to_head).map_err(bad)?;
             let status = answered.parts.status;
-            if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            let turns = status == StatusCode::SWITCHING_PROTOCOLS;
+            if turns && !self.upgrade {
+                return Err(Unsent::Lost("it would speak something that nobody asked for".into()));
+            }
+            if status.is_informational() && !turns {
                 *informed += 1;
                 if *informed > INFORMATIONAL {
                     return Err(Unsent::Lost("it says again and again that it will answer".into()));
@@ -252,16 +288,14 @@ impl Http1 {
                 continue;
             }
             self.decoder = Decoder::new(answered.framing);
-            self.keep = answered.keep;
+            self.keep = answered.keep && !turns;
             return Ok(Some(answered.parts));
         }
     }
 
     /// The next part of the answer's body.
     pub(in crate::gateway) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
-        if (self.body.is_some() || !self.output.is_empty()) && self.poll_upload(cx).is_err() {
-            (self.body, self.keep) = (None, false);
-        }
+        self.go_on_sending(cx)?;
         loop {
             match self.decoder.step(&mut self.input.bytes)? {
                 Step::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -276,6 +310,22 @@ impl Http1 {
                     }
                     _ => Poll::Ready(Some(Err(Broke::Ended))),
                 };
+            }
+        }
+    }
+
+    /// Sends what is left of the request while the answer comes. An endpoint that takes no more of it may still answer.
+    pub(in crate::gateway) fn go_on_sending(&mut self, cx: &mut Context<'_>) -> Result<(), Broke> {
+        if self.is_sent() {
+            return Ok(());
+        }
+        match self.poll_upload(cx) {
+            Ok(_) => Ok(()),
+            Err(Unsent::Body(broke)) => Err(broke),
+            Err(_) => {
+                (self.body, self.keep) = (None, false);
+                self.output = Output::default();
+                Ok(())
             }
         }
     }
@@ -297,12 +347,17 @@ impl Http1 {
     }
 }
 
-impl From<Unsent> for io::Error {
-    fn from(unsent: Unsent) -> Self {
-        match unsent {
-            Unsent::Back(why) | Unsent::Lost(why) => io::Error::other(why),
-            Unsent::Body(broke) => io::Error::other(broke),
-            Unsent::Late => ErrorKind::TimedOut.into(),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_body_of_which_nothing_was_sent_is_whole_again() {
+        let text = |body: Outgoing| async { body.collect().await.unwrap().to_bytes() };
+        let first = || Some(Bytes::from_static(b"first"));
+        assert_eq!(text(whole(None, first())).await, "first", "all of it was to go first");
+        assert_eq!(text(whole(Some(Outgoing::empty()), first())).await, "first");
+        assert!(text(whole(None, None)).await.is_empty());
     }
 }

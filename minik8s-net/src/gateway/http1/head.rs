@@ -103,12 +103,23 @@ pub(super) fn request(head: &Bytes, limits: Limits) -> Result<Asked, Bad> {
     let uri = Uri::from_maybe_shared(head.slice_ref(path.as_bytes()));
     parts.uri = uri.map_err(|_| bad("the target of the request is none"))?;
     parts.version = version_of(version);
+    if !is_target(&parts.method, &parts.uri) {
+        return Err(bad("the target of the request is neither a path nor whole"));
+    }
     parts.headers = headers(head, parsed.headers)?;
     let framing = request_framing(parts.version, &parts.headers)?;
     let keep = keeps(parts.version, &parts.headers);
     let expects = parts.version == Version::HTTP_11
         && parts.headers.get(header::EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     Ok(Asked { parts, framing, keep, expects })
+}
+
+/// RFC 9112, section 3.2. The name of a user in a target would be taken for a host by somebody.
+fn is_target(method: &Method, uri: &Uri) -> bool {
+    let whole = uri.scheme().is_some() && uri.authority().is_some_and(|a| !a.as_str().contains('@'));
+    *method == Method::CONNECT
+        || whole
+        || uri.authority().is_none() && (uri.path() != "*" || *method == Method::OPTIONS)
 }
 
 /// What an answer's head says.
@@ -134,8 +145,11 @@ pub(super) fn response(head: &Bytes, limits: Limits, to_head: bool) -> Result<An
     parts.status = StatusCode::from_u16(code).map_err(|_| bad("the answer's status is none"))?;
     parts.version = version_of(version);
     parts.headers = headers(head, parsed.headers)?;
+    // Who says two things of a body's length, or speaks of chunks in 1.0, may mean something else by what comes next.
+    let encoded = parts.headers.contains_key(header::TRANSFER_ENCODING);
+    let doubtful = encoded && (parts.version == Version::HTTP_10 || parts.headers.contains_key(header::CONTENT_LENGTH));
     let framing = response_framing(parts.status, &mut parts.headers, to_head)?;
-    let keep = keeps(parts.version, &parts.headers) && framing != Framing::Close;
+    let keep = keeps(parts.version, &parts.headers) && framing != Framing::Close && !doubtful;
     Ok(Answered { parts, framing, keep })
 }
 
@@ -204,12 +218,13 @@ fn response_framing(status: StatusCode, headers: &mut HeaderMap, to_head: bool) 
     if to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Framing::Empty);
     }
-    if let Some(last) = headers.get_all(header::TRANSFER_ENCODING).iter().next_back() {
-        let chunked = last.to_str().is_ok_and(|text| {
-            text.rsplit(',').next().is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
-        });
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(encoding) = encodings.next() {
+        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(bad("a Transfer-Encoding other than chunked"));
+        }
         headers.remove(header::CONTENT_LENGTH);
-        return Ok(if chunked { Framing::Chunked } else { Framing::Close });
+        return Ok(Framing::Chunked);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(Framing::Close) };
@@ -282,6 +297,9 @@ mod tests {
             "POST / HTTP/1.0|Transfer-Encoding: chunked",
             "POST / HTTP/1.1|Transfer-Encoding : chunked",
             "POST / HTTP/1.1|X: a|\tb",
+            "GET other.example HTTP/1.1|Host: good.example",
+            "GET http://x@good.example/ HTTP/1.1|Host: good.example",
+            "GET * HTTP/1.1|Host: good.example",
             "POST / HTTP/2.0|X: a",
             "POST /\u{1} HTTP/1.1|X: a",
         ] {
@@ -311,8 +329,9 @@ mod tests {
             ("HTTP/1.1 200 OK|Content-Length: 0|Connection: close", (Framing::Empty, false)),
             ("HTTP/1.1 200 OK", (Framing::Close, false)),
             ("HTTP/1.0 200 OK|Content-Length: 5", (Framing::Length(5), false)),
-            ("HTTP/1.1 200 OK|Transfer-Encoding: chunked|Content-Length: 5", (Framing::Chunked, true)),
-            ("HTTP/1.1 200 OK|Transfer-Encoding: gzip", (Framing::Close, false)),
+            ("HTTP/1.1 200 OK|Transfer-Encoding: chunked", (Framing::Chunked, true)),
+            ("HTTP/1.1 200 OK|Transfer-Encoding: chunked|Content-Length: 5", (Framing::Chunked, false)),
+            ("HTTP/1.0 200 OK|Transfer-Encoding: chunked|Connection: keep-alive", (Framing::Chunked, false)),
             ("HTTP/1.1 204 No Content|Content-Length: 5", (Framing::Empty, true)),
             ("HTTP/1.1 304 Not Modified|Content-Length: 5", (Framing::Empty, true)),
             ("HTTP/1.1 100", (Framing::Empty, true)),
@@ -321,6 +340,7 @@ mod tests {
         }
         assert_eq!(framing("HTTP/1.1 200 OK|Content-Length: 5", true), Ok((Framing::Empty, true)));
         assert!(framing("HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 6", false).is_err());
+        assert!(framing("HTTP/1.1 200 OK|Transfer-Encoding: gzip, chunked", false).is_err());
         assert!(framing("nonsense", false).is_err());
     }
 }

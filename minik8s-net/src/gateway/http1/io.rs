@@ -59,11 +59,18 @@ pub(super) struct Output {
     sent: usize,
     /// Behind the text.
     data: Bytes,
+    /// The writer may hold back some of what it took.
+    unflushed: bool,
 }
 
 impl Output {
     pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.text.len() && self.data.is_empty()
+        self.left() == 0 && !self.unflushed
+    }
+
+    /// How many bytes no writer has taken.
+    pub(super) fn left(&self) -> usize {
+        self.text.len() - self.sent + self.data.len()
     }
 
     /// Nothing more should be added before some was sent.
@@ -73,7 +80,7 @@ impl Output {
 
     /// Nothing of it was sent.
     pub(super) fn is_untouched(&self) -> bool {
-        self.sent == 0
+        self.sent == 0 && !self.unflushed
     }
 
     /// Adds bytes of a body; must not be full.
@@ -99,7 +106,7 @@ impl Output {
     where
         W: AsyncWrite + Unpin + ?Sized,
     {
-        while !self.is_empty() {
+        while self.left() > 0 {
             let text = self.sent < self.text.len();
             let bytes = if text { &self.text[self.sent..] } else { &self.data[..] };
             match ready!(Pin::new(&mut *writer).poll_write(cx, bytes))? {
@@ -107,11 +114,14 @@ impl Output {
                 count if text => self.sent += count,
                 count => self.data.advance(count),
             }
+            self.unflushed = true;
         }
         self.text.clear();
         self.text.shrink_to(LARGE);
         self.sent = 0;
-        Pin::new(writer).poll_flush(cx)
+        ready!(Pin::new(writer).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -61,6 +61,14 @@ struct Connection<'a> {
     seen: usize,
     /// Nothing was asked yet.
     fresh: bool,
+    /// The client does not take what is sent.
+    slow: bool,
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.incoming.end();
+    }
 }
 
 /// Serves a client until either side ends the connection.
@@ -80,6 +88,7 @@ pub(in crate::gateway) async fn serve(
         stopped: Box::pin(stop.clone().cancelled_owned()),
         seen: 0,
         fresh: true,
+        slow: false,
     };
     while connection.one(came).await? {}
     Ok(())
@@ -202,7 +211,9 @@ impl Connection<'_> {
         let framing = if bodiless { Framing::Empty } else { encode::framing(&body.size_hint()) };
         let framing = encode::understood(framing, about.version);
         let told = head.headers.contains_key(header::CONNECTION);
-        let keep = about.keep && !told && framing != Framing::Close && !self.stop.is_cancelled();
+        // Nobody will read what is left of the request's body.
+        let left_over = self.incoming.is_owed() && (matches!(body, Answer::Own(_)) || body.is_end_stream());
+        let keep = about.keep && !told && !left_over && framing != Framing::Close && !self.stop.is_cancelled();
         let after = match keep {
             false => After::Ends,
             true if about.version == Version::HTTP_10 => After::Stays,
@@ -212,11 +223,9 @@ impl Connection<'_> {
         if framing == Framing::Empty {
             drop(body);
         } else {
-            self.patience.set(self.shared.config.body_patience);
             let mut framing = framing;
             poll_fn(|cx| self.poll_body(cx, &mut body, &mut framing, about.trailers)).await?;
         }
-        self.patience.set(self.shared.config.body_patience);
         poll_fn(|cx| self.poll_flush(cx)).await?;
         Ok(keep)
     }
@@ -230,13 +239,17 @@ impl Connection<'_> {
         trailers: bool,
     ) -> Poll<io::Result<()>> {
         loop {
-            if self.output.is_full() {
-                ready!(self.poll_flush(cx))?;
-                self.patience.set(self.shared.config.body_patience);
+            if self.output.is_full() && self.poll_flush(cx)?.is_pending() {
+                // A client may send all it has before it takes anything.
+                body.go_on_sending(cx).map_err(io::Error::other)?;
+                return self.incoming.poll_left(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
             }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => self.part(data, framing)?,
+                    Err(_) if matches!(framing, Framing::Length(left) if *left > 0) => {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
                     Err(frame) => {
                         let found = frame.into_trailers().ok().filter(|_| trailers);
                         self.last(framing, found.as_ref());
@@ -257,7 +270,6 @@ impl Connection<'_> {
                         return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                     }
                     if !self.output.is_empty() && self.poll_flush(cx)?.is_ready() {
-                        self.patience.set(self.shared.config.body_patience);
                         continue;
                     }
                     return Poll::Pending;
@@ -291,10 +303,16 @@ impl Connection<'_> {
 
     /// Sends what stands in the output; who takes nothing is not waited for longer than for a body.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.output.poll_flush(&mut self.writer, cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        let before = self.output.left();
+        let flushed = self.output.poll_flush(&mut self.writer, cx);
+        if flushed.is_ready() {
+            self.slow = false;
+            return flushed;
         }
+        if !std::mem::replace(&mut self.slow, true) || self.output.left() < before {
+            self.patience.set(self.shared.config.body_patience);
+        }
+        self.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Agrees to speak something else, and passes its bytes.
@@ -305,15 +323,18 @@ impl Connection<'_> {
         };
         let out = &mut self.output.text;
         encode::response(out, head.status, &head.headers, Framing::Empty, After::Turns, true);
-        self.patience.set(self.shared.config.body_patience);
         poll_fn(|cx| self.poll_flush(cx)).await?;
         tunnel.pass(self.shared, &self.incoming, &mut self.writer).await
     }
 
     /// Ends the connection after its last answer.
     async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)).await?;
         self.patience.set(LINGER);
+        let shutdown = poll_fn(|cx| match Pin::new(&mut self.writer).poll_shutdown(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        });
+        shutdown.await?;
         poll_fn(|cx| {
             let mut reader = self.incoming.reader.lock();
             loop {

@@ -31,10 +31,7 @@ impl Tunnel {
         client: &Incoming,
         writer: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> io::Result<()> {
-        let Http1 { mut stream, input, .. } = self.connection;
-        writer.write_all(&input.bytes).await?;
-        let (client, ahead) = client.take();
-        stream.write_all(&ahead).await?;
+        let (Http1 { stream, input, .. }, (client, ahead)) = (self.connection, client.take());
         let moved = Arc::<AtomicBool>::default();
         let mut client = Watched { inner: join(client, writer), moved: moved.clone() };
         let mut endpoint = Watched { inner: stream, moved: moved.clone() };
@@ -42,8 +39,14 @@ impl Tunnel {
             shared.stop.cancelled().await;
             tokio::time::sleep(shared.config.drain).await;
         };
+        let passing = async {
+            client.write_all(&input.bytes).await?;
+            client.flush().await?;
+            endpoint.write_all(&ahead).await?;
+            copy_bidirectional(&mut client, &mut endpoint).await
+        };
         tokio::select! {
-            result = copy_bidirectional(&mut client, &mut endpoint) => result.map(drop),
+            result = passing => result.map(drop),
             () = silence(&moved, shared.config.tunnel_patience) => Err(io::ErrorKind::TimedOut.into()),
             () = end => Ok(()),
         }

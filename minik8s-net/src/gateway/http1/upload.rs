@@ -66,6 +66,12 @@ impl Incoming {
         (stream, reader.input.bytes.split().freeze())
     }
 
+    /// Nothing will be read any more: a body that waits in another task breaks off.
+    pub(super) fn end(&self) {
+        drop(self.take());
+        self.body.wake();
+    }
+
     /// Bytes of a body are left: they would be taken for the next request.
     pub(super) fn is_owed(&self) -> bool {
         self.owed.load(Ordering::Acquire)
@@ -109,6 +115,7 @@ pub(in crate::gateway) struct Upload {
 
 impl Upload {
     pub(super) fn new(incoming: Arc<Incoming>, decoder: Decoder, waits: bool) -> Self {
+        incoming.wanted.store(false, Ordering::Release);
         incoming.owed.store(true, Ordering::Release);
         Self { incoming, decoder, waits }
     }

@@ -9,10 +9,8 @@ use crate::gateway::http1::{Http1, Unsent};
 use crate::gateway::table::{Plan, Target, To};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use minik8s_core::routing::{Hold, Speaks};
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// How often a request is sent again at most because an endpoint failed it.
@@ -51,6 +49,7 @@ pub(super) async fn send(
         absolute(request, authority);
     }
     let (mut tried, mut again, mut codes, mut fresh) = (Vec::new(), 0, plan.retry.attempts, false);
+    let mut losses = 0;
     loop {
         let lease = match first.take() {
             Some(lease) => lease,
@@ -87,6 +86,10 @@ pub(super) async fn send(
                 let Some(body) = spare.filter(|_| is_idempotent(request.method())) else {
                     return Err(lost(&why, address));
                 };
+                losses += 1;
+                if losses > AGAIN {
+                    return Err(lost(&why, address));
+                }
                 *request.body_mut() = body;
                 fresh = true;
                 if !was_waiting {
@@ -158,7 +161,7 @@ async fn one_http1(
     fresh: bool,
     patience: Duration,
 ) -> Result<Sent, Failed> {
-    let waiting = if fresh { None } else { poll_fn(|cx| Poll::Ready(lease.waiting(cx))).await };
+    let waiting = if fresh { None } else { lease.waiting() };
     let was_waiting = waiting.is_some();
     let mut connection = match waiting {
         Some(connection) => connection,

@@ -48,6 +48,8 @@ impl Came {
         if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
             headers.insert(header::HOST, host);
         }
+        // HTTP/1.0 needs none, what is asked next does.
+        headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
         match headers.entry(FORWARDED_FOR) {
             Entry::Vacant(entry) => drop(entry.insert(self.client.clone())),
             Entry::Occupied(mut entry) => {
@@ -99,6 +101,8 @@ pub(super) fn without_hops(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
+            // What says whom and how much is about the message, whatever a client says.
+            .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
             .collect();
         for name in named {
             headers.remove(name);

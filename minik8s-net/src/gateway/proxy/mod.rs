@@ -33,7 +33,8 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<S
         Ok(response) => response,
         Err(refusal) => refusal.answer(grpc),
     };
-    if shared.ending.load(Ordering::Relaxed) && came.version_one {
+    let turns = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if shared.ending.load(Ordering::Relaxed) && came.version_one && !turns {
         response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     match &about {
@@ -68,7 +69,7 @@ async fn serve(
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
     }
     let chosen = sticky::choose(plan, request.headers())?;
-    let upgrade = upgrade::wanted(came, request.headers());
+    let upgrade = upgrade::wanted(&request);
     let authority = plan.rewrite.host.as_deref().unwrap_or(&host).to_owned();
     came.prepare(&mut request, plan.rewrite.host.as_deref())?;
     if let Some(path) = &plan.rewrite.path {

@@ -2,20 +2,21 @@
 
 use super::answers::Refusal;
 use super::attempts;
-use super::headers::{Came, without_hops};
+use super::headers::without_hops;
 use super::sticky::Chosen;
 use crate::gateway::backend::Lease;
 use crate::gateway::body::{Answer, Outgoing, Relay};
 use crate::gateway::front::Shared;
 use crate::gateway::http1::{Http1, Tunnel, Unsent};
 use crate::gateway::table::{Target, To};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use minik8s_core::routing::Hold;
 use std::sync::Arc;
 
 /// The protocol that a client wants to speak instead; HTTP/2 as an upgrade is not offered.
-pub(super) fn wanted(came: &Came, headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(header::UPGRADE).filter(|_| came.version_one)?;
+pub(super) fn wanted<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let protocol = headers.get(header::UPGRADE).filter(|_| request.version() == Version::HTTP_11)?;
     let listed = |value: &HeaderValue| {
         value.to_str().is_ok_and(|v| v.split(',').any(|n| n.trim().eq_ignore_ascii_case("upgrade")))
     };
@@ -54,6 +55,10 @@ pub(super) async fn pass(
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         without_hops(&mut head.headers);
         return Ok(Response::from_parts(head, Answer::Relayed(Relay::http1(connection, lease))));
+    }
+    if !connection.is_sent() {
+        let why = format!("endpoint {address} would speak something else before it has the request");
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, why).closing());
     }
     Ok(Response::from_parts(head, Answer::Tunnel(Box::new(Tunnel::new(*connection, lease)))))
 }

@@ -35,6 +35,8 @@ async fn requests_that_could_be_read_in_two_ways_are_refused_and_reach_nobody() 
         ("folded", "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"),
         ("two hosts", "GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n"),
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
+        ("no path", "GET other.example HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("a user's name", "GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n"),
         ("zero byte", "GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n"),
     ];
     for (what, bytes) in cases {
@@ -108,4 +110,32 @@ async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
     }
     assert_eq!(world.get("h", "/").await.status, StatusCode::OK);
     assert!(server.count() > 0);
+}
+
+#[tokio::test]
+async fn what_says_whom_is_asked_is_no_header_of_one_connection() {
+    let (world, _server) = world(GatewayConfig::default()).await;
+    let answer = world.raw("GET / HTTP/1.1\r\nHost: h\r\nConnection: host, close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\nhost: h\n"), "{answer}");
+    world.rules(vec![rule("a", "*", "/", plan(&[("a", 1)]))]);
+    let answer = world.raw("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_is_told_that_its_connection_ends_where_its_body_is_left_unread() {
+    let (world, server) = world(GatewayConfig::default()).await;
+    let answer = world.raw("POST / HTTP/1.1\r\nHost: unknown\r\nContent-Length: 100\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
+    let waits = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
+    let mut stream = TcpStream::connect(world.http).await.unwrap();
+    stream.write_all(waits.as_bytes()).await.unwrap();
+    let mut leave = [0; 25];
+    tokio::time::timeout(BOUND, stream.read_exact(&mut leave)).await.expect("leave to go on").unwrap();
+    assert_eq!(&leave, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200") && rest.ends_with("\nhello"), "{rest}");
+    assert_eq!(server.count(), 1);
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use minik8s_core::routing::{Hold, Plan};
 use minik8s_core::testkit::wait;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -153,4 +154,56 @@ async fn a_gateway_that_ends_lets_requests_end_and_says_goodbye() {
     assert_eq!((got.body.as_str(), got.headers["connection"].to_str().unwrap()), ("late", "close"));
     tokio::time::timeout(Duration::from_secs(5), ending).await.expect("it ends").unwrap();
     assert!(TcpStream::connect(world.http).await.is_err(), "it still listens");
+}
+
+/// An endpoint that answers each connection's first bytes with these, and keeps it open.
+async fn says(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut bytes = [0; 2000];
+                while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn answers_that_could_be_read_in_two_ways_end_their_connection() {
+    for (answer, status, connections) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, 1),
+        // What comes behind an answer belongs to nobody's request.
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", 200, 3),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, 3),
+        ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, 1),
+        // Nobody asked for it, and a POST is not sent again.
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", 502, 3),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 502, 3),
+    ] {
+        let (address, count) = says(answer).await;
+        let world = World::with(vec![rule("r", "r", "/", plan(&[("s", 1)]))], &[("s", &[address])]).await;
+        for _ in 0..3 {
+            let got = world.ask(Request::post("/").header("host", "r").body(Full::from("x")).unwrap()).await;
+            assert_eq!(got.status.as_u16(), status, "{answer:?}: {got:?}");
+            assert!(status != 200 || got.body == "ok", "{answer:?}: {got:?}");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), connections, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_never_answers_is_sent_a_few_times_even_where_requests_wait() {
+    let (address, seen) = breaks_off(1000).await;
+    let hold = Hold { queue: 5, patience: BOUND, concurrency: None };
+    let held = rule("r", "r", "/", Plan { hold: Some(hold), ..plan(&[("s", 1)]) });
+    let world = World::with(vec![held], &[("s", &[address])]).await;
+    assert_eq!(world.get("r", "/").await.status, StatusCode::BAD_GATEWAY);
+    assert!((2..10).contains(&seen.load(Ordering::SeqCst)));
 }
