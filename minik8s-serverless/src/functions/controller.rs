@@ -28,6 +28,8 @@ use tokio::time::Instant;
 const WORKERS: usize = 4;
 /// Between two looks at a function that is called.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at one that becomes what it should be.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 /// After this long every gateway knows that a revision gets no calls any more.
 const HEARD: Duration = Duration::from_secs(2);
 /// Index of revisions by their function.
@@ -202,7 +204,13 @@ impl Reconciler for World {
         self.route(&looked).await?;
         self.tell(&looked).await?;
         self.forget(&looked).await?;
-        Ok(if looked.again { Outcome::After(LOOK) } else { Outcome::Done })
+        // What is under way is looked at again even where nothing is heard of it.
+        let under_way = !looked.plan.settled && !looked.plan.instances.is_empty();
+        Ok(match (looked.again, under_way) {
+            (true, _) => Outcome::After(LOOK),
+            (false, true) => Outcome::After(UNDER_WAY),
+            (false, false) => Outcome::Done,
+        })
     }
 }
 
