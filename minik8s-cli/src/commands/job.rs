@@ -72,7 +72,7 @@ async fn submit(conn: &Conn, options: &JobSubmit) -> Result<ExitCode> {
         true => (options.path.join(MANIFEST), Some(options.path.as_path())),
         false => (options.path.clone(), None),
     };
-    let mut all = manifest::read_all(&[file.clone()], false)?;
+    let mut all = manifest::read_all(std::slice::from_ref(&file), false)?;
     let (Some(mut job), true) = (all.pop(), all.is_empty()) else {
         bail!("{} must hold one GpuJob", file.display());
     };

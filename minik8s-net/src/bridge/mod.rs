@@ -159,7 +159,7 @@ fn names(config: &BridgeConfig) -> Names {
 fn pod_rules(record: &Record) -> PodRules {
     let mut host_ports: Vec<HostPort> = Vec::new();
     for port in &record.host_ports {
-        let port = HostPort { host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()), ..port.clone() };
+        let port = HostPort { host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()), ..*port };
         let same = |p: &HostPort| (p.host_ip, p.host_port, p.protocol) == (port.host_ip, port.host_port, port.protocol);
         if !host_ports.iter().any(same) {
             host_ports.push(port);

@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn numbers_follow_what_is_asked() {
         let none = Load::default();
-        let table: [(&str, Bounds, &[(u64, Load)], &[u32]); 8] = [
+        type Case<'a> = (&'a str, Bounds, &'a [(u64, Load)], &'a [u32]);
+        let table: [Case<'_>; 8] = [
             ("one call wakes one", BOUNDS, &[(1, load(1.0, 0.0))], &[1]),
             ("twenty at once wake three", BOUNDS, &[(1, load(20.0, 0.0)), (10, load(0.0, 20.0))], &[3, 3]),
             ("a rush never shrinks", BOUNDS, &[(5, load(0.0, 40.0)), (20, load(0.0, 3.0))], &[6, 6]),

@@ -248,7 +248,8 @@ async fn webhooks_take_cloud_events_once_and_refuse_what_is_none() {
     let (again, second) = send(address, "/trigger/default/open", &binary, "{\"n\": 1}").await;
     assert_eq!((status, again, &first), (202, 202, &second), "the same event in both modes is one delivery");
     assert_eq!(world.got(1).await, [json!({"n": 1})]);
-    let table: [(&str, &[(&str, &str)], &str, u16); 7] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+    let table: [Case<'_>; 7] = [
         ("/trigger/default/nothing", &[], "{}", 404),
         ("/else", &[], "{}", 404),
         ("/trigger/default/open", &structured, "{", 400),

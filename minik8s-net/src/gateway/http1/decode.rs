@@ -190,8 +190,10 @@ fn without_framing(trailers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    type Whole = (Vec<u8>, Option<HeaderMap>);
+
     /// All of a body, of input that comes in pieces of such a size; `None` where it does not end.
-    fn decode(framing: Framing, input: &[u8], piece: usize) -> Result<Option<(Vec<u8>, Option<HeaderMap>)>, BadChunk> {
+    fn decode(framing: Framing, input: &[u8], piece: usize) -> Result<Option<Whole>, BadChunk> {
         let (mut decoder, mut buffer) = (Decoder::new(framing), BytesMut::new());
         let (mut all, mut trailers) = (Vec::new(), None);
         let mut pieces = input.chunks(piece);

@@ -185,10 +185,10 @@ impl Work<'_> {
         }
     }
 
-    /// Room between the left edges of two spots beside each other.
-    fn apart(&self, left: usize, right: usize) -> i32 {
-        let (left, right) = (&self.spots[left], &self.spots[right]);
-        left.w.max(left.w / 2 + left.right) + self.metrics.gap_x + (right.w - right.w) / 2
+    /// Room between the left edges of a spot and of the next beside it.
+    fn apart(&self, left: usize) -> i32 {
+        let left = &self.spots[left];
+        left.w.max(left.w / 2 + left.right) + self.metrics.gap_x
     }
 
     /// Moves spots under and over the middle of what they are connected with, without touching each other.
@@ -198,9 +198,7 @@ impl Work<'_> {
             for i in 0..self.layers[layer].len() {
                 let spot = self.layers[layer][i];
                 self.spots[spot].x = x;
-                if let Some(next) = self.layers[layer].get(i + 1) {
-                    x += self.apart(spot, *next);
-                }
+                x += self.apart(spot);
             }
         }
         for round in 0..12 {
@@ -233,8 +231,7 @@ impl Work<'_> {
             let mut group = (f64::from(*want), 1, vec![0]);
             while let Some(before) = groups.last() {
                 let last = spots[i + 1 - group.1 - 1];
-                let first = spots[i + 1 - group.1];
-                let width = before.2.last().copied().unwrap_or_default() + self.apart(last, first);
+                let width = before.2.last().copied().unwrap_or_default() + self.apart(last);
                 if before.0 + f64::from(width) <= group.0 {
                     break;
                 }
