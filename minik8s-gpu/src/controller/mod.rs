@@ -1,7 +1,7 @@
 //! Follows jobs: hands them over, watches them to their end, brings their output home, and removes what they left.
 //!
-//! Each [`JobCluster`] has a [`site::Site`] with a queue, workers and a loop of its own, so that one that does not answer
-//! holds up nobody else. What comes next for a job is decided in [`plan`], from its object and the last report alone.
+//! Each [`JobCluster`] has a site with a queue, workers and a loop of its own, so that one that does not answer
+//! holds up nobody else. What comes next for a job is decided in `plan`, from its object and the last report alone.
 
 mod act;
 mod fetch;

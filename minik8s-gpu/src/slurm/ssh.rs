@@ -8,7 +8,7 @@ use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use std::fmt::Write as _;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,8 @@ impl Ssh {
         sweep(&base);
         let mut builder = tempfile::Builder::new();
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let files = builder.prefix(&prefix).tempdir_in(&base)?;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let files = builder.prefix(&prefix).permissions(private).tempdir_in(&base)?;
         let path = |name: &str| files.path().join(name);
         std::fs::DirBuilder::new().mode(0o700).create(path("c"))?;
         let mut key = config.key.clone();

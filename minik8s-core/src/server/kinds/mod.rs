@@ -1,4 +1,4 @@
-//! The built-in kinds: one file each, and one line in [`builtin`]. Nothing else in the server names them. What they are
+//! The built-in kinds: one file each, and one line in `builtin`. Nothing else in the server names them. What they are
 //! made of ([`cells`], [`util`]) is there for the kinds of extensions too.
 
 pub mod cells;
