@@ -14,7 +14,7 @@ pub(super) const VARIABLES: [&str; 1] = ["event"];
 /// Names of deliveries are made of those of triggers.
 const LONGEST_NAME: usize = 180;
 /// What deliveries and runs write would call for more of them, without an end.
-const OWN: [&str; 3] = ["triggerdeliveries", "workflowrecords", "events"];
+const OWN: [&str; 5] = ["triggers", "triggerdeliveries", "workflowrecords", "demands", "events"];
 
 pub(crate) struct TriggerKind(KindNames);
 
@@ -152,6 +152,9 @@ fn check_source(spec: &TriggerSpec, errors: &mut FieldErrors) {
         if OWN.contains(&object.resource.as_str()) {
             errors
                 .forbidden("spec.object.resource", "what deliveries write would call for more of them, without an end");
+        }
+        if object.resource == "secrets" {
+            errors.forbidden("spec.object.resource", "deliveries hold what they are about, and would tell the secrets");
         }
         check_events("spec.object.events", &object.events, &["Added", "Modified", "Deleted"], errors);
         let selector = object.selector.as_ref().and_then(|s| serde_json::to_value(s).ok());

@@ -300,12 +300,12 @@ async fn what_is_wrong_with_a_trigger_is_refused_by_field() {
         (json!({"file": {"path": "a", "events": []}, "target": sink()}), "spec.file.path"),
         (json!({"file": {"path": "/a", "events": ["Seen"]}, "target": sink()}), "spec.file.events[0]"),
         (json!({"object": {"apiVersion": "v1", "resource": "Pod"}, "target": sink()}), "spec.object.resource"),
-        (
-            json!({"object": {"apiVersion": "v1", "resource": "triggerdeliveries"}, "target": sink()}),
-            "spec.object.resource",
-        ),
     ];
-    for (spec, field) in table {
+    // Those that would call for more of themselves without an end, and what nobody should tell.
+    let never = ["triggerdeliveries", "triggers", "demands", "secrets"].map(|resource| {
+        (json!({"object": {"apiVersion": "v1", "resource": resource}, "target": sink()}), "spec.object.resource")
+    });
+    for (spec, field) in table.into_iter().chain(never) {
         let trigger: Trigger = serde_json::from_value(json!({"metadata": {"name": "t"}, "spec": spec})).unwrap();
         let error = world.client().api::<Trigger>("default").create(&trigger).await.unwrap_err();
         assert_eq!(error.details.causes.first().map(|c| c.field.as_str()), Some(field), "{spec}: {error}");

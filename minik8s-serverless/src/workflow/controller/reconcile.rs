@@ -80,10 +80,20 @@ impl RunReconciler {
         self.ctx.clock.now().as_millisecond()
     }
 
+    /// An error that is no reason to forget what a run's effects have brought, and those that are still under way.
+    fn put_back(&self, key: &str, known: Option<Live>, error: ApiError) -> ApiError {
+        known.into_iter().for_each(|known| self.lives.put(key, known));
+        error
+    }
+
     /// A run that this process does not know, or not well: what the API says, not what the informer has seen of it so far.
     async fn find(&self, key: &str, known: Option<Live>) -> ApiResult<Option<Live>> {
         let (namespace, name) = key.split_once('/').unwrap_or(("", key));
-        let Some(mut run) = self.client().api::<WorkflowRun>(namespace).get_opt(name).await? else { return Ok(None) };
+        let mut run = match self.client().api::<WorkflowRun>(namespace).get_opt(name).await {
+            Ok(Some(run)) => run,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.put_back(key, known, error)),
+        };
         if is_over(&run) || run.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
@@ -99,11 +109,7 @@ impl RunReconciler {
         }
         let mut live = match load::load(self.client(), &self.lives, run).await {
             Ok(live) => live,
-            Err(error) => {
-                // The results it has are not lost by that.
-                known.into_iter().for_each(|known| self.lives.put(key, known));
-                return Err(error);
-            }
+            Err(error) => return Err(self.put_back(key, known, error)),
         };
         if let Some(known) = known {
             (live.inbox, live.calls) = (known.inbox, known.calls);
