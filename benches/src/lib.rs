@@ -3,9 +3,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is what it prints")]
 
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sched::{CloneFlags, unshare};
 use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// How long each of many repetitions took.
@@ -117,6 +120,51 @@ impl Table {
     pub fn print(&self, question: &str) {
         println!("{question}\n{}\n\n{}", machine(), self.render());
     }
+}
+
+/// Runs something on a thread of its own in a network namespace of its own, so that the machine's links and rules are
+/// never touched. Threads that it makes are of that namespace, too.
+///
+/// # Errors
+/// Without root, and what it fails with itself.
+pub fn in_own_network<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
+        loopback_up()?;
+        work()
+    };
+    std::thread::spawn(run).join().map_err(|_| anyhow!("the measurement panicked"))?
+}
+
+/// The same for programs whose children must be there, too: this program starts itself again. The runtime's log writer,
+/// which is this program as well, does its work instead.
+///
+/// # Errors
+/// Where it cannot be started again, and what it fails with itself.
+pub fn again_in_own_network<F: Future<Output = Result<()>>>(inside: impl FnOnce() -> F) -> Result<()> {
+    if let Some(code) = minik8s_runtime::log_driver::run_if_asked() {
+        std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+    }
+    if std::env::args().nth(1).as_deref() == Some(INSIDE) {
+        loopback_up()?;
+        return tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(inside());
+    }
+    let status = Command::new("unshare").arg("--net").arg(std::env::current_exe()?).arg(INSIDE).status();
+    if !status.context("unshare does not start")?.success() {
+        bail!("the benchmark failed; it needs root, containerd and runc");
+    }
+    Ok(())
+}
+
+/// Tells a program that it was started again.
+const INSIDE: &str = "--inside";
+
+fn loopback_up() -> Result<()> {
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip does not start")?;
+    if !status.success() {
+        bail!("ip link set lo up failed");
+    }
+    Ok(())
 }
 
 /// Says on standard error what comes next: tables are printed when they are complete, which may take a while.

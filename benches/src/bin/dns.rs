@@ -4,11 +4,10 @@
 //!
 //! The floor is the same asker and a socket that sends every question back as its answer, for which no work is done.
 
-use anyhow::{Context, Result, ensure};
-use minik8s_benches::Table;
+use anyhow::{Context, Result};
+use minik8s_benches::{Table, in_own_network};
 use minik8s_core::network::{NetworkPlugin, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
-use nix::sched::{CloneFlags, unshare};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -20,20 +19,16 @@ const ROUNDS: usize = 5;
 const SECONDS: &str = "3";
 
 fn main() -> Result<()> {
-    let run = || -> Result<()> {
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-        // Its threads are of this namespace too.
+    in_own_network(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(measure())
-    };
-    std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
+    })
 }
 
 async fn measure() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let config = BridgeConfig { upstreams: Some(Vec::new()), ..BridgeConfig::new(dir.path().join("state")) };
     let network = BridgeNetwork::new(config)?;
-    ensure!(Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success(), "ip link set lo up");
     network.setup().await?;
     let services = (0..SERVICES).map(service).map(|e| ((e.namespace.clone(), e.name.clone()), Arc::new(e))).collect();
     network.sync_services(Arc::new(ServiceTable { services })).await?;

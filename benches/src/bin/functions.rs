@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
-use minik8s_benches::{Table, Timings, show, times};
+use minik8s_benches::{Table, Timings, again_in_own_network, show, times};
 use minik8s_core::client::{Client, DeleteOptions, ListOptions};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::controllers::is_ready;
@@ -16,7 +16,6 @@ use minik8s_runtime::{ContainerdRuntime, PrivateContainerd};
 use minik8s_serverless::Serverless;
 use minik8s_serverless::functions::api::Function;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,27 +27,10 @@ const IMAGE: &str = "localhost/minik8s-bench:1";
 const PATH: &str = "/function/default/bench/";
 
 fn main() -> Result<()> {
-    // The log writer of a container is this same program.
-    if let Some(code) = minik8s_runtime::log_driver::run_if_asked() {
-        std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
-    }
-    if std::env::args().nth(1).as_deref() != Some("--inside") {
-        return outside();
-    }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(inside())
-}
-
-/// Starts itself again in a network namespace of its own, so that the machine's links and rules are never touched.
-fn outside() -> Result<()> {
-    let status = Command::new("unshare").arg("--net").arg(std::env::current_exe()?).arg("--inside").status();
-    if !status.context("unshare does not start")?.success() {
-        bail!("the benchmark failed; it needs root, containerd and runc");
-    }
-    Ok(())
+    again_in_own_network(inside)
 }
 
 async fn inside() -> Result<()> {
-    Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip does not start")?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().to_owned();
     let containerd = tokio::task::spawn_blocking(move || PrivateContainerd::start(path.join("containerd"))).await??;

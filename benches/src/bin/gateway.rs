@@ -7,11 +7,10 @@
 #![allow(clippy::print_stdout, reason = "a report")]
 
 use anyhow::{Context, Result, bail};
-use minik8s_benches::{Table, cpu_time, cpu_time_of, progress, show};
+use minik8s_benches::{Table, cpu_time, cpu_time_of, in_own_network, progress, show};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_core::routing::{Backend, Host, Owner, PathRule, Plan, RouteSet, Rule, Speaks, Weighted};
 use minik8s_net::gateway::{Gateway, GatewayConfig, GatewayMetrics, listener};
-use nix::sched::{CloneFlags, unshare};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -27,12 +26,7 @@ const HOSTS: usize = 100;
 const SECONDS: &str = "8";
 
 fn main() -> Result<()> {
-    let run = || {
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-        Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip")?;
-        measure()
-    };
-    std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
+    in_own_network(measure)
 }
 
 fn measure() -> Result<()> {

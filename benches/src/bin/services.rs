@@ -3,10 +3,9 @@
 //! root in network namespaces of its own; needs Debian's `iptables`.
 
 use anyhow::{Context, Result};
-use minik8s_benches::{Table, Timings, progress, show};
+use minik8s_benches::{Table, Timings, in_own_network, progress, show};
 use minik8s_core::network::{Endpoint, NetworkPlugin, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
-use nix::sched::{CloneFlags, unshare};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -23,11 +22,11 @@ fn main() -> Result<()> {
         Table::new(["services", "from nothing", "iptables-restore", "one change", "slowest", "iptables-restore"]);
     for count in [100, 1_000, 10_000] {
         progress(&format!("{count} services"));
-        let ours = alone(move || {
+        let ours = in_own_network(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(measure(count))
         })?;
-        let theirs = alone(move || measure_iptables(count))?;
+        let theirs = in_own_network(move || measure_iptables(count))?;
         table.row([
             format!("{count} x {ENDPOINTS}"),
             show(ours.from_nothing),
@@ -45,15 +44,6 @@ fn main() -> Result<()> {
 struct Seen {
     from_nothing: Duration,
     changes: Timings,
-}
-
-/// Runs something in a network namespace of its own.
-fn alone(work: impl FnOnce() -> Result<Seen> + Send + 'static) -> Result<Seen> {
-    let run = || {
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-        work()
-    };
-    std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
 }
 
 async fn measure(count: u32) -> Result<Seen> {

@@ -54,6 +54,13 @@ pub(crate) struct SetSpec {
     pub(crate) by_packets: bool,
 }
 
+impl SetSpec {
+    /// One whose elements we put in.
+    pub(crate) fn new(name: &str, key_type: u32, key_len: u32, data: Data) -> Self {
+        Self { name: name.to_owned(), key_type, key_len, data, by_packets: false }
+    }
+}
+
 /// A transaction in the making.
 #[derive(Debug)]
 pub(crate) struct Batch {

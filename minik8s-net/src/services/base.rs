@@ -38,13 +38,7 @@ pub(crate) struct Surroundings {
 
 /// The maps and sets.
 pub(super) fn sets() -> Vec<SetSpec> {
-    let set = |name: &str, key_type, key_len, data| SetSpec {
-        name: name.to_owned(),
-        key_type,
-        key_len,
-        data,
-        by_packets: false,
-    };
+    let set = SetSpec::new;
     let mut all = picks::sets();
     all.extend([
         set(HOST_PORTS, PROTOCOL_PORT, 8, Data::Value(ADDRESS_PORT, 8)),

@@ -175,13 +175,7 @@ fn sticky(chains: &[String]) -> Vec<Vec<Expr>> {
 
 /// The maps.
 pub(super) fn sets() -> Vec<SetSpec> {
-    let set = |name: &str, key_type, key_len, data| SetSpec {
-        name: name.to_owned(),
-        key_type,
-        key_len,
-        data,
-        by_packets: false,
-    };
+    let set = SetSpec::new;
     let [inside, _, outside, _] = Door::ALL;
     let views = [inside, outside].into_iter().flat_map(|door| {
         [

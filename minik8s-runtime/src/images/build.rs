@@ -3,9 +3,8 @@
 
 use super::content::digest;
 use super::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, machine_architecture};
-use crate::config::hex;
+use minik8s_core::digest::Digesting;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -177,14 +176,12 @@ impl ImageBuilder {
 
     fn write_layer(&self, path: &Path) -> Result<Descriptor, BuildError> {
         let file = File::create(path).map_err(failed("creating", path))?;
-        let mut tar = tar::Builder::new(Hashing { inner: BufWriter::new(file), hash: Sha256::new(), size: 0 });
+        let mut tar = tar::Builder::new(Digesting::new(BufWriter::new(file)));
         for (target, node) in self.with_parents() {
             append(&mut tar, &target, node)?;
         }
-        let mut done = tar.into_inner().map_err(failed("writing", path))?;
-        done.flush().map_err(failed("writing", path))?;
-        let digest = format!("sha256:{}", hex(&done.hash.finalize()));
-        Ok(Descriptor { media_type: OCI_LAYER.to_owned(), digest, size: done.size, ..Descriptor::default() })
+        let (_, digest, size) = tar.into_inner().and_then(Digesting::finish).map_err(failed("writing", path))?;
+        Ok(Descriptor { media_type: OCI_LAYER.to_owned(), digest, size, ..Descriptor::default() })
     }
 
     /// Every node with the directories above it that nobody added.
@@ -300,25 +297,6 @@ fn append(tar: &mut tar::Builder<impl Write>, target: &Path, node: &Node) -> Res
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError + use<> {
     let path = path.to_path_buf();
     move |source| BuildError::Io { operation, path, source }
-}
-
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hash.update(bytes.get(..n).unwrap_or_default());
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

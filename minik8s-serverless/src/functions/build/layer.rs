@@ -3,7 +3,7 @@
 //! order of nothing matter.
 
 use flate2::read::GzDecoder;
-use sha2::{Digest, Sha256};
+use minik8s_core::digest::Digesting;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -68,7 +68,7 @@ pub struct Layer {
 /// [`ArchiveError`], with what is wrong by name.
 pub fn write(archive: &Path, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer, ArchiveError> {
     let packed = std::fs::metadata(archive)?.len();
-    let mut sum = Summing { to: BufWriter::new(File::create(to)?), sum: Sha256::new(), count: 0 };
+    let mut sum = Digesting::new(BufWriter::new(File::create(to)?));
     let mut files = BTreeSet::new();
     {
         let mut out = Builder::new(&mut sum);
@@ -89,7 +89,8 @@ pub fn write(archive: &Path, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer
             if total > limit {
                 return Err(if limit < LARGEST { ArchiveError::Bomb(RATIO) } else { ArchiveError::TooLarge(LARGEST) });
             }
-            if files.len() >= MOST {
+            // Directories that nobody named are made, too: a long path makes many.
+            if files.len() + made.len() >= MOST {
                 return Err(ArchiveError::TooMany(MOST));
             }
             let place = Path::new(PLACE).join(&path);
@@ -114,10 +115,9 @@ pub fn write(archive: &Path, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer
         }
         out.finish()?;
     }
-    sum.to.flush()?;
-    sum.to.get_ref().sync_all()?;
-    let digest: String = sum.sum.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Layer { digest: format!("sha256:{digest}"), size: sum.count, files })
+    let (file, digest, size) = sum.finish()?;
+    file.get_ref().sync_all()?;
+    Ok(Layer { digest, size, files })
 }
 
 /// The file that a handler is in must be there.
@@ -211,26 +211,6 @@ fn parents<W: Write>(out: &mut Builder<W>, path: &Path, made: &mut BTreeSet<Path
     all.into_iter().try_for_each(|parent| directory(out, parent, made))
 }
 
-/// Counts and sums what is written.
-struct Summing<W> {
-    to: W,
-    sum: Sha256,
-    count: u64,
-}
-
-impl<W: Write> Write for Summing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        self.count += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +285,10 @@ mod tests {
         let told = layer(&packed.finish().unwrap()).unwrap_err();
         assert!(matches!(told, ArchiveError::Bomb(_) | ArchiveError::TooLarge(_)), "{told}");
         let names: Vec<String> = (0..=MOST).map(|n| format!("f{n}")).collect();
+        let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
+        assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));
+        // Few files, each in many directories of its own.
+        let names: Vec<String> = (0..=MOST / 40).map(|n| format!("{n}/{}f", "a/".repeat(40))).collect();
         let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
         assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));
     }
