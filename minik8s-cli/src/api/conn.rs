@@ -16,6 +16,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// A cluster, and the namespace commands are about.
+#[derive(Clone)]
 pub(crate) struct Conn {
     pub(crate) client: Client,
     pub(crate) namespace: String,

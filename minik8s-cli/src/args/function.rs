@@ -42,7 +42,7 @@ pub(crate) enum Function {
     Logs {
         /// Which function
         name: String,
-        /// Go on printing, of one instance
+        /// Go on printing, of instances to come too
         #[arg(short, long)]
         follow: bool,
     },

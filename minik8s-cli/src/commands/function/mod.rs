@@ -2,6 +2,7 @@
 //! write objects.
 
 mod archive;
+mod logs;
 mod registry;
 
 use crate::api::Conn;
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: &Args, command: &Function) -> Result<()> {
             Ok(())
         }
         Function::Rollback { name, to } => rollback(conn, name, *to).await,
-        Function::Logs { name, follow } => logs(conn, name, *follow).await,
+        Function::Logs { name, follow } => logs::run(conn, name, *follow).await,
         Function::Base { name, archive } => registry::add_base(conn, name, archive).await,
     }
 }
@@ -200,27 +201,5 @@ async fn rollback(conn: &Conn, name: &str, to: Option<i64>) -> Result<()> {
     ]);
     conn.patch(&path(conn, Some(name)), "application/json-patch+json", &patch).await?;
     say(&format!("function {name} goes back to revision {}", found["metadata"]["name"].as_str().unwrap_or_default()));
-    Ok(())
-}
-
-async fn logs(conn: &Conn, name: &str, follow: bool) -> Result<()> {
-    let list = format!("/api/v1/namespaces/{}/pods?labelSelector=minik8s.io%2Ffunction%3D{name}", conn.namespace);
-    let pods = conn.get(&list).await?["items"].as_array().cloned().unwrap_or_default();
-    if pods.is_empty() {
-        bail!("no instance of function {name} runs: what those before it said is gone with them");
-    }
-    let count = if follow { 1 } else { pods.len() };
-    for pod in pods.iter().take(count) {
-        let options = crate::args::Logs {
-            pod: pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            container: None,
-            follow,
-            previous: false,
-            tail: None,
-            since: None,
-            timestamps: false,
-        };
-        super::logs::run(conn, &options).await?;
-    }
     Ok(())
 }
