@@ -1,7 +1,7 @@
 //! Schedules: sleeps until the next one is due.
 
 use super::cloud_event::event;
-use super::emit::Emitter;
+use super::emit::{Emitter, is_hopeless};
 use super::objects::{CronSource, Trigger, TriggerStatus};
 use super::schedule::Schedule;
 use async_trait::async_trait;
@@ -93,7 +93,11 @@ async fn fire(emitter: &Emitter, trigger: &Trigger, cron: &CronSource, now: Time
         let due = due.to_string();
         let source = format!("/apis/minik8s.io/v1alpha1/namespaces/{namespace}/triggers/{name}");
         let data = json!({"schedule": cron.schedule, "timeZone": cron.time_zone, "time": due});
-        emitter.emit(trigger, event("io.minik8s.cron", &source, &due, &now.to_string(), data)).await?;
+        let told = event("io.minik8s.cron", &source, &due, &now.to_string(), data);
+        match emitter.emit(trigger, told.clone()).await {
+            Err(error) if is_hopeless(&error) => emitter.dropped(trigger, &told, &error),
+            other => _ = other?,
+        }
     }
     if trigger.status.as_ref() != Some(&step.status) {
         let written = Trigger { status: Some(step.status), ..trigger.clone() };

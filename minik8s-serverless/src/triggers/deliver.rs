@@ -1,7 +1,10 @@
 //! Brings deliveries to what they call: again after a pause where that fails, until it has failed often enough. What came of
 //! each attempt is in its status; what is dead stays to be looked at.
+//!
+//! Workers only see what is due and put it into the lane of its trigger; calls run beside them, so many at once of each.
 
 use super::emit::TRIGGER_LABEL;
+use super::lanes::Lanes;
 use super::objects::{DeliveryStatus, Trigger, TriggerDelivery};
 use crate::workflow::program::Target;
 use crate::workflow::{Failure, Heartbeat, Invocation, Invoker, RunSpec, WorkflowRun};
@@ -13,6 +16,7 @@ use minik8s_core::client::{Backoff, Change, DeleteOptions, EventType, Informer, 
 use minik8s_core::clock::rfc3339;
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use minik8s_core::random;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +25,13 @@ const KEEP_DELIVERED: i64 = 20;
 const KEEP_DEAD: i64 = 100;
 /// A call of a function takes at most this long.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The index of deliveries by their trigger.
-const BY_TRIGGER: &str = "trigger";
+/// Calls of a trigger under way at once, where it does not say how many, and of all triggers.
+const ROOM: i64 = 10;
+const AT_ONCE: usize = 1000;
+/// Wait before what came of an attempt is written again.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
+/// The index of deliveries that are over by their trigger.
+const OVER: &str = "over";
 
 /// Brings deliveries to what they call.
 pub(super) struct DeliveryController {
@@ -38,9 +47,7 @@ impl Controller for DeliveryController {
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let (deliveries, triggers) = (ctx.informers.of::<TriggerDelivery>(), ctx.informers.of::<Trigger>());
-        deliveries.add_index(BY_TRIGGER, |d: &TriggerDelivery| {
-            vec![format!("{}/{}", d.metadata.namespace.as_deref().unwrap_or_default(), d.spec.trigger)]
-        });
+        deliveries.add_index(OVER, |d: &TriggerDelivery| if is_over(d) { vec![lane_of(d)] } else { Vec::new() });
         let queue: WorkQueue<String> = ctx.queue();
         pump(&ctx, &deliveries, {
             let queue = queue.clone();
@@ -54,9 +61,19 @@ impl Controller for DeliveryController {
             return;
         }
         let invoker = self.config.invoker(&ctx);
-        let reconciler = Deliverer { ctx: ctx.clone(), deliveries, triggers, invoker };
-        run_workers(&ctx, &queue, self.workers.max(1), Arc::new(reconciler)).await;
+        let lanes = Mutex::new(Lanes::new(AT_ONCE));
+        let deliverer = Deliverer { ctx: ctx.clone(), deliveries, triggers, invoker, queue: queue.clone(), lanes };
+        run_workers(&ctx, &queue, self.workers.max(1), Arc::new(Lookout(Arc::new(deliverer)))).await;
     }
+}
+
+/// The lane of a delivery: the key of its trigger.
+fn lane_of(delivery: &TriggerDelivery) -> String {
+    format!("{}/{}", delivery.metadata.namespace.as_deref().unwrap_or_default(), delivery.spec.trigger)
+}
+
+fn is_over(delivery: &TriggerDelivery) -> bool {
+    delivery.status.as_ref().is_some_and(|status| matches!(status.phase.as_str(), "Delivered" | "Dead"))
 }
 
 struct Deliverer {
@@ -64,39 +81,48 @@ struct Deliverer {
     deliveries: Informer<TriggerDelivery>,
     triggers: Informer<Trigger>,
     invoker: Arc<dyn Invoker>,
+    queue: WorkQueue<String>,
+    lanes: Mutex<Lanes>,
 }
 
+/// Sees which deliveries are due.
+struct Lookout(Arc<Deliverer>);
+
 #[async_trait]
-impl Reconciler for Deliverer {
+impl Reconciler for Lookout {
     type Key = String;
 
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
-        let Some(delivery) = self.deliveries.get(key) else { return Ok(Outcome::Done) };
-        let status = delivery.status.clone().unwrap_or_default();
-        if matches!(status.phase.as_str(), "Delivered" | "Dead") || delivery.metadata.deletion_timestamp.is_some() {
-            self.forget(&delivery).await?;
+        let of = &self.0;
+        let Some(delivery) = of.deliveries.get(key) else { return Ok(Outcome::Done) };
+        if is_over(&delivery) {
+            of.forget(&delivery).await?;
             return Ok(Outcome::Done);
         }
-        let now = self.ctx.clock.now();
-        if let Some(pause) = pause(&status, now) {
+        let status = delivery.status.clone().unwrap_or_default();
+        if let Some(pause) = pause(&status, of.ctx.clock.now()) {
             return Ok(Outcome::After(pause));
         }
-        let result = self.attempt(&delivery).await;
-        let next = settle(&delivery, status, result, self.ctx.clock.now(), random::fraction());
-        let (phase, message) = (next.phase.clone(), next.message.clone());
-        let written = TriggerDelivery { status: Some(next), ..(*delivery).clone() };
-        let namespace = delivery.metadata.namespace.as_deref().unwrap_or_default();
-        self.ctx.client.api::<TriggerDelivery>(namespace).update_status(&written).await?;
-        if phase == "Dead"
-            && let Some(trigger) = self.trigger(&delivery)
-        {
-            let note = format!(
-                "The delivery {} is given up: {message}",
-                delivery.metadata.name.as_deref().unwrap_or_default()
-            );
-            self.ctx.events.event(&reference_of(&*trigger), EventType::Warning, "DeliveryDead", note);
-        }
+        let room = of.trigger(&delivery).and_then(|trigger| trigger.spec.max_concurrency).unwrap_or(ROOM);
+        of.lanes.lock().add(&lane_of(&delivery), usize::try_from(room).unwrap_or(1), key);
+        of.go_on();
         Ok(Outcome::Done)
+    }
+}
+
+/// A delivery under way, which leaves its lane when this is dropped.
+struct Under {
+    deliverer: Arc<Deliverer>,
+    lane: String,
+    key: String,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.deliverer.lanes.lock().done(&self.lane, &self.key);
+        if !self.deliverer.ctx.stop.is_cancelled() {
+            self.deliverer.go_on();
+        }
     }
 }
 
@@ -136,9 +162,64 @@ fn settle(
 }
 
 impl Deliverer {
+    /// Begins what may begin.
+    fn go_on(self: &Arc<Self>) {
+        loop {
+            // The lock is not held any more where a delivery that was dropped takes it.
+            let next = self.lanes.lock().next();
+            let Some((lane, key)) = next else { return };
+            let under = Under { deliverer: self.clone(), lane, key };
+            let stop = self.ctx.stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    result = under.deliverer.deliver(&under.key) => if let Err(error) = result {
+                        tracing::debug!(%error, delivery = under.key, "a delivery will be looked at again");
+                        under.deliverer.queue.add_rate_limited(under.key.clone());
+                    }
+                }
+            });
+        }
+    }
+
+    /// Makes one attempt, and writes what came of it, however long that takes: what was called is not called again for a
+    /// write that failed.
+    async fn deliver(&self, key: &str) -> ApiResult<()> {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        let api = self.ctx.client.api::<TriggerDelivery>(namespace);
+        // What the informer has not seen yet counts.
+        let Some(mut delivery) = api.get_opt(name).await? else { return Ok(()) };
+        let before = delivery.status.clone().unwrap_or_default();
+        if is_over(&delivery) || pause(&before, self.ctx.clock.now()).is_some() {
+            return Ok(());
+        }
+        let result = self.attempt(&delivery).await;
+        let next = settle(&delivery, before, result, self.ctx.clock.now(), random::fraction());
+        let mut failures = 0;
+        loop {
+            delivery.status = Some(next.clone());
+            let Err(error) = api.update_status(&delivery).await else { break };
+            failures += 1;
+            tracing::debug!(%error, delivery = key, "what came of a delivery cannot be written now");
+            tokio::time::sleep(AGAIN.jittered(failures, random::fraction())).await;
+            match api.get_opt(name).await {
+                Ok(Some(now)) if now.metadata.uid == delivery.metadata.uid && !is_over(&now) => delivery = now,
+                Ok(_) => return Ok(()),
+                Err(_) => {}
+            }
+        }
+        if next.phase == "Dead"
+            && let Some(trigger) = self.trigger(&delivery)
+        {
+            let note = format!("The delivery {name} is given up: {}", next.message);
+            self.ctx.events.event(&reference_of(&*trigger), EventType::Warning, "DeliveryDead", note);
+        }
+        Ok(())
+    }
+
     fn trigger(&self, delivery: &TriggerDelivery) -> Option<Arc<Trigger>> {
-        let namespace = delivery.metadata.namespace.as_deref().unwrap_or_default();
-        self.triggers.get(&format!("{namespace}/{}", delivery.spec.trigger))
+        self.triggers.get(&lane_of(delivery))
     }
 
     /// Calls the target, under the key of the delivery; answers with the run it began.
@@ -171,7 +252,8 @@ impl Deliverer {
             function.namespace.clone_from(&namespace);
         }
         let call = Invocation {
-            key: format!("{}/trigger/1", delivery.metadata.uid.as_deref().unwrap_or_default()),
+            // The name follows from the event: if it comes again when nobody remembers it, it has the same key.
+            key: format!("{namespace}/{name}"),
             namespace,
             run: name,
             step: delivery.spec.trigger.clone(),
@@ -189,7 +271,7 @@ impl Deliverer {
     async fn forget(&self, delivery: &TriggerDelivery) -> ApiResult<()> {
         let namespace = delivery.metadata.namespace.as_deref().unwrap_or_default();
         let spec = self.trigger(delivery).map(|trigger| trigger.spec.clone()).unwrap_or_default();
-        let all = self.deliveries.list_by(BY_TRIGGER, &format!("{namespace}/{}", delivery.spec.trigger));
+        let all = self.deliveries.list_by(OVER, &lane_of(delivery));
         let kept = [
             ("Delivered", spec.keep_delivered.unwrap_or(KEEP_DELIVERED)),
             ("Dead", spec.keep_dead.unwrap_or(KEEP_DEAD)),

@@ -5,10 +5,10 @@ use super::kinds::VARIABLES;
 use super::objects::{DeliverySpec, Trigger, TriggerDelivery};
 use crate::expr::{Expr, Template};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use minik8s_core::api::ApiResult;
+use minik8s_core::api::{ApiError, ApiResult, Reason};
 use minik8s_core::client::{Client, EventRecorder, EventType, reference_of};
 use minik8s_core::controllers::controller_reference;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Label of a trigger's deliveries.
@@ -45,6 +45,29 @@ pub(super) fn shape(trigger: &Trigger, event: &Value) -> Shaped {
     }
 }
 
+/// Whether a write that failed like this fails whenever it is tried.
+pub(super) fn is_hopeless(error: &ApiError) -> bool {
+    matches!(error.reason, Reason::Invalid | Reason::BadRequest | Reason::RequestEntityTooLarge)
+}
+
+/// Takes the states of an object out of an event about it, so that only who it is remains; false where that was done, or
+/// there are none.
+pub(super) fn slim(event: &mut Value) -> bool {
+    let data = &mut event["data"];
+    if data["partial"] == true || !data["object"]["metadata"].is_object() {
+        return false;
+    }
+    let object = data["object"].take();
+    let metadata: serde_json::Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
+        .into_iter()
+        .filter_map(|field| Some((field.to_owned(), object["metadata"].get(field)?.clone())))
+        .collect();
+    data["object"] = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata});
+    data["old"] = Value::Null;
+    data["partial"] = true.into();
+    true
+}
+
 /// Where events of triggers are written.
 #[derive(Clone)]
 pub(super) struct Emitter {
@@ -53,6 +76,14 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
+    /// Tells whoever looks at the trigger that an event cannot be delivered.
+    pub(super) fn dropped(&self, trigger: &Trigger, event: &Value, error: &ApiError) {
+        let about = [&event["source"], &event["id"]].map(|text| text.as_str().unwrap_or_default());
+        let note = format!("The event {} of {} cannot be delivered: {error}", about[1], about[0]);
+        tracing::warn!(trigger = trigger.metadata.name, %error, "an event cannot be delivered");
+        self.events.event(&reference_of(trigger), EventType::Warning, "EventDropped", note);
+    }
+
     /// Writes a delivery of an event, if the trigger wants it; answers with its name.
     pub(super) async fn emit(&self, trigger: &Trigger, event: Value) -> ApiResult<Option<String>> {
         if trigger.spec.suspend {
@@ -131,6 +162,17 @@ mod tests {
         ] {
             assert!(matches!(shape(&trigger(spec.clone()), &event), Shaped::Failed(_)), "{spec}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_still_says_what_it_is_about() {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"large": "…"}});
+        let mut event = json!({"id": "1", "data": {"event": "Modified", "object": object, "old": object}});
+        assert!(slim(&mut event));
+        let want = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        assert_eq!(event["data"], json!({"event": "Modified", "object": want, "old": null, "partial": true}));
+        assert!(!slim(&mut event), "less cannot be said");
+        assert!(!slim(&mut json!({"data": {"path": "/a"}})) && !slim(&mut json!({"data": "text"})));
     }
 
     #[test]

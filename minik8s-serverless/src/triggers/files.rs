@@ -5,7 +5,10 @@ use super::objects::FileSource;
 use super::sources::{Broken, Source};
 use futures::StreamExt;
 use inotify::{EventMask, Inotify, WatchMask};
+use jiff::Timestamp;
 use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(super) async fn run(source: &Source, spec: &FileSource) -> Result<(), Broken> {
@@ -16,36 +19,111 @@ pub(super) async fn run(source: &Source, spec: &FileSource) -> Result<(), Broken
     let (directory, only) = found.map_err(ended)??;
     let broken = |e: std::io::Error| Broken { reason: "CannotWatch", message: format!("{}: {e}", directory.display()) };
     let inotify = Inotify::init().map_err(broken)?;
-    let mask = WatchMask::CREATE
-        | WatchMask::CLOSE_WRITE
-        | WatchMask::MOVED_TO
-        | WatchMask::MOVED_FROM
-        | WatchMask::DELETE
-        | WatchMask::ONLYDIR
-        | WatchMask::DELETE_SELF;
-    inotify.watches().add(&directory, mask).map_err(broken)?;
+    inotify.watches().add(&directory, mask()).map_err(broken)?;
     let mut events = inotify.into_event_stream([0_u8; 4096]).map_err(broken)?;
+    let since = source.status().await?.seen_at.and_then(|at| at.parse().ok());
+    let mut watcher = Watcher { source, spec, directory: directory.clone(), only, since };
     source.say("True", "Watching", String::new()).await;
+    watcher.look().await;
     while let Some(told) = events.next().await {
         let told = told.map_err(broken)?;
         if told.mask.intersects(EventMask::DELETE_SELF | EventMask::IGNORED) {
             return Err(Broken { reason: "Gone", message: format!("{} is gone", directory.display()) });
         }
-        let Some(name) = told.name.filter(|name| only.as_ref().is_none_or(|only| only == name)) else { continue };
-        let Some(kind) = kind(told.mask).filter(|kind| spec.events.is_empty() || spec.events.iter().any(|e| e == kind))
-        else {
-            continue;
-        };
-        let file = directory.join(&name);
-        let now = source.ctx.clock.now();
-        let size = tokio::fs::metadata(&file).await.map(|m| m.len()).ok();
-        let data = json!({"event": kind, "path": file.to_string_lossy(), "name": name.to_string_lossy(), "size": size});
-        // Two changes at one moment are one to whoever reads the file then.
-        let id = format!("{kind}-{}", now.as_nanosecond());
-        let kind = format!("io.minik8s.file.{}", kind.to_lowercase());
-        source.emit(event(&kind, &format!("file://{}", file.to_string_lossy()), &id, &now.to_string(), data)).await;
+        if told.mask.contains(EventMask::Q_OVERFLOW) {
+            watcher.look().await;
+        }
+        if let (Some(name), Some(kind)) = (told.name, kind(told.mask)) {
+            watcher.tell(kind, &name).await;
+        }
     }
     Err(Broken { reason: "Gone", message: "the kernel tells no more".to_owned() })
+}
+
+fn mask() -> WatchMask {
+    WatchMask::CREATE
+        | WatchMask::CLOSE_WRITE
+        | WatchMask::MOVED_TO
+        | WatchMask::MOVED_FROM
+        | WatchMask::DELETE
+        | WatchMask::ONLYDIR
+        | WatchMask::DELETE_SELF
+}
+
+struct Watcher<'a> {
+    source: &'a Source,
+    spec: &'a FileSource,
+    directory: PathBuf,
+    only: Option<OsString>,
+    /// When somebody looked last, if anybody ever did.
+    since: Option<Timestamp>,
+}
+
+impl Watcher<'_> {
+    /// Tells what came or changed since somebody looked last. What went left no trace.
+    async fn look(&mut self) {
+        let Some(since) = self.since else { return self.checkpoint().await };
+        let directory = self.directory.clone();
+        let found = tokio::task::spawn_blocking(move || changed(&directory, since)).await;
+        for (name, new) in found.unwrap_or_default() {
+            if new {
+                self.tell("Created", &name).await;
+            }
+            self.tell("Modified", &name).await;
+        }
+        self.checkpoint().await;
+    }
+
+    async fn tell(&mut self, kind: &str, name: &OsStr) {
+        let wanted = self.spec.events.is_empty() || self.spec.events.iter().any(|e| e == kind);
+        if !wanted || self.only.as_ref().is_some_and(|only| only != name) {
+            return;
+        }
+        let file = self.directory.join(name);
+        let now = self.source.ctx.clock.now();
+        let about = tokio::fs::metadata(&file).await.ok();
+        let size = about.as_ref().map(|about| about.len());
+        let data = json!({"event": kind, "path": file.to_string_lossy(), "name": name.to_string_lossy(), "size": size});
+        // One state of a file has one name, so that what a look finds again is told once.
+        let state = match about {
+            Some(about) if kind != "Removed" => {
+                i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec())
+            }
+            _ => now.as_nanosecond(),
+        };
+        let (id, kind) = (format!("{kind}-{state}"), format!("io.minik8s.file.{}", kind.to_lowercase()));
+        let told = event(&kind, &format!("file://{}", file.to_string_lossy()), &id, &now.to_string(), data);
+        self.source.emit(told).await;
+        self.checkpoint().await;
+    }
+
+    async fn checkpoint(&mut self) {
+        let now = self.source.ctx.clock.now();
+        self.since = Some(now);
+        if let Err(error) = self.source.patch(json!({"seenAt": now.to_string()})).await {
+            tracing::debug!(%error, "how far a trigger is cannot be written");
+        }
+    }
+}
+
+/// The files that came or changed since then, and whether they are new.
+fn changed(directory: &Path, since: Timestamp) -> Vec<(OsString, bool)> {
+    // The kernel's time of a file is that of its last tick.
+    let since = since.as_second() - 1;
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let about = entry.metadata().ok().filter(|about| about.is_file() && about.ctime() >= since)?;
+            let made = about.created().ok().and_then(|made| Timestamp::try_from(made).ok());
+            Some((
+                (about.ctime(), about.ctime_nsec()),
+                entry.file_name(),
+                made.is_some_and(|made| made.as_second() >= since),
+            ))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, name, new)| (name, new)).collect()
 }
 
 fn kind(mask: EventMask) -> Option<&'static str> {
@@ -62,7 +140,7 @@ fn kind(mask: EventMask) -> Option<&'static str> {
 
 /// The directory to watch, and the file in it that is meant, if it is one. What is meant must be allowed in its real place,
 /// links followed.
-fn place(path: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, Option<std::ffi::OsString>), Broken> {
+fn place(path: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, Option<OsString>), Broken> {
     let missing = |e: std::io::Error| Broken { reason: "CannotWatch", message: format!("{}: {e}", path.display()) };
     let (directory, only) = if path.is_dir() {
         (path, None)
@@ -89,6 +167,18 @@ fn place(path: &Path, allowed: &[PathBuf]) -> Result<(PathBuf, Option<std::ffi::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_finds_what_changed_since_the_last_one() {
+        let root = tempfile::tempdir().unwrap();
+        let now = Timestamp::now();
+        std::fs::write(root.path().join("a"), "1").unwrap();
+        std::fs::create_dir(root.path().join("directory")).unwrap();
+        let names = |found: Vec<(OsString, bool)>| found.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(changed(root.path(), now)), ["a"]);
+        assert!(changed(root.path(), now + jiff::SignedDuration::from_hours(1)).is_empty());
+        assert!(changed(&root.path().join("none"), now).is_empty());
+    }
 
     #[test]
     fn only_what_is_allowed_in_its_real_place_is_watched() {

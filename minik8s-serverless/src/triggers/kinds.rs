@@ -105,6 +105,7 @@ fn check(spec: &TriggerSpec, errors: &mut FieldErrors) {
         ("spec.retry.maxAttempts", retry.max_attempts.map(|n| n as f64), 1.0, 1000.0),
         ("spec.retry.intervalSeconds", retry.interval_seconds, 0.0, 86_400.0),
         ("spec.retry.maxDelaySeconds", retry.max_delay_seconds, 0.0, 86_400.0),
+        ("spec.maxConcurrency", spec.max_concurrency.map(|n| n as f64), 1.0, 1000.0),
         ("spec.keepDelivered", spec.keep_delivered.map(|n| n as f64), 0.0, 100_000.0),
         ("spec.keepDead", spec.keep_dead.map(|n| n as f64), 0.0, 100_000.0),
     ];

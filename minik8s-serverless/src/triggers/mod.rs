@@ -1,10 +1,11 @@
 //! Triggers: when something happens, a Function is called or a Workflow is run.
 //!
 //! A source sees something happen and writes a [`TriggerDelivery`], whose name follows from the event: what is seen twice is
-//! delivered once. From then on the delivery is durable: it is tried until it went well or is dead, and says which.
+//! delivered once, as long as the first delivery is kept. From then on the delivery is durable: it is tried until it went
+//! well or is dead, and says which. All attempts bear one key, that of the event.
 //!
 //! What happens while nobody looks: times of a schedule are made up for within their deadline, the last one only. Objects
-//! that came or changed are told when somebody looks again, as one change; those that went, and changes of files, are not.
+//! that came or changed and files that changed are told when somebody looks again, as one change; those that went are not.
 
 mod cloud_event;
 mod config;
@@ -13,6 +14,8 @@ mod deliver;
 mod emit;
 mod files;
 mod kinds;
+mod lanes;
+mod news;
 mod objects;
 mod schedule;
 mod sources;

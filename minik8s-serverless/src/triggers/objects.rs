@@ -48,6 +48,9 @@ pub struct TriggerSpec {
     /// How often and how soon a delivery that failed is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<DeliveryRetry>,
+    /// How many calls are under way at once; 10 where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<i64>,
     /// How many deliveries that went well are kept; 20 where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_delivered: Option<i64>,

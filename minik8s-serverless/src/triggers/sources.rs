@@ -1,12 +1,12 @@
 //! Follows what triggers watch: one task for each trigger of objects or files, for as long as its spec stays the same.
 
 use super::config::TriggersConfig;
-use super::emit::Emitter;
-use super::objects::Trigger;
+use super::emit::{Emitter, is_hopeless, slim};
+use super::objects::{Trigger, TriggerStatus};
 use super::{files, watch};
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use minik8s_core::api::{ApiResult, Reason};
+use minik8s_core::api::{ApiError, ApiResult, Object};
 use minik8s_core::client::PatchType;
 use minik8s_core::controllers::{Controller, ControllerContext};
 use serde_json::json;
@@ -139,12 +139,30 @@ impl Source {
         self.emitter.client.api::<Trigger>(namespace).patch_status(name, PatchType::Merge, &body).await.map(|_| ())
     }
 
-    /// Writes a delivery, however long that takes: what was seen is not seen again.
-    pub(super) async fn emit(&self, event: serde_json::Value) {
+    /// What the trigger's status says now.
+    pub(super) async fn status(&self) -> Result<TriggerStatus, Broken> {
+        let (namespace, name) = self.place();
+        let trigger = self.emitter.client.api::<Trigger>(namespace).get(name).await;
+        let broken =
+            |e: ApiError| Broken { reason: "CannotWatch", message: format!("the trigger cannot be read: {e}") };
+        Ok(trigger.map_err(broken)?.status.unwrap_or_default())
+    }
+
+    /// Objects of the trigger's own namespace are its business, and those of none.
+    pub(super) fn is_near(&self, object: &Object) -> bool {
+        object.meta.namespace.is_empty() || object.meta.namespace == self.place().0
+    }
+
+    /// Writes a delivery, however long that takes: what was seen is not seen again. What is too large is told without the
+    /// states of the object; what can never be written is told to whoever looks at the trigger.
+    pub(super) async fn emit(&self, mut event: serde_json::Value) {
         let mut failures = 0;
         while let Err(error) = self.emitter.emit(&self.trigger, event.clone()).await {
-            if error.reason == Reason::Invalid {
-                return tracing::warn!(%error, "an event cannot be delivered");
+            if is_hopeless(&error) {
+                if !slim(&mut event) {
+                    return self.emitter.dropped(&self.trigger, &event, &error);
+                }
+                continue;
             }
             failures += 1;
             let backoff = minik8s_core::client::Backoff::new(Duration::from_millis(100), Duration::from_secs(10));

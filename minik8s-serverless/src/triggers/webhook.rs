@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::api::core::v1::Secret;
+use minik8s_core::api::{ApiError, Reason};
 use minik8s_core::client::Informer;
 use minik8s_core::controllers::{Controller, ControllerContext};
 use minik8s_core::random;
@@ -107,6 +108,15 @@ fn refuse(status: StatusCode, why: impl Into<String>) -> Response<Full<Bytes>> {
     say(status, &json!({"error": why.into()}))
 }
 
+/// What the sender is told of a delivery that cannot be written: that it may try again, or need not.
+fn status_of(error: &ApiError) -> StatusCode {
+    match error.reason {
+        Reason::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::Invalid | Reason::BadRequest => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 impl Hooks {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
@@ -139,7 +149,7 @@ impl Hooks {
         for event in found {
             match self.emitter.emit(&trigger, event).await {
                 Ok(name) => names.extend(name),
-                Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+                Err(error) => return refuse(status_of(&error), error.to_string()),
             }
         }
         say(StatusCode::ACCEPTED, &json!({"deliveries": names}))

@@ -1,18 +1,25 @@
 //! Calls over HTTP. The answer's body is JSON; every part of it that comes is a sign of life, so that who takes long may
 //! send white space ahead.
+//!
+//! Where addresses matter, they are looked at as a connection is made, and that one is connected to: a name that is looked up
+//! twice may lead elsewhere the second time.
 
 use super::invoker::Heartbeat;
 use super::machine::Failure;
-use super::records::LARGEST;
+use super::size::LARGEST;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The header that names an attempt.
@@ -69,10 +76,54 @@ fn is_local(ip: IpAddr) -> bool {
     }
 }
 
+/// Addresses of a name; ports are 0.
+type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// Addresses of a name that steps may connect to.
+#[derive(Clone)]
+struct Resolver {
+    lookup: Lookup,
+    policy: HttpPolicy,
+}
+
+/// A name leads where the policy does not allow to go.
+#[derive(Debug, thiserror::Error)]
+#[error("it leads to addresses of this machine")]
+struct Local;
+
+impl Resolver {
+    async fn resolve(self, name: String) -> std::io::Result<std::vec::IntoIter<SocketAddr>> {
+        let found = (self.lookup)(name).await?;
+        if found.iter().any(|address| !self.policy.allows_address(address.ip())) {
+            return Err(std::io::Error::other(Local));
+        }
+        Ok(found.into_iter())
+    }
+}
+
+impl tower::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = BoxFuture<'static, std::io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(self.clone().resolve(name.as_str().to_owned()))
+    }
+}
+
+fn system() -> Lookup {
+    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
+}
+
 /// A client. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector<Resolver>, Full<Bytes>>,
+    policy: HttpPolicy,
 }
 
 /// What is sent.
@@ -86,44 +137,29 @@ pub(super) struct Ask<'a> {
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
+    /// A client that calls what the policy allows.
+    pub(super) fn new(policy: HttpPolicy) -> Self {
+        Self::with_lookup(policy, system())
+    }
+
+    fn with_lookup(policy: HttpPolicy, lookup: Lookup) -> Self {
+        let mut connector = HttpConnector::new_with_resolver(Resolver { lookup, policy: policy.clone() });
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(10)));
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector);
-        Self { client }
-    }
-
-    /// Sends a request to a URL that the policy allows.
-    pub(super) async fn call_checked(
-        &self,
-        policy: &HttpPolicy,
-        ask: Ask<'_>,
-        alive: &Heartbeat,
-    ) -> Result<Value, Failure> {
-        let uri: Uri = ask.url.parse().map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
-        let refused = || Failure::new("NotAllowed", format!("steps may not call {}", ask.url));
-        if !policy.allows(ask.url, &uri) {
-            return Err(refused());
-        }
-        let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
-        if *policy == HttpPolicy::NotLocal {
-            let name = host.trim_matches(['[', ']']);
-            let found = tokio::net::lookup_host((name, port)).await;
-            let found: Vec<_> = found.map_err(|e| Failure::new("Unavailable", format!("{host}: {e}")))?.collect();
-            if found.iter().any(|address| !policy.allows_address(address.ip())) {
-                return Err(refused());
-            }
-        }
-        self.call(ask, alive).await
+        Self { client, policy }
     }
 
     /// Sends a request, and reads the answer.
     pub(super) async fn call(&self, ask: Ask<'_>, alive: &Heartbeat) -> Result<Value, Failure> {
+        let uri: Uri = ask.url.parse().map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
+        if !self.policy.allows(ask.url, &uri) {
+            return Err(Failure::new("NotAllowed", format!("steps may not call {}", ask.url)));
+        }
         let has_body = !matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE);
         let body = if has_body { Bytes::from(ask.body.to_string()) } else { Bytes::new() };
         let mut request =
-            Request::builder().method(ask.method).uri(ask.url).header(KEY_HEADER, ask.key).header(RUN_HEADER, ask.run);
+            Request::builder().method(ask.method).uri(uri).header(KEY_HEADER, ask.key).header(RUN_HEADER, ask.run);
         if has_body {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -133,7 +169,10 @@ impl Http {
         let request =
             request.body(Full::new(body)).map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
         let answer = self.client.request(request).await;
-        let answer = answer.map_err(|e| Failure::new("Unavailable", format!("{}: {}", ask.url, chain(&e))))?;
+        let answer = answer.map_err(|e| {
+            let error = if is_local_name(&e) { "NotAllowed" } else { "Unavailable" };
+            Failure::new(error, format!("{}: {}", ask.url, chain(&e)))
+        })?;
         let status = answer.status();
         let body = read(answer.into_body(), alive).await?;
         judge(status, &body)
@@ -148,8 +187,8 @@ async fn read(mut body: hyper::body::Incoming, alive: &Heartbeat) -> Result<Vec<
         let Ok(data) = frame.into_data() else { continue };
         // Signs of life before the answer are not kept.
         let data = if read.is_empty() { data.trim_ascii_start() } else { &data[..] };
-        if read.len() + data.len() > LARGEST / 2 {
-            return Err(Failure::new("TooLarge", format!("the answer is larger than {} MiB", LARGEST >> 21)));
+        if read.len() + data.len() > LARGEST {
+            return Err(Failure::new("TooLarge", format!("the answer is larger than {} MiB", LARGEST >> 20)));
         }
         read.extend_from_slice(data);
     }
@@ -175,6 +214,14 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
         _ => "TaskFailed",
     };
     Err(Failure::new(error, words()))
+}
+
+/// True where a request failed because of where its name leads.
+fn is_local_name(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        error.is::<Local>() || inner.is_some_and(|inner| inner.is::<Local>())
+    })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -221,6 +268,39 @@ mod tests {
         ] {
             assert_eq!(allows(&some, url), want, "{url}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_and_where_it_leads_then_counts() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        // A name that leads elsewhere each time: who asks twice is told of a harmless address first.
+        let lookup = |first: &'static str| -> Lookup {
+            let asked = asked.clone();
+            Arc::new(move |_| {
+                let times = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let ip: IpAddr = if times == 0 { first } else { "127.0.0.1" }.parse().unwrap();
+                Box::pin(async move { Ok(vec![SocketAddr::new(ip, 0)]) })
+            })
+        };
+        let http = Http::with_lookup(HttpPolicy::NotLocal, lookup("127.0.0.1"));
+        let url = format!("http://rebound.example:{port}/");
+        let ask = || Ask {
+            method: Method::GET,
+            url: &url,
+            headers: Vec::new(),
+            key: "k",
+            run: "r".into(),
+            body: &Value::Null,
+        };
+        let alive = Heartbeat::default();
+        let refused = http.call(ask(), &alive).await.unwrap_err();
+        assert_eq!(refused.error, "NotAllowed", "{}", refused.cause);
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "what was checked is what is connected to");
+        // Nobody connected: the first who does is this.
+        let own = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        assert_eq!(listener.accept().await.unwrap().1, own.local_addr().unwrap());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod program;
 pub mod read;
 mod records;
 mod short;
+mod size;
 pub mod spec;
 #[cfg(test)]
 mod tests;

@@ -30,8 +30,8 @@ pub fn narrate(events: &[Event]) -> Vec<Line> {
                 told(frame, format!("began with {}", short(input)), false)
             }
             Happened::TaskStarted { frame, attempt, .. } => told(frame, format!("attempt {attempt} began"), false),
-            Happened::ForkStarted { frame, inputs, .. } => {
-                told(frame, format!("began, {} in all", inputs.len()), false)
+            Happened::ForkStarted { frame, inputs, branches, .. } => {
+                told(frame, format!("began, {} in all", branches.unwrap_or(inputs.len())), false)
             }
             Happened::WaitStarted { frame, until } => {
                 told(frame, format!("waits {} s", (until - event.at).max(0) as f64 / 1000.0), false)

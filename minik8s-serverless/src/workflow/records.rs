@@ -4,24 +4,29 @@
 
 use super::objects::WorkflowRecord;
 use super::read::REFERENCE;
+use super::size::{self, is_longer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::client::Client;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// The largest value that stands in an event itself.
 pub(super) const INLINE: usize = 4 << 10;
 /// The largest part of a value in one record.
 const PIECE: usize = 256 << 10;
-/// The largest value at all.
-pub(super) const LARGEST: usize = 16 << 20;
+/// The largest value at all: what steps may pass on, twice over for what stands around it.
+const LARGEST: usize = 2 * size::LARGEST;
 
-/// The records of one owner.
+/// The records of a run, which go with it; or revisions of a workflow, which stay until no run speaks of them.
 pub(super) struct Records<'a> {
     pub(super) client: &'a Client,
     pub(super) namespace: &'a str,
-    pub(super) owner: &'a OwnerReference,
+    /// Names of records begin with this.
+    pub(super) of: &'a str,
+    pub(super) owner: Option<&'a OwnerReference>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Records<'_> {
@@ -44,14 +49,13 @@ impl Records<'_> {
 
     async fn write(&self, text: &str, data: Value) -> ApiResult<String> {
         let kind = data.as_object().and_then(|o| o.keys().next()).cloned().unwrap_or_default();
-        let digest: String =
-            Sha256::digest(format!("{kind}:{text}")).iter().take(10).map(|b| format!("{b:02x}")).collect();
-        let name = format!("{}.{digest}", self.owner.name);
+        let name = name(self.of, &kind, text);
         let record = WorkflowRecord {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 namespace: Some(self.namespace.to_owned()),
-                owner_references: Some(vec![self.owner.clone()]),
+                annotations: self.annotations.clone(),
+                owner_references: self.owner.map(|owner| vec![owner.clone()]),
                 ..ObjectMeta::default()
             },
             data,
@@ -77,21 +81,18 @@ impl Records<'_> {
     }
 }
 
-/// True where the value's text is longer; does not write more of it than that.
-pub(super) fn is_longer(value: &Value, most: usize) -> bool {
-    fn left(value: &Value, most: usize) -> Option<usize> {
-        let most = most.checked_sub(2)?;
-        match value {
-            Value::Array(items) => items.iter().try_fold(most, |most, item| left(item, most)),
-            Value::Object(fields) => {
-                fields.iter().try_fold(most, |most, (key, item)| left(item, most.checked_sub(key.len() + 3)?))
-            }
-            Value::String(text) => most.checked_sub(text.len()),
-            Value::Number(_) => most.checked_sub(6),
-            Value::Bool(_) | Value::Null => most.checked_sub(2),
-        }
+fn name(of: &str, kind: &str, text: &str) -> String {
+    let digest: String = Sha256::digest(format!("{kind}:{text}")).iter().take(10).map(|b| format!("{b:02x}")).collect();
+    format!("{of}.{digest}")
+}
+
+/// The name under which [`Records::put`] keeps a value.
+pub(super) fn name_of(of: &str, value: &Value) -> String {
+    let text = value.to_string();
+    if text.len() <= PIECE {
+        return name(of, "value", &text);
     }
-    left(value, most).is_none()
+    name(of, "pieces", &text)
 }
 
 /// Cuts a text into parts of at most `size` bytes, between characters.
@@ -117,13 +118,5 @@ mod tests {
         assert_eq!(cut("", 2), [""]);
         let text = "ä".repeat(1001);
         assert_eq!(cut(&text, 100).concat(), text);
-    }
-
-    #[test]
-    fn the_length_is_found_without_writing_all() {
-        assert!(!is_longer(&json!({"a": [1, 2, 3]}), 100));
-        assert!(is_longer(&json!("x".repeat(101)), 100));
-        assert!(is_longer(&json!(vec![json!({"k": "v"}); 100]), 500));
-        assert!(!is_longer(&json!("x".repeat(90)), 100));
     }
 }

@@ -316,3 +316,133 @@ async fn what_is_wrong_with_a_trigger_is_refused_by_field() {
     assert_eq!(world.ready("hook").await, "NotConfigured");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_state_of_each_object_is_told_however_fast_they_change() {
+    let world = World::new(TriggersConfig::default()).await;
+    world
+        .trigger(
+            "maps",
+            json!({"object": {"apiVersion": "v1", "resource": "configmaps"}, "target": sink(), "keepDelivered": 1000,
+            "parameters": {"name": "${event.data.object.metadata.name}", "n": "${event.data.object.data.n}"}}),
+        )
+        .await;
+    assert_eq!(world.ready("maps").await, "True");
+    let maps = world.client().api::<ConfigMap>("default");
+    const MAPS: usize = 60;
+    // Changes of the first come between those of the others, and are taken with them.
+    for round in 0..4 {
+        for map in 0..MAPS {
+            let body = json!({"metadata": {"name": format!("m{map}")}, "data": {"n": round.to_string()}});
+            if round == 0 {
+                maps.create(&serde_json::from_value(body).unwrap()).await.unwrap();
+            } else {
+                maps.patch(&format!("m{map}"), PatchType::Merge, &body).await.unwrap();
+            }
+        }
+    }
+    let told =
+        |got: &[Value]| (0..MAPS).filter(|map| got.contains(&json!({"name": format!("m{map}"), "n": "3"}))).count();
+    wait::until("the last state of each is told", BOUND, || async { (told(&world.got.lock()) == MAPS).then_some(()) })
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_stops_no_trigger_and_is_told() {
+    let address = free();
+    let world = World::new(TriggersConfig { webhooks: Some(address), ..TriggersConfig::default() }).await;
+    let maps = world.client().api::<ConfigMap>("default");
+    let named = json!({"name": "${event.data.object.metadata.name}", "partial": "${has(event.data.partial)}"});
+    let object = json!({"apiVersion": "v1", "resource": "configmaps", "events": ["Added"]});
+    world.trigger("maps", json!({"object": object, "target": sink(), "parameters": named})).await;
+    // Eight times what it is given is too much.
+    let much = json!(vec!["${event.data}"; 8]);
+    world.trigger("hook", json!({"webhook": {}, "target": sink(), "parameters": much})).await;
+    assert_eq!((world.ready("maps").await, world.ready("hook").await), ("True".into(), "True".into()));
+    let map = |name: &str, size: usize| -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name}, "data": {"text": "x".repeat(size)}})).unwrap()
+    };
+    maps.create(&map("large", 1000 << 10)).await.unwrap();
+    // With twice the object in it, the event would be larger than any object may be.
+    let twice =
+        json!({"object": {"apiVersion": "v1", "resource": "configmaps", "events": ["Modified"]}, "target": sink()});
+    world.trigger("twice", twice).await;
+    assert_eq!(world.ready("twice").await, "True");
+    maps.patch("large", PatchType::Merge, &json!({"data": {"more": "y"}})).await.unwrap();
+    maps.create(&map("small", 1)).await.unwrap();
+    let got = world.got(3).await;
+    let has = |want: Value| got.iter().any(|got| *got == want);
+    assert!(has(json!({"name": "small", "partial": false})), "those after it are told");
+    let partial = got.iter().find(|event| event["data"]["partial"] == true).expect("told without its states");
+    assert_eq!(partial["data"]["object"]["metadata"]["name"], "large");
+    let text = json!("x".repeat(400 << 10)).to_string();
+    let (status, told) = send(address, "/trigger/default/hook", &[("content-type", "application/json")], &text).await;
+    assert_eq!(status, 413, "{told}");
+    assert_eq!(send(address, "/trigger/default/hook", &[], "1").await.0, 202);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_hangs_holds_up_no_other_trigger() {
+    let address = free();
+    let mut world = World::new(TriggersConfig { webhooks: Some(address), ..TriggersConfig::default() }).await;
+    world.kill().await;
+    world.invoker = world.invoker.clone().with_async("default/stuck", |_, _| Box::pin(std::future::pending()));
+    world.start();
+    world.trigger("slow", json!({"webhook": {}, "target": {"function": {"name": "stuck"}}, "maxConcurrency": 3})).await;
+    world.trigger("fast", json!({"webhook": {}, "target": sink(), "parameters": "${event.data}"})).await;
+    assert_eq!((world.ready("slow").await, world.ready("fast").await), ("True".into(), "True".into()));
+    for _ in 0..40 {
+        assert_eq!(send(address, "/trigger/default/slow", &[], "1").await.0, 202);
+    }
+    for n in 0..5 {
+        assert_eq!(send(address, "/trigger/default/fast", &[], &n.to_string()).await.0, 202);
+    }
+    assert_eq!(world.got(5).await.len(), 5);
+    assert_eq!(world.invoker.asked().len(), 5 + 3, "as many at once as the trigger says");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_has_one_key_even_when_nobody_remembers_it() {
+    let address = free();
+    let world = World::new(TriggersConfig { webhooks: Some(address), ..TriggersConfig::default() }).await;
+    world.trigger("hook", json!({"webhook": {}, "target": sink(), "keepDelivered": 0})).await;
+    assert_eq!(world.ready("hook").await, "True");
+    let event = json!({"specversion": "1.0", "id": "7", "source": "/shop", "type": "order", "data": 1}).to_string();
+    for round in 1..=2 {
+        let kind = [("content-type", "application/cloudevents+json")];
+        assert_eq!(send(address, "/trigger/default/hook", &kind, &event).await.0, 202);
+        world.got(round).await;
+        wait::until("it is forgotten", BOUND, || async { world.deliveries().await.is_empty().then_some(()) }).await;
+    }
+    let asked = world.invoker.asked();
+    assert_eq!((asked.len(), asked.first()), (2, asked.last()), "delivered again, under the same key");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_changed_while_nobody_looked_are_told_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = TriggersConfig { files: vec![directory.path().to_owned()], ..TriggersConfig::default() };
+    let mut world = World::new(config).await;
+    std::fs::write(directory.path().join("before.txt"), "x").unwrap();
+    let file = json!({"file": {"path": directory.path(), "events": ["Modified"]}, "target": sink(), "parameters": "${event.data.name}"});
+    world.trigger("files", file).await;
+    assert_eq!(world.ready("files").await, "True");
+    wait::until("it is known when somebody looked", BOUND, || async {
+        world.client().api::<Trigger>("default").get("files").await.unwrap().status?.seen_at
+    })
+    .await;
+    world.kill().await;
+    std::fs::write(directory.path().join("meanwhile.txt"), "x").unwrap();
+    world.start();
+    let told = wait::until("it is told", BOUND, || async {
+        let got = world.got.lock().clone();
+        got.contains(&json!("meanwhile.txt")).then_some(got)
+    })
+    .await;
+    assert_eq!(told.iter().filter(|name| **name == "meanwhile.txt").count(), 1);
+    world.stop().await;
+}

@@ -1,7 +1,10 @@
 //! Workflows on an embedded cluster.
 
 use crate::world::{BOUND, World, reference, task};
+use minik8s_core::api::Gvr;
 use minik8s_core::client::{DeleteOptions, ListOptions, PatchType};
+use minik8s_core::controllers::KindRef;
+use minik8s_core::controllers::gc::GarbageCollector;
 use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::wait;
 use minik8s_serverless::workflow::machine::{Machine, RunState};
@@ -373,5 +376,92 @@ async fn a_workflow_tells_of_its_functions_and_runs_and_keeps_only_some() {
         (world.client().api::<Workflow>("default").get("w").await.unwrap().status?.succeeded == 2).then_some(())
     })
     .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_outlives_its_workflow_and_what_it_kept_of_it_goes_with_the_last_run() {
+    let mut world = World::new(reference()).await;
+    let workflows = world.client().api::<Workflow>("default");
+    let records = world.client().api::<WorkflowRecord>("default");
+    let count = async || records.list(&ListOptions::default()).await.unwrap().items.len();
+    world
+        .workflow(
+            "w",
+            json!({"startAt": "a", "steps": [{"name": "a", "wait": {"seconds": 1}, "next": "b"}, task("b", "f2", "")]}),
+        )
+        .await;
+    world.begin("r", "w", json!({"x": 1, "y": 2})).await;
+    wait::until("it waits", BOUND, || async { (world.run("r").await.status?.step == "a").then_some(()) }).await;
+    world.kill();
+    workflows.delete("w", &DeleteOptions::default()).await.unwrap();
+    // With the loop that lets dependents of what is gone go.
+    let kind = |resource: &'static str, kind: &'static str| KindRef {
+        gvr: Gvr::new("minik8s.io", "v1alpha1", resource),
+        kind: kind.into(),
+        namespaced: true,
+    };
+    let kinds = vec![
+        kind("workflows", "Workflow"),
+        kind("workflowruns", "WorkflowRun"),
+        kind("workflowrecords", "WorkflowRecord"),
+    ];
+    let collector = GarbageCollector { workers: 2, kinds: Arc::new(kinds) };
+    world.start_with(vec![Arc::new(collector)]);
+    assert_eq!(world.ended("r").await.output, Some(json!({"x": 3, "y": -1})));
+    assert_eq!(count().await, 1, "the program can still be looked at");
+    world.client().api::<WorkflowRun>("default").delete("r", &DeleteOptions::default()).await.unwrap();
+    wait::until("nothing is left", BOUND, || async { (count().await == 0).then_some(()) }).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_records_are_gone_ends_and_says_so() {
+    let mut world = World::new(reference()).await;
+    world
+        .workflow("w", json!({"startAt": "a", "steps": [{"name": "a", "wait": {"seconds": 3600}, "end": true}]}))
+        .await;
+    world.begin("r", "w", json!(1)).await;
+    wait::until("it waits", BOUND, || async { (world.run("r").await.status?.step == "a").then_some(()) }).await;
+    world.kill();
+    let revision = world.run("r").await.status.unwrap().revision;
+    world.client().api::<WorkflowRecord>("default").delete(&revision, &DeleteOptions::default()).await.unwrap();
+    world.start();
+    let status = world.ended("r").await;
+    assert_eq!((status.phase.as_str(), status.failure.unwrap().error.as_str()), ("Failed", "HistoryLost"));
+    assert!(status.message.contains(&revision), "{}", status.message);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_are_too_large_together_fail_the_step() {
+    let large = |_: &Value| Ok(json!("x".repeat(3 << 20)));
+    let world = World::new(reference().with("default/large", large)).await;
+    let branch = |function: &str| json!({"startAt": "x", "steps": [task("x", function, "")]});
+    let both = |function: &str, catch: bool| {
+        let mut step = json!({"name": "both", "parallel": {"branches": vec![branch(function); 4]}, "end": true});
+        if catch {
+            step["catch"] = json!([{"errors": ["TooLarge"], "resultPath": "$", "next": "said"}]);
+        }
+        json!({"startAt": "first", "steps": [task("first", "large", "both"), step, {"name": "said", "pass": {"value": "${input.step}"}, "end": true}]})
+    };
+    let mut plain = both("large", false);
+    plain["steps"].as_array_mut().unwrap().pop();
+    world.workflow("plain", plain).await;
+    world.workflow("caught", both("large", true)).await;
+    // Four times the same large input is no large value.
+    let mut small = both("f0", false);
+    small["steps"].as_array_mut().unwrap().pop();
+    small["steps"][1]["parallel"]["branches"] =
+        json!(vec![json!({"startAt": "x", "steps": [{"name": "x", "pass": {"value": 1}, "end": true}]}); 8]);
+    world.workflow("shared", small).await;
+    for name in ["plain", "caught", "shared"] {
+        world.begin(name, name, json!(null)).await;
+    }
+    let failed = world.ended("plain").await;
+    let failure = failed.failure.unwrap();
+    assert_eq!((failure.step.as_str(), failure.error.as_str()), ("both", "TooLarge"), "{}", failed.message);
+    assert_eq!(world.ended("caught").await.output, Some(json!("both")));
+    assert_eq!(world.ended("shared").await.output, Some(json!([1, 1, 1, 1, 1, 1, 1, 1])));
     world.stop().await;
 }

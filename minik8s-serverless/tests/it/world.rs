@@ -71,9 +71,19 @@ impl World {
         self.start_over(self.cluster.transport());
     }
 
+    /// Starts controllers, and others beside them.
+    pub(crate) fn start_with(&mut self, others: Vec<Arc<dyn Controller>>) {
+        self.start_all(self.cluster.transport(), others);
+    }
+
     /// Starts controllers that reach the API through this.
     pub(crate) fn start_over(&mut self, transport: SharedTransport) {
-        let manager = ControllerManager::new(Client::new(transport), Arc::new(SystemClock), self.controllers());
+        self.start_all(transport, Vec::new());
+    }
+
+    fn start_all(&mut self, transport: SharedTransport, others: Vec<Arc<dyn Controller>>) {
+        let all = self.controllers().into_iter().chain(others).collect();
+        let manager = ControllerManager::new(Client::new(transport), Arc::new(SystemClock), all);
         let stop = CancellationToken::new();
         self.running = Some((tokio::spawn(manager.run(stop.clone())), stop));
     }

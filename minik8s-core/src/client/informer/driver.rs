@@ -136,14 +136,15 @@ impl<K: Send + Sync + 'static> Driver<K> {
             }
             self.shared.tell(key, change);
         }
+        self.shared.told.store(revision, Ordering::Release);
         self.shared.synced.send_replace(true);
         Ok(revision)
     }
 
     fn take(&mut self, event: WatchEvent) {
         let (kind, object) = match event {
-            WatchEvent::Bookmark { revision, .. } => return self.reached(revision),
-            WatchEvent::Object(WatchEventType::Bookmark, object) => return self.reached(object.revision),
+            WatchEvent::Bookmark { revision, .. } => return self.passed(revision),
+            WatchEvent::Object(WatchEventType::Bookmark, object) => return self.passed(object.revision),
             WatchEvent::Object(kind, object) => (kind, object),
         };
         let entry = if kind == WatchEventType::Deleted { None } else { self.entry(&object) };
@@ -158,6 +159,13 @@ impl<K: Send + Sync + 'static> Driver<K> {
         for (key, change) in &changes {
             shared.tell(key, change);
         }
+        shared.told.store(object.revision, Ordering::Release);
+    }
+
+    /// Notes that nothing happened up to a revision.
+    fn passed(&mut self, revision: Revision) {
+        self.reached(revision);
+        self.shared.told.store(revision, Ordering::Release);
     }
 
     /// Notes that the copy is complete up to a revision.

@@ -80,6 +80,8 @@ struct Shared<K> {
     synced: watch::Sender<bool>,
     /// What the copy has caught up with; set after the copy.
     revision: AtomicU64,
+    /// What subscribers were told all about; set after they were.
+    told: AtomicU64,
 }
 
 impl<K: ApiResource> Informer<K> {
@@ -109,6 +111,7 @@ impl<K: Send + Sync + 'static> Informer<K> {
             subscribers: Mutex::default(),
             synced: watch::Sender::new(false),
             revision: AtomicU64::new(0),
+            told: AtomicU64::new(0),
         });
         let stopped = stop.child_token();
         tokio::spawn(Driver::new(source, decode, shared.clone()).run(stopped.clone()));
@@ -214,6 +217,12 @@ impl<K: Send + Sync + 'static> Changes<K> {
     /// The next change, where there is one now.
     pub fn try_next(&mut self) -> Option<Change<K>> {
         self.backlog.try_take()
+    }
+
+    /// Every change up to this revision was put into the subscription. Whoever asks, and then finds nothing more to take,
+    /// has taken them all.
+    pub fn told(&self) -> Revision {
+        self.informer.inner.shared.told.load(Ordering::Acquire)
     }
 
     /// The informer it comes from.

@@ -153,7 +153,7 @@ async fn a_lagging_subscriber_is_told_of_every_object_once() {
     .await;
     let told = told(&mut changes, 1998).await;
     assert_eq!((told[0].as_str(), told[1997].as_str()), ("m2 >2999", "m1999 >x"));
-    assert!(changes.try_next().is_none());
+    assert_eq!((changes.told(), changes.try_next().is_none()), (2999, true), "it was told of all there is");
 }
 
 #[tokio::test(start_paused = true)]

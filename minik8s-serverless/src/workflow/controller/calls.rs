@@ -3,7 +3,7 @@
 use crate::workflow::invoker::{Heartbeat, Invocation, Invoker};
 use crate::workflow::machine::{Failure, Stimulus};
 use crate::workflow::program::Millis;
-use crate::workflow::records::{LARGEST, is_longer};
+use crate::workflow::size::{LARGEST, is_longer};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
@@ -85,8 +85,8 @@ impl Calls {
             () = tokio::time::sleep(self.limits.longest) => Err(Failure::new("Timeout", "the task took longer than any may")),
         };
         match result {
-            Ok(value) if is_longer(&value, LARGEST / 2) => {
-                Err(Failure::new("TooLarge", format!("the answer is larger than {} MiB", LARGEST >> 21)))
+            Ok(value) if is_longer(&value, LARGEST) => {
+                Err(Failure::new("TooLarge", format!("the answer is larger than {} MiB", LARGEST >> 20)))
             }
             other => other,
         }

@@ -5,13 +5,15 @@ use crate::workflow::machine::{Event, RunState};
 use crate::workflow::objects::{History, Workflow, WorkflowRecord, WorkflowRun};
 use crate::workflow::program;
 use crate::workflow::read::{self, Fetch, ReadError};
-use crate::workflow::records::Records;
-use minik8s_core::api::{ApiError, ApiResult};
+use crate::workflow::records::{Records, name_of};
+use minik8s_core::api::{ApiError, ApiResult, Reason};
 use minik8s_core::client::Client;
-use minik8s_core::controllers::controller_reference;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Which workflow a record holds a revision of, or a piece of one.
+pub(super) const REVISION_OF: &str = "minik8s.io/revision-of";
 
 /// Gets records of a namespace.
 fn fetch<'a>(client: &'a Client, namespace: &'a str) -> Box<Fetch<'a, ApiError>> {
@@ -21,7 +23,7 @@ fn fetch<'a>(client: &'a Client, namespace: &'a str) -> Box<Fetch<'a, ApiError>>
 fn told(error: ReadError<ApiError>) -> ApiError {
     match error {
         ReadError::Fetch(error) => error,
-        broken @ ReadError::Broken { .. } => ApiError::internal(broken.to_string()),
+        broken @ ReadError::Broken { .. } => ApiError::new(Reason::Invalid, broken.to_string()),
     }
 }
 
@@ -45,11 +47,22 @@ pub(super) async fn revision(client: &Client, lives: &Lives, workflow: &Workflow
     Ok(name)
 }
 
+/// A workflow as runs keep it.
+fn kept(workflow: &Workflow) -> Value {
+    json!({ "spec": workflow.spec })
+}
+
+/// The record that holds a workflow as it is now, if a run ever began with it.
+pub(super) fn revision_name(workflow: &Workflow) -> String {
+    name_of(workflow.metadata.name.as_deref().unwrap_or_default(), &kept(workflow))
+}
+
+/// Revisions are nobody's: they outlive their workflow for as long as a run speaks of them.
 async fn keep(client: &Client, workflow: &Workflow) -> ApiResult<String> {
     let namespace = workflow.metadata.namespace.as_deref().unwrap_or_default();
-    let owner = controller_reference(workflow);
-    let records = Records { client, namespace, owner: &owner };
-    records.put(&json!({ "spec": workflow.spec })).await
+    let of = workflow.metadata.name.as_deref().unwrap_or_default();
+    let annotations = Some([(REVISION_OF.to_owned(), of.to_owned())].into());
+    Records { client, namespace, of, owner: None, annotations }.put(&kept(workflow)).await
 }
 
 /// The workflow of a revision, compiled.

@@ -4,13 +4,14 @@ use super::calls::Calls;
 use super::live::{Live, Lives};
 use super::load;
 use crate::workflow::invoker::Invocation;
-use crate::workflow::machine::{Call, Event, Happened, Machine, Phase, Stimulus, Transition};
+use crate::workflow::machine::{Call, Event, Failure, Happened, Machine, Phase, Stimulus, Transition};
 use crate::workflow::objects::{RunFailure, RunStatus, Workflow, WorkflowRun};
 use crate::workflow::program::{Millis, Target};
-use crate::workflow::records::{INLINE, Records, is_longer};
+use crate::workflow::records::{INLINE, Records};
+use crate::workflow::size::length;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use minik8s_core::api::{ApiError, ApiResult};
+use minik8s_core::api::{ApiError, ApiResult, Reason};
 use minik8s_core::client::{Client, EventType, Informer, WorkQueue, reference_of};
 use minik8s_core::clock::rfc3339;
 use minik8s_core::controllers::{ControllerContext, Outcome, Reconciler, controller_reference};
@@ -24,6 +25,8 @@ const TAIL: usize = 64;
 const TAIL_BYTES: usize = 48 << 10;
 /// How often a write is tried again that met another one.
 const RETRIES: usize = 10;
+/// After so many looks, more than a second, a record that is not there is gone.
+const PATIENCE: u32 = 9;
 /// The longest sleep: clocks step.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
@@ -109,6 +112,10 @@ impl RunReconciler {
         }
         let mut live = match load::load(self.client(), &self.lives, run).await {
             Ok(live) => live,
+            Err(error) if matches!(error.reason, Reason::NotFound | Reason::Invalid) && self.is_certain(key) => {
+                self.lose(namespace, name, &error).await?;
+                return Ok(None);
+            }
             Err(error) => return Err(self.put_back(key, known, error)),
         };
         if let Some(known) = known {
@@ -135,6 +142,32 @@ impl RunReconciler {
             }
         }
         Ok(Some(live))
+    }
+
+    /// What is not there now may be there in a moment; what was not for a while has gone.
+    fn is_certain(&self, key: &str) -> bool {
+        self.queue.failures(&key.to_owned()) >= PATIENCE
+    }
+
+    /// Ends a run whose records are gone: nobody can carry it on.
+    async fn lose(&self, namespace: &str, name: &str, error: &ApiError) -> ApiResult<()> {
+        let api = self.client().api::<WorkflowRun>(namespace);
+        let Some(mut run) = api.get_opt(name).await?.filter(|run| !is_over(run)) else { return Ok(()) };
+        let status = run.status.get_or_insert_default();
+        let failure = Failure::new("HistoryLost", format!("what the run stands on cannot be read any more: {error}"));
+        let step = status.step.clone();
+        let what = Happened::RunFailed { step: step.clone(), failure: failure.clone() };
+        let event = serde_json::to_value(Event { at: self.now(), what });
+        status.history.tail.push(event.map_err(|e| ApiError::internal(e.to_string()))?);
+        status.history.events += 1;
+        status.phase = "Failed".to_owned();
+        status.finished_at = Some(rfc3339(self.ctx.clock.now()));
+        status.message = format!("{}: {}", failure.error, failure.cause);
+        status.failure = Some(RunFailure { step, error: failure.error, cause: failure.cause });
+        let message = status.message.clone();
+        let run = api.update_status(&run).await?;
+        self.ctx.events.event(&reference_of(&run), EventType::Warning, "RunFailed", message);
+        Ok(())
     }
 
     async fn wait_for_workflow(&self, run: &WorkflowRun, status: RunStatus) -> ApiResult<()> {
@@ -241,17 +274,20 @@ impl RunReconciler {
         let mut status = live.run.status.clone().unwrap_or_default();
         let namespace = live.run.metadata.namespace.clone().unwrap_or_default();
         let owner = controller_reference(&live.run);
-        let records = Records { client: self.client(), namespace: &namespace, owner: &owner };
+        let records = Records {
+            client: self.client(),
+            namespace: &namespace,
+            of: &owner.name,
+            owner: Some(&owner),
+            annotations: None,
+        };
         let history = &mut status.history;
         for event in &turn.events {
             let value = serde_json::to_value(event).map_err(|e| ApiError::internal(e.to_string()))?;
             history.tail.push(records.pack(value).await?);
         }
         history.events += turn.events.len() as u64;
-        if history.tail.len() > TAIL
-            || history.tail.iter().any(|event| is_longer(event, TAIL_BYTES))
-            || total(&history.tail) > TAIL_BYTES
-        {
+        if history.tail.len() > TAIL || total(&history.tail) > TAIL_BYTES {
             let part = json!({"before": history.sealed, "events": std::mem::take(&mut history.tail)});
             history.sealed = records.put(&part).await?;
         }
@@ -331,8 +367,7 @@ fn step_of(live: &Live, frame: &str) -> String {
 }
 
 fn total(events: &[Value]) -> usize {
-    // An event that is small enough was cut to at most so much.
-    events.iter().map(|event| if is_longer(event, 256) { event.to_string().len() } else { 256 }).sum()
+    events.iter().map(length).sum()
 }
 
 /// What people see of the state.

@@ -1,5 +1,6 @@
 //! Says of each workflow whether its functions are there and how its runs are doing, and lets old runs go.
 
+use super::load::{REVISION_OF, revision_name};
 use super::{BY_WORKFLOW, index};
 use crate::workflow::compile;
 use crate::workflow::objects::{Workflow, WorkflowRecord, WorkflowRun, WorkflowStatus};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Runs that ended and are kept where the workflow does not say how many.
 const KEEP: i64 = 1000;
+/// The index of records by the workflow they hold a revision of.
+const REVISIONS: &str = "revisions";
 /// Runs come and go faster than anybody reads of them.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -30,6 +33,7 @@ impl Controller for WorkflowController {
         let functions = ctx.informers.objects(Gvr::new("minik8s.io", "v1alpha1", "functions"));
         let records = ctx.informers.of::<WorkflowRecord>();
         index(&runs);
+        records.add_index(REVISIONS, |record: &WorkflowRecord| revision_of(record).into_iter().collect());
         let queue: WorkQueue<String> = ctx.queue();
         let add = {
             let queue = queue.clone();
@@ -37,10 +41,9 @@ impl Controller for WorkflowController {
         };
         pump(&ctx, &workflows, {
             let queue = queue.clone();
-            move |change| {
-                if let Change::Applied { new, .. } = change {
-                    queue.add(key_of(&**new));
-                }
+            move |change| match change {
+                Change::Applied { new: workflow, .. } | Change::Deleted(workflow) => queue.add(key_of(&**workflow)),
+                Change::Resync => {}
             }
         });
         pump(&ctx, &runs, {
@@ -61,9 +64,17 @@ impl Controller for WorkflowController {
         if !(runs.synced().await && workflows.synced().await && functions.synced().await && records.synced().await) {
             return;
         }
+        // Of workflows that went while nobody looked, revisions may be left.
+        records.list().iter().filter_map(|record| revision_of(record)).for_each(|key| queue.add(key));
         let reconciler = WorkflowReconciler { ctx: ctx.clone(), runs, workflows, functions, records };
         run_workers(&ctx, &queue, 2, Arc::new(reconciler)).await;
     }
+}
+
+/// The key of the workflow that a record holds a revision of.
+fn revision_of(record: &WorkflowRecord) -> Option<String> {
+    let of = record.metadata.annotations.as_ref()?.get(REVISION_OF)?;
+    Some(format!("{}/{of}", record.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
 fn owner(run: &WorkflowRun) -> String {
@@ -83,10 +94,11 @@ impl Reconciler for WorkflowReconciler {
     type Key = String;
 
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
-        let Some(workflow) = self.workflows.get(key) else { return Ok(Outcome::Done) };
+        let workflow = self.workflows.get(key);
         let runs = self.runs.list_by(BY_WORKFLOW, key);
-        self.forget(&workflow, &runs).await?;
-        self.drop_revisions(&workflow, &runs).await?;
+        self.forget(workflow.as_deref(), &runs).await?;
+        self.drop_revisions(key, workflow.as_deref(), &runs).await?;
+        let Some(workflow) = workflow else { return Ok(Outcome::Done) };
         let status = self.status(&workflow, &runs);
         if workflow.status.as_ref() != Some(&status) {
             let namespace = workflow.metadata.namespace.as_deref().unwrap_or_default();
@@ -147,8 +159,9 @@ impl WorkflowReconciler {
     }
 
     /// Deletes the oldest of the runs that ended, beyond those that are kept.
-    async fn forget(&self, workflow: &Workflow, runs: &[Arc<WorkflowRun>]) -> ApiResult<()> {
-        let keep = usize::try_from(workflow.spec.keep_finished.unwrap_or(KEEP)).unwrap_or_default();
+    async fn forget(&self, workflow: Option<&Workflow>, runs: &[Arc<WorkflowRun>]) -> ApiResult<()> {
+        let keep = workflow.and_then(|workflow| workflow.spec.keep_finished).unwrap_or(KEEP);
+        let keep = usize::try_from(keep).unwrap_or_default();
         let mut over: Vec<_> =
             runs.iter().filter(|run| is_over(run) && run.metadata.deletion_timestamp.is_none()).collect();
         over.sort_by_key(|run| run.status.as_ref().and_then(|status| status.finished_at.clone()));
@@ -165,28 +178,27 @@ impl WorkflowReconciler {
         Ok(())
     }
 
-    /// Deletes revisions that no run speaks of, but the newest: a run that just begins may be about to.
-    async fn drop_revisions(&self, workflow: &Workflow, runs: &[Arc<WorkflowRun>]) -> ApiResult<()> {
+    /// Deletes revisions that no run speaks of, but the one of now. A run that just begins may be about to speak of one.
+    async fn drop_revisions(&self, key: &str, workflow: Option<&Workflow>, runs: &[Arc<WorkflowRun>]) -> ApiResult<()> {
         if runs.iter().any(|run| run.status.as_ref().is_none_or(|status| status.revision.is_empty())) {
             return Ok(());
         }
-        let namespace = workflow.metadata.namespace.as_deref().unwrap_or_default();
-        let used: HashSet<&str> =
-            runs.iter().filter_map(|run| run.status.as_ref()).map(|status| status.revision.as_str()).collect();
-        let uid = workflow.metadata.uid.as_deref();
-        let owned = |record: &WorkflowRecord| {
-            record.metadata.owner_references.iter().flatten().any(|o| Some(o.uid.as_str()) == uid)
-        };
-        let mut kept: Vec<_> = self.records.list_in(namespace).into_iter().filter(|record| owned(record)).collect();
-        kept.sort_by_key(|record| record.metadata.creation_timestamp.as_ref().map(|t| t.0));
-        kept.pop();
-        for record in kept {
-            let name = record.metadata.name.as_deref().unwrap_or_default();
-            if !used.contains(name) && !record.data["value"].is_null() && record.data["value"].get("spec").is_some() {
-                match self.ctx.client.api::<WorkflowRecord>(namespace).delete(name, &DeleteOptions::default()).await {
-                    Err(e) if !e.is_not_found() => return Err(e),
-                    _ => {}
-                }
+        let mut used: HashSet<String> =
+            runs.iter().filter_map(|run| run.status.as_ref()).map(|status| status.revision.clone()).collect();
+        used.extend(workflow.map(revision_name));
+        let kept = self.records.list_by(REVISIONS, key);
+        let name = |record: &WorkflowRecord| record.metadata.name.clone().unwrap_or_default();
+        let pieces: HashSet<String> = kept
+            .iter()
+            .filter(|record| used.contains(&name(record)))
+            .flat_map(|record| record.data["pieces"].as_array().into_iter().flatten())
+            .filter_map(|piece| Some(piece.as_str()?.to_owned()))
+            .collect();
+        let namespace = key.split_once('/').unwrap_or_default().0;
+        for record in kept.iter().map(|record| name(record)).filter(|n| !used.contains(n) && !pieces.contains(n)) {
+            match self.ctx.client.api::<WorkflowRecord>(namespace).delete(&record, &DeleteOptions::default()).await {
+                Err(e) if !e.is_not_found() => return Err(e),
+                _ => {}
             }
         }
         Ok(())

@@ -68,8 +68,11 @@ pub enum Happened {
         frame: String,
         /// Counted from 1.
         attempt: u32,
-        /// The input of each.
+        /// The input of each; of all, where there are `branches`.
         inputs: Vec<Value>,
+        /// How many there are, where all have the same input.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        branches: Option<usize>,
         /// When the attempt has failed.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deadline: Option<Millis>,

@@ -3,6 +3,7 @@
 
 use super::event::{Event, Failure, Happened};
 use crate::workflow::program::Millis;
+use crate::workflow::size::length;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -146,6 +147,8 @@ pub enum Activity {
         inputs: Vec<Value>,
         /// What came out of those that ended.
         outputs: Vec<Option<Value>>,
+        /// How long they are together, as text.
+        held: usize,
         /// How many have begun.
         begun: usize,
         /// How many have ended.
@@ -229,10 +232,14 @@ impl RunState {
                 frame.attempt = *attempt;
                 frame.activity = Activity::Task { input: input.clone(), deadline: *deadline };
             }),
-            Happened::ForkStarted { frame, attempt, inputs, deadline } => self.on(frame, |frame| {
-                let (inputs, outputs) = (inputs.clone(), vec![None; inputs.len()]);
+            Happened::ForkStarted { frame, attempt, inputs, branches, deadline } => self.on(frame, |frame| {
+                let inputs = match branches {
+                    Some(branches) => vec![inputs.first().cloned().unwrap_or_default(); *branches],
+                    None => inputs.clone(),
+                };
+                let outputs = vec![None; inputs.len()];
                 frame.attempt = *attempt;
-                frame.activity = Activity::Fork { inputs, outputs, begun: 0, ended: 0, deadline: *deadline };
+                frame.activity = Activity::Fork { inputs, outputs, held: 0, begun: 0, ended: 0, deadline: *deadline };
             }),
             Happened::ChildStarted { frame, index } => self.child_started(frame, *index),
             Happened::ChildEnded { frame, index, output } => self.child_ended(frame, *index, output),
@@ -317,8 +324,9 @@ impl RunState {
     fn child_ended(&mut self, outer: &str, index: usize, output: &Value) {
         let Some(frame) = self.frames.get_mut(outer) else { return };
         let child = frame.child(outer, index);
-        let Activity::Fork { outputs, ended, .. } = &mut frame.activity else { return };
+        let Activity::Fork { outputs, ended, held, .. } = &mut frame.activity else { return };
         *ended += 1;
+        *held += length(output) + 1;
         if let Some(place) = outputs.get_mut(index) {
             *place = Some(output.clone());
         }

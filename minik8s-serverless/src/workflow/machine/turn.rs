@@ -7,6 +7,7 @@ use super::{Machine, Stimulus, Transition};
 use crate::expr::{Path, Template};
 use crate::workflow::described;
 use crate::workflow::program::{Action, Condition, Millis, Next, Rule, Step, WaitFor, names_error};
+use crate::workflow::size::{LARGEST, is_longer, length};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -198,7 +199,8 @@ impl<'a> Turn<'a> {
     /// Does what the step is about; again, where it is tried again.
     fn begin(&mut self, id: &str) {
         let Some(step) = self.step(id) else { return self.lost(id) };
-        let done = self.input(id).and_then(|input| self.act(id, step, input));
+        let input = self.input(id).and_then(|input| fits(input, "what the step is given"));
+        let done = input.and_then(|input| self.act(id, step, input));
         if let Err(failure) = done {
             self.fail(id, failure);
         }
@@ -221,8 +223,8 @@ impl<'a> Turn<'a> {
                 self.emit(Happened::StepSucceeded { frame, output, next: Some(next.clone()) });
             }
             Action::Parallel(branches) => {
-                let inputs = vec![input; branches.len()];
-                self.fork(Happened::ForkStarted { frame, attempt, inputs, deadline }, id, usize::MAX);
+                let (inputs, branches) = (vec![input], Some(branches.len()));
+                self.fork(Happened::ForkStarted { frame, attempt, inputs, branches, deadline }, id, usize::MAX);
             }
             Action::Map { items, concurrency, .. } => {
                 let inputs = match find(items.as_ref(), &input, "itemsPath")? {
@@ -240,7 +242,8 @@ impl<'a> Turn<'a> {
                     }
                 };
                 let none = inputs.is_empty();
-                self.fork(Happened::ForkStarted { frame, attempt, inputs, deadline }, id, *concurrency);
+                let started = Happened::ForkStarted { frame, attempt, inputs, branches: None, deadline };
+                self.fork(started, id, *concurrency);
                 if none {
                     self.succeed(id, json!([]));
                 }
@@ -286,8 +289,8 @@ impl<'a> Turn<'a> {
 
     /// Opens inner frames, as many as may run at once.
     fn fork(&mut self, started: Happened, id: &str, at_once: usize) {
-        let Happened::ForkStarted { inputs, .. } = &started else { return };
-        let first = inputs.len().min(at_once);
+        let Happened::ForkStarted { inputs, branches, .. } = &started else { return };
+        let first = branches.unwrap_or(inputs.len()).min(at_once);
         self.emit(started);
         (0..first).for_each(|index| self.open(id, index));
     }
@@ -305,6 +308,11 @@ impl<'a> Turn<'a> {
             return self.emit(Happened::RunSucceeded { output });
         };
         let outer = outer.to_owned();
+        if let Some(Activity::Fork { held, .. }) = self.state.frames.get(&outer).map(|frame| &frame.activity)
+            && held + length(&output) > LARGEST
+        {
+            return self.fail(&outer, too_large("what its branches or items have brought"));
+        }
         self.emit(Happened::ChildEnded { frame: outer.clone(), index, output });
         let Some(Activity::Fork { inputs, outputs, begun, ended, .. }) =
             self.state.frames.get(&outer).map(|frame| &frame.activity)
@@ -335,7 +343,7 @@ impl<'a> Turn<'a> {
         };
         let whole = step.result.put(frame.input.clone(), result);
         let whole = whole.map_err(|e| Failure::new("TypeMismatch", format!("resultPath {e}")))?;
-        let output = find(step.output.as_ref(), &whole, "outputPath")?;
+        let output = fits(find(step.output.as_ref(), &whole, "outputPath")?, "what the step passes on")?;
         let next = if let Next::Step(next) = &step.next { Some(next.clone()) } else { None };
         Ok((output, next))
     }
@@ -382,6 +390,15 @@ impl<'a> Turn<'a> {
         self.ready.push_back(id.to_owned());
         true
     }
+}
+
+fn too_large(what: &str) -> Failure {
+    Failure::new("TooLarge", format!("{what} is larger than {} MiB", LARGEST >> 20))
+}
+
+/// What is too large for a step is its failure: it can be caught, and nothing is written that cannot be read.
+fn fits(value: Value, what: &str) -> Outcome<Value> {
+    if is_longer(&value, LARGEST) { Err(too_large(what)) } else { Ok(value) }
 }
 
 /// True where a frame goes on without anybody else.
