@@ -19,6 +19,7 @@ use minik8s_core::server::kubeconfig::Kubeconfig;
 use minik8s_core::server::tls::Authority;
 use minik8s_core::server::{Registry, serve_page};
 use minik8s_serverless::Serverless;
+use minik8s_serverless::registry::Registry as Images;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,7 +58,8 @@ pub(super) struct Controllers {
     /// Directory of the cluster's CA, which signs nodes' certificates [default: none are signed, and nobody can join]
     #[arg(long, value_name = "DIR")]
     pki: Option<PathBuf>,
-    /// Where output of jobs goes: the data directory of minik8s-apiserver, which serves it [default: jobs are not followed]
+    /// The data directory of minik8s-apiserver, which serves from it the output of jobs and the images of functions that
+    /// are made here [default: jobs are not followed, and no images are made]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -85,7 +87,10 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         ),
         None => None,
     };
-    let (serverless, registry) = (Serverless::new(), Registry::builtin());
+    let (mut serverless, registry) = (Serverless::new(), Registry::builtin());
+    if let Some(data) = &options.data_dir {
+        serverless = serverless.registry(Images::open(data.join("registry"))?);
+    }
     let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")));
     serverless.kinds().iter().chain(&jobs.kinds()).for_each(|kind| registry.add(kind));
     let config = ControllersConfig {

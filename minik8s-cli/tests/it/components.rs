@@ -53,9 +53,13 @@ impl Pieces {
     }
 
     fn controllers(&self) -> Running {
+        self.controllers_with(&[])
+    }
+
+    fn controllers_with(&self, more: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_minik8s-controller-manager"));
         command.arg("--kubeconfig").arg(self.data().join("controller-manager.kubeconfig"));
-        command.arg("--pki").arg(self.data().join("pki"));
+        command.arg("--pki").arg(self.data().join("pki")).args(more);
         Running::start(command)
     }
 
@@ -158,4 +162,29 @@ fn the_scheduler_may_only_schedule() {
     let refused = pieces.minik8s(&["--kubeconfig", &kubeconfig, "get", "secrets", "-A"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(told.contains("system:kube-scheduler") && told.contains("cannot list resource \"secrets\""), "{told}");
+}
+
+#[test]
+fn functions_are_built_where_the_registry_is_and_nowhere_else() {
+    let pieces = Pieces { dir: tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap(), port: free_port() };
+    let _apiserver = pieces.apiserver();
+    let without = pieces.controllers();
+    let dir = |name: &str| pieces.dir.path().join(name).display().to_string();
+    for (place, file) in [("base", "etc"), ("code", "main.py")] {
+        std::fs::create_dir(dir(place)).unwrap();
+        std::fs::write(pieces.dir.path().join(place).join(file), "def main(p):\n    return p\n").unwrap();
+    }
+    pieces.text(&["image", "build", &dir("base"), "-t", "base/python:latest", "-o", &dir("base.tar")]);
+    pieces.text(&["function", "base", "python", "-f", &dir("base.tar")]);
+    pieces.text(&["function", "create", "f", "-f", &dir("code"), "--no-wait"]);
+    let told = |path: &str| pieces.text(&["get", "functionrevisions", "-o", &format!("jsonpath={{.items[0].{path}}}")]);
+    until("it is told that nobody builds", 120, || {
+        told("status").contains("minik8s-controller-manager --data-dir DIR")
+    });
+    assert_eq!(told("status.image"), "");
+    drop(without);
+    let _with = pieces.controllers_with(&["--data-dir", &pieces.data().display().to_string()]);
+    until("there is an image", 120, || {
+        told("status.image").starts_with("minik8s.internal/functions/default/f@sha256:")
+    });
 }

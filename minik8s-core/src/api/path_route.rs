@@ -2,7 +2,7 @@
 //! take them. For controllers that bring up endpoints when they are needed; they are told by [`Demand`](super::Demand).
 
 use crate::resource;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
 /// A path, with all below it, that leads to Services of its namespace at every gateway.
@@ -13,9 +13,21 @@ pub struct PathRoute {
     pub metadata: ObjectMeta,
     /// What is wanted.
     pub spec: PathRouteSpec,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<PathRouteStatus>,
 }
 
 resource!(PathRoute, "minik8s.io", "v1alpha1", "PathRoute", "pathroutes", k8s_openapi::NamespaceResourceScope);
+
+/// What became of a [`PathRoute`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathRouteStatus {
+    /// `Accepted`, once there has been something wrong with it: a route that says nothing is served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
 
 /// What a [`PathRoute`] wants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

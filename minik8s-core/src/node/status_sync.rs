@@ -81,6 +81,7 @@ async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> Ap
         Base::Record => to_json(pod::status(pod))?,
         Base::Unknown => to_json(pod::status(&api.get(pod::name(pod)).await?))?,
     };
+    let new = steady(&old, new);
     // That a pod has ended is the last word on it: an agent that starts again while the pod goes finds nothing of it,
     // and would call it pending.
     let new = if has_ended(&old) && !has_ended(&new) { old.clone() } else { new };
@@ -95,6 +96,19 @@ async fn grant(context: &Context, pod: &Pod, wish: &Wish, base: &mut Base) -> Ap
         api.delete(pod::name(pod), &options).await?;
     }
     Ok(())
+}
+
+/// `new`, where conditions that say the same as in `old` have the time they have there. The worker takes it from the record
+/// it has seen last, which may be older than what was written since: two such times would replace each other for ever.
+fn steady(old: &Value, mut new: Value) -> Value {
+    let before = old["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for condition in new.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = before.iter().find(|c| c["type"] == condition["type"] && c["status"] == condition["status"]);
+        if let Some(time) = same.and_then(|same| same.get("lastTransitionTime")) {
+            condition["lastTransitionTime"] = time.clone();
+        }
+    }
+    new
 }
 
 fn has_ended(status: &Value) -> bool {
@@ -170,6 +184,19 @@ mod tests {
         let odd = json!({"metadata": {"labels": {"a": "not a label"}}});
         let error = pods.patch("p", PatchType::Merge, &odd).await.unwrap_err();
         assert!(!of_another(&error), "{error:?}");
+    }
+
+    #[test]
+    fn what_still_holds_holds_since_it_was_written() {
+        let status = |ready: &str, at: &str| {
+            json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": ready, "lastTransitionTime": at}, {"type": "New", "status": "True"}]})
+        };
+        let written = status("True", "00:00:49Z");
+        // Worked out from a record that is older than what was written.
+        assert_eq!(difference(&written, &steady(&written, status("True", "00:00:48Z"))), None);
+        assert_eq!(steady(&written, status("False", "00:00:48Z")), status("False", "00:00:48Z"));
+        assert_eq!(steady(&json!({}), status("True", "00:00:48Z")), status("True", "00:00:48Z"));
     }
 
     #[test]

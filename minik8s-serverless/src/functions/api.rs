@@ -20,8 +20,8 @@ pub struct Function {
 
 resource!(Function, "minik8s.io", "v1alpha1", "Function", "functions", k8s_openapi::NamespaceResourceScope);
 
-/// What a [`Function`] wants. All but `scale`, `queue`, `maxBodyBytes`, `canaryPercent` and `timeoutSeconds` makes a
-/// revision: where it changes, a new one is made.
+/// What a [`Function`] wants. All but `scale`, `queue`, `maxBodyBytes` and `canaryPercent` makes a revision: where it
+/// changes, a new one is made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionSpec {

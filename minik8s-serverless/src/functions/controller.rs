@@ -28,8 +28,6 @@ use tokio::time::Instant;
 const WORKERS: usize = 4;
 /// Between two looks at a function that is called.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at one that becomes what it should be.
-const UNDER_WAY: Duration = Duration::from_secs(5);
 /// After this long every gateway knows that a revision gets no calls any more.
 const HEARD: Duration = Duration::from_secs(2);
 /// Index of revisions by their function.
@@ -63,6 +61,7 @@ impl Controller for FunctionController {
             demands: Demands::default(),
             memory: Mutex::default(),
             metrics: self.config.metrics.clone(),
+            builds: self.config.registry.is_some(),
             ctx: ctx.clone(),
         };
         world.revisions.add_index(BY_FUNCTION, |r| vec![function_key(r)]);
@@ -118,9 +117,8 @@ fn watch(ctx: &ControllerContext, queue: &WorkQueue<String>, world: &Arc<World>,
     owned(ctx, queue, world, &world.services);
     let q = queue.clone();
     pump(ctx, &world.routes, move |change| {
-        if let Change::Applied { new: route, .. } | Change::Deleted(route) = change
-            && controller_of(&route.metadata).is_some_and(|owner| owner.kind == "Function")
-        {
+        // Also one that is not a function's: it may stand in the way of one.
+        if let Change::Applied { new: route, .. } | Change::Deleted(route) = change {
             q.add(key_of(&**route));
         }
     });
@@ -170,6 +168,8 @@ struct World {
     demands: Demands,
     memory: Mutex<HashMap<String, Memory>>,
     metrics: FunctionMetrics,
+    /// Images are built in this process.
+    builds: bool,
 }
 
 /// A function and all that is known of it.
@@ -179,6 +179,8 @@ struct Looked {
     revisions: Vec<Arc<FunctionRevision>>,
     seen: Vec<Seen>,
     plan: Plan,
+    /// What stands where something of the function's should, and is not its own.
+    stranger: Option<String>,
     /// Something goes on that no watch tells the end of.
     again: bool,
 }
@@ -204,13 +206,7 @@ impl Reconciler for World {
         self.route(&looked).await?;
         self.tell(&looked).await?;
         self.forget(&looked).await?;
-        // What is under way is looked at again even where nothing is heard of it.
-        let under_way = !looked.plan.settled && !looked.plan.instances.is_empty();
-        Ok(match (looked.again, under_way) {
-            (true, _) => Outcome::After(LOOK),
-            (false, true) => Outcome::After(UNDER_WAY),
-            (false, false) => Outcome::Done,
-        })
+        Ok(if looked.again { Outcome::After(LOOK) } else { Outcome::Done })
     }
 }
 
@@ -243,7 +239,8 @@ impl World {
     fn look(&self, key: &str, function: Arc<Function>, revisions: Vec<Arc<FunctionRevision>>) -> Looked {
         let now = Instant::now();
         let namespace = function.metadata.namespace.clone().unwrap_or_default();
-        let serving: Vec<FunctionTraffic> = self.routes.get(key).map(|route| serving(&route)).unwrap_or_default();
+        let route = self.routes.get(key).filter(|route| is_owned_by(&route.metadata, &function.metadata));
+        let serving: Vec<FunctionTraffic> = route.map(|route| serving(&route)).unwrap_or_default();
         let mut all = self.memory.lock();
         let memory = all.entry(key.to_owned()).or_default();
         let seen: Vec<Seen> = revisions.iter().map(|r| self.seen(&function, r, &serving, memory, now)).collect();
@@ -255,7 +252,21 @@ impl World {
             (s.has_set && (!quiet || s.asked > min)) || (s.has_set && !s.left && memory.left.contains_key(&s.name))
         };
         let again = seen.iter().any(waits);
-        Looked { function, namespace, revisions, seen, plan, again }
+        let stranger = self.stranger(key, &function, &revisions);
+        Looked { function, namespace, revisions, seen, plan, stranger, again }
+    }
+
+    /// What has the name of something of the function's and is somebody else's.
+    fn stranger(&self, key: &str, function: &Function, revisions: &[Arc<FunctionRevision>]) -> Option<String> {
+        let route = self.routes.get(key).filter(|route| !is_owned_by(&route.metadata, &function.metadata));
+        let mut found = route.map(|_| format!("PathRoute {key}"));
+        for revision in revisions {
+            let key = key_of(&**revision);
+            let set = self.sets.get(&key).filter(|set| !is_owned_by(&set.metadata, &revision.metadata));
+            let service = self.services.get(&key).filter(|service| !is_owned_by(&service.metadata, &revision.metadata));
+            found = found.or(set.map(|_| format!("ReplicaSet {key}"))).or(service.map(|_| format!("Service {key}")));
+        }
+        found
     }
 
     fn seen(
@@ -269,11 +280,12 @@ impl World {
         let (namespace, key) = (revision.metadata.namespace.as_deref().unwrap_or_default(), key_of(revision));
         let name = revision.metadata.name.clone().unwrap_or_default();
         let load = self.demands.load(namespace, &name, now);
-        let set = self.sets.get(&key);
+        let set = self.sets.get(&key).filter(|set| is_owned_by(&set.metadata, &revision.metadata));
         let current = set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
         let history = memory.histories.entry(name.clone()).or_insert_with(|| History::new(now));
         history.note(now, load);
-        let gets = serving.iter().any(|t| t.revision == name && t.percent > 0);
+        // The newest one is treated as if it had calls already, lest it ends just when they move to it.
+        let gets = name == revision::name(function) || serving.iter().any(|t| t.revision == name && t.percent > 0);
         let mut bounds = bounds(function);
         if !gets {
             (bounds.min, bounds.idle) = (0, HEARD);
@@ -304,7 +316,9 @@ impl World {
     async fn keep(&self, looked: &Looked, revision: &FunctionRevision) -> ApiResult<()> {
         let name = revision.metadata.name.clone().unwrap_or_default();
         let key = object_key(&looked.namespace, &name);
-        let (set, service) = (self.sets.get(&key), self.services.get(&key));
+        let own = |meta: &Meta| is_owned_by(meta, &revision.metadata);
+        let set = self.sets.get(&key).filter(|set| own(&set.metadata));
+        let service = self.services.get(&key).filter(|service| own(&service.metadata));
         let sets = self.ctx.client.api::<ReplicaSet>(&looked.namespace);
         let services = self.ctx.client.api::<Service>(&looked.namespace);
         let Some(count) = looked.plan.instances.iter().find(|(n, _)| *n == name).map(|(_, count)| *count) else {
@@ -345,6 +359,8 @@ impl World {
         let (name, traffic) = (looked.function.metadata.name.as_deref().unwrap_or_default(), &looked.plan.traffic);
         match self.routes.get(&object_key(&looked.namespace, name)) {
             None => there(api.create(&objects::route(&looked.function, traffic)).await.map(drop)),
+            // Somebody else's: the function's status says so.
+            Some(route) if !is_owned_by(&route.metadata, &looked.function.metadata) => Ok(()),
             Some(route) => {
                 let spec = objects::route_spec(&looked.function, traffic);
                 if route.spec == spec {
@@ -364,10 +380,11 @@ impl World {
             let name = revision.metadata.name.clone().unwrap_or_default();
             let pods = self.pods.list_by(BY_REVISION, &object_key(&looked.namespace, &name));
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            if let Some(told) = status::of_revision(revision, &pods, now) {
+            if let Some(told) = status::of_revision(revision, &pods, self.builds, now) {
                 let api = self.ctx.client.api::<FunctionRevision>(&looked.namespace);
-                let patch = json!({ "status": told });
-                gone(api.patch_status(&name, PatchType::Merge, &patch).await.map(drop))?;
+                // With the version it was read at: who builds writes this status too.
+                let new = FunctionRevision { status: Some(told), ..(**revision).clone() };
+                gone(api.update_status(&new).await.map(drop))?;
             }
             pods_of.insert(name, (pods.len(), ready));
         }
@@ -376,13 +393,12 @@ impl World {
             i32::try_from(pods_of.values().map(pick).sum::<usize>()).unwrap_or(i32::MAX)
         });
         let newest = looked.revisions.iter().find(|r| r.metadata.name.as_deref() == Some(&current));
-        let told =
-            status::of_function(function, newest.map(|r| &**r), &looked.plan, (total(|p| p.0), total(|p| p.1)), now);
+        let seen = status::Seen { plan: &looked.plan, stranger: looked.stranger.as_deref() };
+        let told = status::of_function(function, newest.map(|r| &**r), &seen, (total(|p| p.0), total(|p| p.1)), now);
         if let Some(told) = told {
             let api = self.ctx.client.api::<Function>(&looked.namespace);
-            let patch = json!([{"op": "add", "path": "/status", "value": told}]);
-            let name = function.metadata.name.as_deref().unwrap_or_default();
-            gone(api.patch_status(name, PatchType::Json, &patch).await.map(drop))?;
+            let new = Function { status: Some(told), ..(**function).clone() };
+            gone(api.update_status(&new).await.map(drop))?;
         }
         Ok(())
     }
@@ -399,6 +415,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// True where the one is controlled by the very other.
+fn is_owned_by(meta: &Meta, owner: &Meta) -> bool {
+    controller_of(meta).is_some_and(|controller| Some(&controller.uid) == owner.uid.as_ref())
 }
 
 /// What the autoscaler keeps to.

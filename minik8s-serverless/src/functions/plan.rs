@@ -70,9 +70,13 @@ fn traffic(seen: &[Seen], current: &str, canary: Option<i32>, serving: &[Functio
     let of = |name: &str, percent| FunctionTraffic { revision: name.to_owned(), percent };
     let find = |name: &str| seen.iter().find(|r| r.name == name);
     let Some(newest) = find(current) else { return serving.to_vec() };
-    // Who gets calls now besides: with a canary under way the one with the higher number is not who was before.
-    let before = serving.iter().filter(|t| t.revision != current).filter_map(|t| find(&t.revision));
-    let before = before.filter(|r| r.built && !r.failed).max_by_key(|r| r.number);
+    // Who got calls first of all stands first: a canary under way, which is behind it, is never what to go back to.
+    let works = |r: &&Seen| r.built && !r.failed;
+    let stands = serving.iter().filter_map(|t| find(&t.revision)).filter(works).collect::<Vec<_>>();
+    if newest.proven && stands.first().is_some_and(|first| first.name == current) {
+        return vec![of(current, 100)];
+    }
+    let before = stands.into_iter().find(|r| r.name != current);
     match (newest.proven, before) {
         (true, Some(before)) if canary.is_some_and(|percent| percent < 100) => {
             let percent = canary.unwrap_or(0);
@@ -146,6 +150,21 @@ mod tests {
         assert_eq!(shares(&plan(&both, "b", None, &part.traffic)), [("b", 100)]);
         // Back to the old one.
         assert_eq!(shares(&plan(&both, "a", None, &part.traffic)), [("a", 100)]);
+    }
+
+    #[test]
+    fn what_is_changed_during_a_canary_never_sends_calls_to_it() {
+        let canary = [("a", 80), ("b", 20)].map(|(name, percent)| FunctionTraffic { revision: name.into(), percent });
+        let three = |proven| [seen("a", 1, true, 1), seen("b", 2, true, 1), seen("c", 3, proven, 1)];
+        // A fix that is not ready yet, with and without a share of its own.
+        assert_eq!(shares(&plan(&three(false), "c", None, &canary)), [("a", 100)]);
+        assert_eq!(shares(&plan(&three(false), "c", Some(20), &canary)), [("a", 100)]);
+        assert_eq!(shares(&plan(&three(true), "c", Some(30), &canary)), [("a", 70), ("c", 30)]);
+        assert_eq!(shares(&plan(&three(true), "c", None, &canary)), [("c", 100)]);
+        // Back to what was before, while the share still stands in the function.
+        let back = [seen("b", 2, true, 1), seen("a", 3, true, 1)];
+        assert_eq!(shares(&plan(&back, "a", Some(20), &canary)), [("a", 100)]);
+        assert_eq!(shares(&plan(&back, "a", Some(20), &all("a"))), [("a", 100)]);
     }
 
     #[test]

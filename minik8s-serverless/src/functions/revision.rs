@@ -15,7 +15,7 @@ const KEPT: usize = 10;
 
 /// What of a function makes a revision: what an instance runs, not how many there are and what calls may do.
 pub fn template(spec: &FunctionSpec) -> FunctionSpec {
-    FunctionSpec { scale: None, queue: 0, max_body_bytes: 0, canary_percent: None, timeout_seconds: 0, ..spec.clone() }
+    FunctionSpec { scale: None, queue: 0, max_body_bytes: 0, canary_percent: None, ..spec.clone() }
 }
 
 /// The name of the revision that a function asks for: the same for the same template, so that going back to one that
@@ -75,6 +75,9 @@ mod tests {
         (same.spec.queue, same.spec.canary_percent) = (7, Some(10));
         assert_eq!(name(&one), name(&same));
         assert_ne!(name(&one), name(&function("b")));
+        // An instance ends calls that take too long, and has as long to end by itself.
+        let patient = FunctionSpec { timeout_seconds: 7, ..one.spec.clone() };
+        assert_ne!(name(&one), name(&Function { spec: patient, ..one.clone() }));
         assert!(name(&one).starts_with("f-") && name(&one).len() == 12);
     }
 

@@ -15,6 +15,10 @@ pub(super) const HOPELESS: i32 = 65;
 /// Reason of a condition: trying again would not help.
 pub(super) const BROKEN: &str = "Broken";
 
+/// Said of what waits for an image where nobody makes any.
+const NO_BUILDER: &str = "nobody makes its image: the controllers run without the cluster's registry. Start them with the \
+                          API server's data directory (minik8s-controller-manager --data-dir DIR)";
+
 /// What of a revision's status is acted upon.
 pub(super) struct State {
     /// What instances run, once it is built.
@@ -74,6 +78,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble> {
 pub(super) fn of_revision(
     revision: &FunctionRevision,
     pods: &[Arc<Pod>],
+    builds: bool,
     now: Timestamp,
 ) -> Option<FunctionRevisionStatus> {
     let before = revision.status.clone().unwrap_or_default();
@@ -89,6 +94,7 @@ pub(super) fn of_revision(
             told.log = trouble.log;
             Wanted::no("Ready", if trouble.hopeless { BROKEN } else { "NotStarted" }, trouble.why)
         }
+        (false, None) if state.image.is_none() && !builds => Wanted::no("Ready", "NoBuilder", NO_BUILDER),
         (false, None) if state.image.is_none() => Wanted::no("Ready", "Building", "its image is being made"),
         (false, None) => Wanted::no("Ready", "Starting", "its first instance is being started"),
     };
@@ -100,11 +106,18 @@ pub(super) fn of_revision(
     (told != before).then_some(told)
 }
 
+/// What is known of a function beside its newest revision.
+pub(super) struct Seen<'a> {
+    pub(super) plan: &'a Plan,
+    /// What stands in its way.
+    pub(super) stranger: Option<&'a str>,
+}
+
 /// What is to be told of a function; `None` where that is told already.
 pub(super) fn of_function(
     function: &Function,
     newest: Option<&FunctionRevision>,
-    plan: &Plan,
+    Seen { plan, stranger }: &Seen<'_>,
     (instances, ready): (i32, i32),
     now: Timestamp,
 ) -> Option<FunctionStatus> {
@@ -117,6 +130,10 @@ pub(super) fn of_function(
         all.filter(|c| c.status == "False").map(|c| c.message.clone()).next()
     });
     let wanted = match state {
+        _ if stranger.is_some() => {
+            let what = stranger.unwrap_or_default();
+            Wanted::no("Ready", "NameTaken", format!("{what} is not the function's: delete it, or name one otherwise"))
+        }
         Some(state) if state.failed => {
             Wanted::no("Ready", "Failed", format!("revision {name}: {}", trouble.unwrap_or_default()))
         }

@@ -1,7 +1,7 @@
 //! The OCI distribution API over a registry's directory.
 
 use super::image::{MANIFEST, Manifest};
-use super::store::{Registry, RegistryError};
+use super::store::{LARGEST_MANIFEST, Registry, RegistryError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -15,9 +15,6 @@ use minik8s_core::server::rest::{Body, BoxError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio_util::io::ReaderStream;
-
-/// Largest manifest.
-const LARGEST_MANIFEST: usize = 4 << 20;
 
 /// The registry, below `/v2/`.
 pub struct RegistryDoor(pub Registry);
@@ -55,6 +52,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::Digest { .. } => Self(StatusCode::BAD_REQUEST, "DIGEST_INVALID", text),
             RegistryError::TooLarge(_) => Self(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", text),
             RegistryError::Malformed(..) => Self(StatusCode::BAD_REQUEST, "NAME_INVALID", text),
+            RegistryError::Busy(_) => Self(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text),
+            RegistryError::Contended(_) => Self(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", text),
             RegistryError::BrokenOff(_) => Self(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", text),
             RegistryError::Io { source, .. } => {
                 Self(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("{text}: {source}"))
@@ -217,7 +216,7 @@ impl RegistryDoor {
         {
             return Ok(created(name, &mount));
         }
-        let id = self.0.begin().await?;
+        let id = self.0.admit().await?;
         match digest {
             Some(digest) => self.whole(name, &id, &digest, request).await,
             None => Ok(under_way(name, &id, 0)),

@@ -7,6 +7,7 @@
 mod http;
 pub mod image;
 mod store;
+mod uploads;
 
 pub use http::RegistryDoor;
 pub use store::{Registry, RegistryError};

@@ -1,6 +1,7 @@
 //! A registry's directory: blobs by digest, names that stand for manifests, and uploads under way. What has its final
-//! name is whole and verified.
+//! name is whole and verified. Several processes may use one directory: their uploads have different names.
 
+use super::uploads::{Held, Uploads};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
@@ -8,13 +9,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 /// Largest blob.
 pub(crate) const LARGEST: u64 = 2 << 30;
+/// Largest manifest.
+pub(crate) const LARGEST_MANIFEST: usize = 4 << 20;
+/// An upload that nobody has added to for so long was given up.
+const GIVEN_UP: Duration = Duration::from_secs(3600);
 
 /// Why something was not stored or found.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,12 @@ pub enum RegistryError {
         #[source]
         source: io::Error,
     },
+    /// Too many uploads at once, or too much in them.
+    #[error("{0}: end those that are under way, or wait until they are given up")]
+    Busy(String),
+    /// Two requests for one upload at once.
+    #[error("upload {0} is being written to by another request")]
+    Contended(String),
     /// The sender broke off.
     #[error("the upload broke off: {0}")]
     BrokenOff(String),
@@ -57,23 +67,21 @@ pub enum RegistryError {
 #[derive(Clone, Debug)]
 pub struct Registry {
     root: Arc<PathBuf>,
-    next: Arc<AtomicU64>,
+    uploads: Uploads,
 }
 
 impl Registry {
-    /// The registry in a directory, which is made where it is missing. Uploads that a process before this one left are
-    /// dropped.
+    /// The registry in a directory, which is made where it is missing. Uploads that were given up are dropped.
     ///
     /// # Errors
     /// Where the directory cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, RegistryError> {
         let root = root.into();
-        let uploads = root.join("uploads");
-        let _ = std::fs::remove_dir_all(&uploads);
-        for path in [uploads, root.join("blobs/sha256"), root.join("names")] {
+        for path in [root.join("uploads"), root.join("blobs/sha256"), root.join("names")] {
             std::fs::create_dir_all(&path).map_err(|source| RegistryError::Io { operation: "make", path, source })?;
         }
-        Ok(Self { root: Arc::new(root), next: Arc::default() })
+        drop_given_up(&root.join("uploads"));
+        Ok(Self { root: Arc::new(root), uploads: Uploads::default() })
     }
 
     /// Where a blob is, or would be.
@@ -103,15 +111,27 @@ impl Registry {
         fs::read(self.path(digest)?).await.map_err(|_| RegistryError::Missing(digest.to_owned()))
     }
 
-    /// A new upload.
+    /// A new upload, of the control plane's own.
     ///
     /// # Errors
     /// The disk's.
     pub async fn begin(&self) -> Result<String, RegistryError> {
-        let id = format!("{:x}", self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.uploads.begin();
         let path = self.upload(&id)?;
         File::create(&path).await.map_err(|source| RegistryError::Io { operation: "make", path, source })?;
         Ok(id)
+    }
+
+    /// A new upload of somebody else's.
+    ///
+    /// # Errors
+    /// `Busy` where there are too many; the disk's.
+    pub async fn admit(&self) -> Result<String, RegistryError> {
+        for id in self.uploads.given_up(GIVEN_UP) {
+            self.cancel(&id).await;
+        }
+        self.uploads.room()?;
+        self.begin().await
     }
 
     /// Where an upload is, for who writes it without sending it.
@@ -137,7 +157,7 @@ impl Registry {
         id: &str,
         mut parts: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<u64, RegistryError> {
-        let path = self.upload(id)?;
+        let (path, mut held) = (self.upload(id)?, self.hold(id)?);
         let failed = |source| RegistryError::Io { operation: "write to", path: path.clone(), source };
         let file = OpenOptions::new().append(true).open(&path).await;
         let mut file = file.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
@@ -148,6 +168,7 @@ impl Registry {
             if length > LARGEST {
                 return Err(RegistryError::TooLarge(LARGEST));
             }
+            held.grow(part.len() as u64)?;
             file.write_all(&part).await.map_err(failed)?;
         }
         file.sync_all().await.map_err(failed)?;
@@ -159,10 +180,11 @@ impl Registry {
     /// # Errors
     /// `Digest` where it is another.
     pub async fn finish(&self, id: &str, digest: &str) -> Result<(), RegistryError> {
-        let (from, to) = (self.upload(id)?, self.path(digest)?);
+        let (from, to, held) = (self.upload(id)?, self.path(digest)?, self.hold(id)?);
         let read = from.clone();
         let actual = tokio::task::spawn_blocking(move || digest_of(&read)).await.map_err(io::Error::other).flatten();
         let actual = actual.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
+        held.end();
         if actual != digest {
             let _ = fs::remove_file(&from).await;
             return Err(RegistryError::Digest { expected: digest.to_owned(), actual });
@@ -170,9 +192,15 @@ impl Registry {
         fs::rename(&from, &to).await.map_err(|source| RegistryError::Io { operation: "rename", path: from, source })
     }
 
-    /// Drops an upload.
+    /// Takes an upload for one request; others are refused meanwhile.
+    fn hold(&self, id: &str) -> Result<Held, RegistryError> {
+        self.uploads.hold(id)
+    }
+
+    /// Drops an upload, unless a request is writing to it.
     pub async fn cancel(&self, id: &str) {
-        if let Ok(path) = self.upload(id) {
+        if let (Ok(path), Ok(held)) = (self.upload(id), self.hold(id)) {
+            held.end();
             let _ = fs::remove_file(path).await;
         }
     }
@@ -217,6 +245,7 @@ impl Registry {
         fs::create_dir_all(&directory).await.map_err(failed)?;
         let id = self.begin().await?;
         let new = self.upload(&id)?;
+        self.hold(&id)?.end();
         fs::write(&new, digest).await.map_err(failed)?;
         fs::rename(&new, &path).await.map_err(failed)
     }
@@ -260,7 +289,8 @@ impl Registry {
         let mut live = BTreeSet::new();
         while let Some(digest) = open.pop() {
             // Only manifests lead on, and those are small.
-            if live.insert(digest.clone()) && self.size(&digest).await.is_ok_and(|size| size < 1 << 20) {
+            if live.insert(digest.clone()) && self.size(&digest).await.is_ok_and(|size| size <= LARGEST_MANIFEST as u64)
+            {
                 let bytes = self.read(&digest).await.unwrap_or_default();
                 open.extend(super::image::Manifest::parse(&bytes).map(|m| m.refers()).unwrap_or_default());
             }
@@ -275,6 +305,16 @@ impl Registry {
             }
         }
         gone
+    }
+}
+
+/// Drops what processes before this one have left; another may be writing beside this one.
+fn drop_given_up(uploads: &Path) {
+    for entry in std::fs::read_dir(uploads).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::now());
+        if modified.elapsed().unwrap_or_default() >= GIVEN_UP {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -311,5 +351,67 @@ pub(crate) fn digest_of(path: &Path) -> io::Result<String> {
             0 => return Ok(format!("sha256:{}", hex(&sum.finalize()))),
             n => sum.update(&buffer[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+
+    fn open() -> (tempfile::TempDir, Registry) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path()).unwrap();
+        (dir, registry)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_added_to_an_upload_that_is_being_ended_or_added_to() {
+        let (_dir, registry) = open();
+        let id = registry.admit().await.unwrap();
+        let (sender, parts) = futures::channel::mpsc::unbounded::<Result<Bytes, io::Error>>();
+        let first = tokio::spawn({
+            let (registry, id) = (registry.clone(), id.clone());
+            async move { registry.append(&id, parts).await }
+        });
+        while registry.hold(&id).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let more = || stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"more"))]);
+        assert!(matches!(registry.append(&id, more()).await, Err(RegistryError::Contended(_))));
+        assert!(matches!(registry.finish(&id, &digest(b"all")).await, Err(RegistryError::Contended(_))));
+        sender.unbounded_send(Ok(Bytes::from_static(b"all"))).unwrap();
+        drop(sender);
+        assert_eq!(first.await.unwrap().unwrap(), 3);
+        registry.finish(&id, &digest(b"all")).await.unwrap();
+        assert!(matches!(registry.append(&id, more()).await, Err(RegistryError::Missing(_))));
+        assert_eq!(registry.read(&digest(b"all")).await.unwrap(), b"all");
+    }
+
+    #[tokio::test]
+    async fn what_a_large_manifest_leads_to_is_kept() {
+        let (_dir, registry) = open();
+        let layer = registry.put(b"layer".to_vec()).await.unwrap();
+        let more = serde_json::json!({"annotations": {"x": "y".repeat(2 << 20)}}).as_object().unwrap().clone();
+        let layers = vec![super::super::image::Descriptor { digest: layer.clone(), more, ..Default::default() }];
+        let manifest = super::super::image::Manifest { schema_version: 2, layers, ..Default::default() };
+        let manifest = registry.put(serde_json::to_vec(&manifest).unwrap()).await.unwrap();
+        assert!(registry.size(&manifest).await.unwrap() > 1 << 20);
+        registry.put(b"nobody's".to_vec()).await.unwrap();
+        assert_eq!(registry.collect([manifest], Duration::ZERO).await, 1);
+        assert_eq!(registry.read(&layer).await.unwrap(), b"layer");
+    }
+
+    #[test]
+    fn a_registry_leaves_the_uploads_of_another_process_alone() {
+        let (dir, _registry) = open();
+        let other = dir.path().join("uploads/77");
+        std::fs::write(&other, "under way").unwrap();
+        Registry::open(dir.path()).unwrap();
+        assert!(other.exists());
+        let long_ago = SystemTime::now() - 2 * GIVEN_UP;
+        std::fs::File::options().write(true).open(&other).unwrap().set_modified(long_ago).unwrap();
+        Registry::open(dir.path()).unwrap();
+        assert!(!other.exists());
     }
 }

@@ -167,6 +167,41 @@ async fn code_that_cannot_be_loaded_is_told_with_its_log_and_the_old_one_goes_on
 }
 
 #[tokio::test]
+async fn what_is_said_of_a_failure_goes_with_it() {
+    let runtime = FakeRuntime::new();
+    runtime.script(Which::Image("shaky".into()), Script::exits(1).complains("not yet"));
+    let world = World::on(runtime.clone()).await;
+    world.apply(json!({"image": "shaky", "scale": {"min": 1}})).await;
+    let log = async || world.revisions().await.first().and_then(|r| r.status.clone()).unwrap_or_default().log;
+    wait::until("the failure is told", BOUND, || async { log().await.contains("not yet").then_some(()) }).await;
+    runtime.script(Which::Image("shaky".into()), Script::forever());
+    world.serves(&[("shaky", 100)], 1).await;
+    assert_eq!(log().await, "");
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_of_somebody_elses_stays_as_it_is_and_is_named() {
+    let world = World::new().await;
+    let routes = world.client.api::<PathRoute>("default");
+    let spec = json!({"path": "/mine", "backends": [{"service": "mine", "port": 80}]});
+    let mine = json!({"metadata": {"name": "f"}, "spec": spec});
+    let mine = routes.create(&serde_json::from_value(mine).unwrap()).await.unwrap();
+    world.apply(json!({"image": "one", "scale": {"min": 1}})).await;
+    let told = wait::until("it is told", BOUND, || async {
+        let status = world.function().await.status.unwrap_or_default();
+        status.conditions.into_iter().find(|c| c.reason == "NameTaken").map(|c| c.message)
+    })
+    .await;
+    assert!(told.contains("PathRoute default/f is not the function's"), "{told}");
+    wait::until("its instance is there", BOUND, || async { (world.pods().await == 1).then_some(()) }).await;
+    assert_eq!(routes.get("f").await.unwrap().spec, mine.spec);
+    routes.delete("f", &DeleteOptions::default()).await.unwrap();
+    world.serves(&[("one", 100)], 1).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
 async fn deleting_a_function_leaves_nothing() {
     let world = World::new().await;
     world.apply(json!({"image": "one", "scale": {"min": 2}})).await;

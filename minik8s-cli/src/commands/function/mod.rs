@@ -192,7 +192,7 @@ async fn rollback(conn: &Conn, name: &str, to: Option<i64>) -> Result<()> {
     let function = conn.get(&path(conn, Some(name))).await?;
     let mut spec = found["spec"]["template"].clone();
     // What is no part of a revision stays.
-    for field in ["scale", "queue", "maxBodyBytes", "timeoutSeconds"] {
+    for field in ["scale", "queue", "maxBodyBytes"] {
         spec[field] = function["spec"][field].clone();
     }
     let patch = json!([

@@ -8,7 +8,7 @@ pub use statuses::Places;
 
 use super::{Controller, ControllerContext};
 use crate::api::gateway::{Dns, Gateway, GatewayClass, HttpRoute};
-use crate::api::{ApiError, ApiResult};
+use crate::api::{ApiError, ApiResult, PathRoute};
 use crate::client::{ApiResource, Client, EventType, InformerOptions, PatchType};
 use crate::routing::{Sources, World, translate};
 use async_trait::async_trait;
@@ -105,6 +105,7 @@ async fn write(client: &Client, change: &Change) -> ApiResult<()> {
         "GatewayClass" => patch::<GatewayClass>(client, change).await,
         "HTTPRoute" => patch::<HttpRoute>(client, change).await,
         "Dns" => patch::<Dns>(client, change).await,
+        "PathRoute" => patch::<PathRoute>(client, change).await,
         other => Err(ApiError::internal(format!("{other} has no status of ours"))),
     }
 }

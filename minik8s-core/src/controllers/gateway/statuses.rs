@@ -4,6 +4,7 @@ use crate::api::gateway::{
     Dns, DnsStatus, GATEWAY_GROUP, Gateway, GatewayAddress, GatewayClass, GatewayStatus, HttpRoute, HttpRouteStatus,
     ListenerStatus, RouteGroupKind, RouteParentStatus,
 };
+use crate::api::{PathRoute, PathRouteStatus};
 use crate::client::{ApiResource, reference_of};
 use crate::controllers::conditions::{Wanted, settle};
 use crate::routing::{
@@ -94,6 +95,7 @@ pub(super) fn of(world: &World, translation: &Translation, places: &Places, now:
     let mut statuses = Statuses::default();
     world.ingresses.iter().for_each(|ingress| look.ingress(ingress, &mut statuses));
     world.dns.iter().for_each(|dns| look.dns(dns, &mut statuses));
+    world.path_routes.iter().for_each(|route| look.path_route(route, &mut statuses));
     world.gateway_classes.iter().for_each(|class| look.class(class, &mut statuses));
     world.gateways.iter().for_each(|gateway| look.gateway(gateway, &mut statuses));
     world.http_routes.iter().for_each(|route| look.route(route, &mut statuses));
@@ -145,6 +147,22 @@ impl Look<'_> {
         let before = dns.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let conditions = settle(before, vec![ready], dns.metadata.generation.unwrap_or(0), self.now);
         statuses.add(dns, dns.status.as_ref(), &DnsStatus { addresses, conditions });
+    }
+
+    /// Most have nothing wrong with them, and there are many: they are not written to.
+    fn path_route(&self, route: &PathRoute, statuses: &mut Statuses) {
+        let key = key(route);
+        let state = self.translation.path_routes.get(&key);
+        let mut problems = state.map(|state| state.problems.clone()).unwrap_or_default();
+        problems.extend(self.conflicts("PathRoute", &key));
+        let before = route.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let accepted = match problems.first() {
+            None if before.is_empty() => return,
+            None => Wanted::yes("Accepted", "Accepted", ""),
+            Some(first) => Wanted::no("Accepted", first.reason, sentences(&problems)),
+        };
+        let conditions = settle(before, vec![accepted], route.metadata.generation.unwrap_or(0), self.now);
+        statuses.add(route, route.status.as_ref(), &PathRouteStatus { conditions });
     }
 
     fn class(&self, class: &GatewayClass, statuses: &mut Statuses) {

@@ -110,6 +110,8 @@ pub struct Translation {
     pub ingresses: BTreeMap<Key, RouteState>,
     /// All Dns.
     pub dns: BTreeMap<Key, RouteState>,
+    /// All PathRoutes.
+    pub path_routes: BTreeMap<Key, RouteState>,
     /// Gateways that are served here, with their listeners.
     pub gateways: BTreeMap<Key, Vec<ListenerState>>,
     /// Routes with a parent that is served here.

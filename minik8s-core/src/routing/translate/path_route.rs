@@ -1,14 +1,37 @@
 //! `PathRoute`: a path that leads to Services whatever the host.
 
-use super::{World, owner};
+use super::{Problem, RouteState, World, key_of, owner};
 use crate::api::{PathRoute, PathRouteSpec};
 use crate::routing::translate::Translation;
 use crate::routing::{Backend, Hold, NewPath, PathRule, Plan, Rewrite, Rule, Speaks, Weighted};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Below it, the first part of a path is a namespace, and the path is that namespace's.
+const BY_NAMESPACE: &str = "/function";
+
 pub(super) fn translate(world: &World, made: &mut Translation) {
-    made.routes.rules.extend(world.path_routes.iter().map(|route| one(route)));
+    for route in &world.path_routes {
+        let mut state = RouteState::default();
+        match of_another(route) {
+            Some(problem) => state.problems.push(problem),
+            None => made.routes.rules.push(one(route)),
+        }
+        made.path_routes.insert(key_of(&route.metadata), state);
+    }
+}
+
+/// Why a route must not have its path, where that belongs to another namespace.
+fn of_another(route: &PathRoute) -> Option<Problem> {
+    let path = &route.spec.path;
+    let below = path.strip_prefix(BY_NAMESPACE).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let own = route.metadata.namespace.as_deref().unwrap_or_default();
+    let whose = below.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let fine = below.starts_with('/') && !below.starts_with("//") && whose == own;
+    let whose = if whose.is_empty() { "all namespaces".to_owned() } else { format!("namespace {whose}") };
+    let message =
+        || format!("path {path} belongs to {whose}: paths of namespace {own} begin with {BY_NAMESPACE}/{own}/");
+    (!fine).then(|| Problem::new("Reserved", message()))
 }
 
 fn one(route: &PathRoute) -> Rule {
@@ -74,5 +97,27 @@ mod tests {
         let hold = Hold { queue: 5, patience: Duration::from_secs(30), concurrency: Some(2) };
         assert_eq!((rule.plan.hold, rule.plan.max_body), (Some(hold), Some(1000)));
         assert_eq!(rule.plan.rewrite.path, Some(NewPath::Prefix("/".into())));
+    }
+
+    #[test]
+    fn a_path_of_another_namespace_is_refused_by_name() {
+        let refused = |namespace: &str, path: &str| {
+            let mut route = PathRoute::default();
+            (route.metadata.namespace, route.metadata.name) = (Some(namespace.into()), Some("r".into()));
+            route.spec.path = path.into();
+            let world = World { path_routes: vec![Arc::new(route)], ..World::default() };
+            let made = translate(&world);
+            let problems = made.path_routes.into_values().flat_map(|state| state.problems).collect::<Vec<_>>();
+            assert_eq!(made.routes.rules.is_empty(), !problems.is_empty(), "{path}");
+            problems.first().map(|problem| problem.message.clone()).unwrap_or_default()
+        };
+        for fine in ["/function/a/f", "/function/a", "/functional", "/x/function/b/f", "/"] {
+            assert_eq!(refused("a", fine), "", "{fine}");
+        }
+        let told = refused("a", "/function/b/f");
+        assert_eq!(told, "path /function/b/f belongs to namespace b: paths of namespace a begin with /function/a/");
+        for path in ["/function", "/function/", "/function//a", "/function/b", "/function/ab/f/x"] {
+            assert!(refused("a", path).contains("belongs to"), "{path}");
+        }
     }
 }

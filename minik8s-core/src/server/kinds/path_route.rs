@@ -32,6 +32,10 @@ impl Kind for PathRouteKind {
         "io.minik8s.v1alpha1.PathRoute"
     }
 
+    fn has_status(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         &COLUMNS
     }
@@ -40,6 +44,7 @@ impl Kind for PathRouteKind {
         if let Some(spec) = object.get_mut("spec") {
             items_mut(spec, "backends").for_each(|backend| set_default(backend, "weight", 1));
         }
+        set_default(object, "status", json!({}));
     }
 
     fn validate(&self, new: &Value, _: Option<&Value>, errors: &mut FieldErrors) {

@@ -5,11 +5,13 @@ the answer, as JSON. A call without a body gets {}. An exception is answered wit
 nowhere else. At most FUNCTION_CONCURRENCY calls run at once, each in a thread; more wait for their turn.
 
 A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller. A thread cannot be ended, so the process ends
-instead: it takes no more calls, lets the others end, and is started again.
+instead: it takes no more calls, lets the others end, and is started again. Where the call does not let any other thread
+run (one long step of C code), a watchdog that needs none ends the process a little later.
 
 Code that cannot be loaded ends the process with status 65 and the traceback on standard error.
 """
 
+import faulthandler
 import importlib
 import json
 import os
@@ -21,6 +23,8 @@ import time
 import traceback
 
 LARGEST_HEAD = 64 * 1024
+# Between two looks at how long calls take, and how much later than those the watchdog bites.
+LOOK, MERCY = 1, 5
 
 
 def load(handler):
@@ -106,6 +110,7 @@ class Server:
         self.status = 0
         # When each call that runs must have ended.
         self.due = {}
+        self.called = threading.Event()
         self.timeout = float(os.environ.get("FUNCTION_TIMEOUT", "0"))
         self.sock = socket.create_server(("", port), backlog=1024)
 
@@ -128,6 +133,8 @@ class Server:
         me = threading.get_ident()
         if self.timeout > 0:
             self.due[me] = time.monotonic() + self.timeout
+            if not self.called.is_set():
+                self.called.set()
         try:
             return json.dumps(self.function(params))
         finally:
@@ -139,7 +146,16 @@ class Server:
 
     def watch(self):
         while not self.overdue():
-            time.sleep(1)
+            if self.due:
+                faulthandler.dump_traceback_later(self.timeout + MERCY, exit=True)
+                time.sleep(LOOK)
+                continue
+            # Nothing to watch, and nothing that wakes: an idle process takes no time.
+            faulthandler.cancel_dump_traceback_later()
+            self.called.clear()
+            if not self.due:
+                self.called.wait()
+        faulthandler.cancel_dump_traceback_later()
         print("a call takes longer than it may: this instance ends and is started again", file=sys.stderr, flush=True)
         self.status = 70
         self.sock.close()
