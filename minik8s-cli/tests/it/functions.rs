@@ -48,7 +48,7 @@ fn ready(up: &Up, name: &str) {
     until_or(180, is, || format!("function {name} is ready: {}", state()));
 }
 
-fn asleep(up: &Up, name: &str) {
+pub(super) fn asleep(up: &Up, name: &str) {
     until("nothing runs", 120, || {
         matches!(get(up, &format!("function/{name}"), "{.status.instances}").as_str(), "" | "0")
     });
@@ -76,7 +76,7 @@ fn a_call_wakes_a_function_and_an_update_shows() {
 }
 
 /// The base image of Python functions, made once of Debian packages.
-fn python_base(up: &Up) -> Option<std::path::PathBuf> {
+pub(super) fn python_base(up: &Up) -> Option<std::path::PathBuf> {
     let needs = [Need::Program("apt-get"), Need::Program("dpkg-deb"), Need::Program("apt-cache")];
     if !need::met(&needs) {
         return None;
@@ -92,7 +92,7 @@ fn python_base(up: &Up) -> Option<std::path::PathBuf> {
 }
 
 /// A directory with one Python file.
-fn code(up: &Up, name: &str, text: &str) -> String {
+pub(super) fn code(up: &Up, name: &str, text: &str) -> String {
     let directory = up.files().join("code").join(name);
     std::fs::create_dir_all(&directory).expect("a directory");
     std::fs::write(directory.join("main.py"), text).expect("a file");
@@ -110,9 +110,9 @@ spec: {{nodeSelector: {{no: node}}, containers: [{{name: function, image: '{IMAG
     )
 }
 
-const F1: &str = "def main(p):\n    return {'x': p['x'] - p['y'], 'y': p['y'] - p['x']}\n";
-const F2: &str = "def main(p):\n    return {'x': p['x'] + p['y'], 'y': p['x'] - p['y']}\n";
-const F3: &str = "def main(p):\n    return {'x': p['x'] ** 2, 'y': p['y'] ** 2}\n";
+pub(super) const F1: &str = "def main(p):\n    return {'x': p['x'] - p['y'], 'y': p['y'] - p['x']}\n";
+pub(super) const F2: &str = "def main(p):\n    return {'x': p['x'] + p['y'], 'y': p['x'] - p['y']}\n";
+pub(super) const F3: &str = "def main(p):\n    return {'x': p['x'] ** 2, 'y': p['y'] ** 2}\n";
 const COUNTS: &str = "import os, socket, time
 def main(p):
     time.sleep(0.02)

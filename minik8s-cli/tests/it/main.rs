@@ -12,6 +12,7 @@ mod drain;
 mod edges;
 mod etcd;
 mod fleet;
+mod flows;
 mod forward;
 mod functions;
 mod gateway;

@@ -1,6 +1,6 @@
 //! The invoker of a real cluster: functions through a gateway, URLs directly, containers as pods.
 
-use super::http::{Ask, Http, HttpPolicy};
+use super::http::{Ask, Failed, Http, HttpPolicy};
 use super::invoker::{Heartbeat, Invocation, Invoker};
 use super::job;
 use super::machine::Failure;
@@ -9,11 +9,18 @@ use async_trait::async_trait;
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Node;
-use minik8s_core::client::{Client, Informer};
+use minik8s_core::client::{Backoff, Client, Informer};
 use minik8s_core::random;
 use minik8s_core::routing::{GATEWAY_ANNOTATION, GatewayPlace};
 use serde_json::Value;
 use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a call waits for a gateway: longer than a node takes to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pauses between looks for one.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Where functions are called.
 #[derive(Clone)]
@@ -29,6 +36,8 @@ pub enum Gateways {
 pub struct ClusterInvoker {
     client: Client,
     gateways: Gateways,
+    /// How long a call waits for a gateway that can be reached.
+    patience: Duration,
     /// To gateways, wherever they are.
     inner: Http,
     /// To what the policy allows.
@@ -38,7 +47,44 @@ pub struct ClusterInvoker {
 impl ClusterInvoker {
     /// An invoker of a cluster.
     pub fn new(client: Client, gateways: Gateways, policy: HttpPolicy) -> Self {
-        Self { client, gateways, inner: Http::new(HttpPolicy::Any), outer: Http::new(policy) }
+        Self { client, gateways, patience: PATIENCE, inner: Http::new(HttpPolicy::Any), outer: Http::new(policy) }
+    }
+
+    /// Waits so long for a gateway that can be reached; a minute unless said.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Calls a function at any gateway. Where none can be reached, as after a restart, nobody has heard of the call: it waits
+    /// and tries another one.
+    async fn call_function(
+        &self,
+        call: &Invocation,
+        path: &str,
+        run: &str,
+        alive: &Heartbeat,
+    ) -> Result<Value, Failure> {
+        let began = Instant::now();
+        let mut failures = 0;
+        loop {
+            let result = match self.gateway() {
+                Ok(gateway) => {
+                    let (url, run) = (format!("http://{gateway}{path}"), run.to_owned());
+                    let (method, headers) = (Method::POST, Vec::new());
+                    let ask = Ask { method, url: &url, headers, key: &call.key, run, body: &call.input };
+                    self.inner.call(ask, alive).await
+                }
+                Err(failure) => Err(Failed { failure, undelivered: true }),
+            };
+            match result {
+                Err(failed) if failed.undelivered && began.elapsed() < self.patience => {
+                    failures += 1;
+                    tokio::time::sleep(AGAIN.jittered(failures, random::fraction())).await;
+                }
+                other => return other.map_err(|failed| failed.failure),
+            }
+        }
     }
 
     fn gateway(&self) -> Result<String, Failure> {
@@ -72,9 +118,8 @@ impl Invoker for ClusterInvoker {
         let run = format!("{}/{}", call.namespace, call.run);
         match &call.target {
             Target::Function(function) => {
-                let url = format!("http://{}/function/{}/{}", self.gateway()?, function.namespace, function.name);
-                let (method, headers) = (Method::POST, Vec::new());
-                self.inner.call(Ask { method, url: &url, headers, key: &call.key, run, body: &call.input }, alive).await
+                let path = format!("/function/{}/{}", function.namespace, function.name);
+                self.call_function(call, &path, &run, alive).await
             }
             Target::Http(http) => {
                 let method =
@@ -84,7 +129,7 @@ impl Invoker for ClusterInvoker {
                 };
                 let headers = http.headers.iter().filter_map(header).collect();
                 let ask = Ask { method, url: &http.url, headers, key: &call.key, run, body: &call.input };
-                self.outer.call(ask, alive).await
+                self.outer.call(ask, alive).await.map_err(|failed| failed.failure)
             }
             Target::Job(job) => job::run(&self.client, call, job, alive).await,
         }

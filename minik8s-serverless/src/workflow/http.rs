@@ -136,6 +136,19 @@ pub(super) struct Ask<'a> {
     pub(super) body: &'a Value,
 }
 
+/// Why a call brought nothing.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// Nobody can have heard of it: not even a connection came about.
+    pub(super) undelivered: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, undelivered: false }
+    }
+}
+
 impl Http {
     /// A client that calls what the policy allows.
     pub(super) fn new(policy: HttpPolicy) -> Self {
@@ -151,10 +164,10 @@ impl Http {
     }
 
     /// Sends a request, and reads the answer.
-    pub(super) async fn call(&self, ask: Ask<'_>, alive: &Heartbeat) -> Result<Value, Failure> {
+    pub(super) async fn call(&self, ask: Ask<'_>, alive: &Heartbeat) -> Result<Value, Failed> {
         let uri: Uri = ask.url.parse().map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
         if !self.policy.allows(ask.url, &uri) {
-            return Err(Failure::new("NotAllowed", format!("steps may not call {}", ask.url)));
+            return Err(Failure::new("NotAllowed", format!("steps may not call {}", ask.url)).into());
         }
         let has_body = !matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE);
         let body = if has_body { Bytes::from(ask.body.to_string()) } else { Bytes::new() };
@@ -171,11 +184,12 @@ impl Http {
         let answer = self.client.request(request).await;
         let answer = answer.map_err(|e| {
             let error = if is_local_name(&e) { "NotAllowed" } else { "Unavailable" };
-            Failure::new(error, format!("{}: {}", ask.url, chain(&e)))
+            let failure = Failure::new(error, format!("{}: {}", ask.url, chain(&e)));
+            Failed { failure, undelivered: e.is_connect() }
         })?;
         let status = answer.status();
         let body = read(answer.into_body(), alive).await?;
-        judge(status, &body)
+        Ok(judge(status, &body)?)
     }
 }
 
@@ -295,7 +309,7 @@ mod tests {
             body: &Value::Null,
         };
         let alive = Heartbeat::default();
-        let refused = http.call(ask(), &alive).await.unwrap_err();
+        let refused = http.call(ask(), &alive).await.err().unwrap().failure;
         assert_eq!(refused.error, "NotAllowed", "{}", refused.cause);
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "what was checked is what is connected to");
         // Nobody connected: the first who does is this.

@@ -62,15 +62,18 @@ fn fake() -> FakeInvoker {
 async fn gateway() -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let serve = async move {
+    (address, serve(listener))
+}
+
+fn serve(listener: TcpListener) -> JoinHandle<()> {
+    tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let connection =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             tokio::spawn(connection);
         }
-    };
-    (address, tokio::spawn(serve))
+    })
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
@@ -130,9 +133,28 @@ async fn without_a_gateway_functions_are_unavailable() {
     let nodes = minik8s_core::client::Informers::new(cluster.client(), stop.clone()).of();
     assert!(nodes.synced().await);
     let invoker = ClusterInvoker::new(cluster.client(), Gateways::OfNodes(nodes), HttpPolicy::default());
+    let invoker = invoker.patience(std::time::Duration::ZERO);
     let error = invoker.invoke(&call("echo", json!(null)), &Heartbeat::default()).await.unwrap_err();
     assert_eq!(error.error, "Unavailable");
     stop.cancel();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_waits_for_a_gateway_that_is_not_there_yet() {
+    let cluster = Cluster::builder().without_controllers().start().await.unwrap();
+    // A place where nobody listens, until somebody does.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let place = Gateways::At(socket.local_addr().unwrap().to_string());
+    let invoker = ClusterInvoker::new(cluster.client(), place, HttpPolicy::default());
+    let (call, alive) = (call("echo", json!(7)), Heartbeat::default());
+    let mut asking = std::pin::pin!(invoker.invoke(&call, &alive));
+    // It has tried, and waits.
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut asking).await.is_err());
+    let server = serve(socket.listen(16).unwrap());
+    assert_eq!(asking.await, Ok(json!(7)));
+    server.abort();
     cluster.stop().await;
 }
 

@@ -1,0 +1,220 @@
+//! Workflows on real functions: from nothing, and with the whole process killed wherever it is.
+
+use super::functions::{F1, F2, F3, asleep, code, python_base};
+use super::harness::{Kind, Up, until, until_or};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const WORD: &str = "def main(p):\n    return {'x': 1, 'y': 2, 'w': 'm'}\n";
+
+/// Says who was called when, and takes its time.
+const COUNTS: &str = "import os, time
+def main(p):
+    os.write(1, f'CALL {p[\"run\"]} {p[\"step\"]} {time.time()}\\n'.encode())
+    time.sleep(0.15)
+    return {'n': p['n'] + 1}
+";
+
+fn started(functions: &[(&str, &str)], idle: &str) -> Option<Up> {
+    let up = Up::start(Kind::Real)?;
+    let base = python_base(&up)?;
+    up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
+    for (name, text) in functions {
+        up.minik8s(&["function", "create", name, "-f", &code(&up, name, text), "--idle", idle]).ok();
+    }
+    Some(up)
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "minik8s.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn apply(up: &Up, objects: &[Value]) {
+    let text: Vec<String> = objects.iter().map(Value::to_string).collect();
+    up.apply("objects.yaml", &text.join("\n---\n"));
+}
+
+fn run_of(workflow: &str, input: &Value) -> Value {
+    object("WorkflowRun", workflow, &json!({"workflow": workflow, "input": input}))
+}
+
+fn runs(up: &Up) -> BTreeMap<String, Value> {
+    let listed = up.minik8s(&["get", "workflowruns", "-o", "json"]);
+    let list: Value = serde_json::from_str(&listed.out).unwrap_or_default();
+    let all = list["items"].as_array().into_iter().flatten();
+    all.map(|run| (run["metadata"]["name"].as_str().unwrap_or_default().to_owned(), run["status"].clone())).collect()
+}
+
+fn is_over(status: &Value) -> bool {
+    ["Succeeded", "Failed", "Cancelled"].contains(&status["phase"].as_str().unwrap_or_default())
+}
+
+fn all_over(up: &Up, count: usize) -> BTreeMap<String, Value> {
+    let mut last = BTreeMap::new();
+    let over = || {
+        last = runs(up);
+        last.len() == count && last.values().all(is_over)
+    };
+    until("all runs are over", 180, over);
+    last
+}
+
+fn func(name: &str, function: &str, next: &str) -> Value {
+    json!({"name": name, "type": "func", "funcData": {"funcName": function, "nextNodeName": next}})
+}
+
+/// The twelve checks by their names in the first minik8s, and what each says of "the one side against the other".
+fn checks() -> Vec<(String, fn(std::cmp::Ordering) -> bool)> {
+    let of: [(&str, fn(std::cmp::Ordering) -> bool); 6] = [
+        ("Equal", |o| o.is_eq()),
+        ("NotEqual", |o| o.is_ne()),
+        ("GreaterThan", |o| o.is_gt()),
+        ("LessThan", |o| o.is_lt()),
+        ("GreaterAndEqualThan", |o| o.is_ge()),
+        ("LessAndEqualThan", |o| o.is_le()),
+    ];
+    ["num", "str"].into_iter().flat_map(|t| of.map(|(name, holds)| (format!("{t}{name}"), holds))).collect()
+}
+
+/// `function`, then a check of `variable`, then f3 or f1.
+fn branch(function: &str, check: &str, variable: &str, value: &Value) -> Value {
+    let choice = json!({"trueNextNodeName": "yes", "falseNextNodeName": "no", "checkType": check, "checkVarName": variable, "compareValue": value});
+    json!({"entryNodeName": "first", "workflowNodes": [func("first", function, "check"),
+        {"name": "check", "type": "choice", "choiceData": choice}, func("yes", "f3", ""), func("no", "f1", "")]})
+}
+
+#[test]
+fn the_reference_results_and_all_twelve_checks_come_out_of_functions_that_slept() {
+    let functions = [("f1", F1), ("f2", F2), ("f3", F3), ("word", WORD)];
+    let Some(up) = started(&functions, "3") else { return };
+    let point = |x: i64, y: i64| json!({"x": x, "y": y});
+    let linear = json!({"entryNodeName": "a", "workflowNodes": [func("a", "f2", "b"), func("b", "f3", "")]});
+    let mut objects = vec![
+        object("Workflow", "linear", &linear),
+        object("Workflow", "branch", &branch("f2", "numGreaterThan", "y", &json!(0))),
+        run_of("linear", &point(1, 2)),
+        run_of("branch", &point(1, 2)),
+        object("WorkflowRun", "branch-2", &json!({"workflow": "branch", "input": point(3, 1)})),
+    ];
+    let mut want = BTreeMap::from([
+        ("linear".to_owned(), point(9, 1)),
+        ("branch".into(), point(4, -4)),
+        ("branch-2".into(), point(16, 4)),
+    ]);
+    for (check, holds) in checks() {
+        let is_number = check.starts_with("num");
+        for side in 0..3_usize {
+            let name = format!("{}-{side}", check.to_lowercase());
+            // What is checked is -1, or "m".
+            let (function, variable) = if is_number { ("f2", "y") } else { ("word", "w") };
+            let value = if is_number { json!([-2, -1, 0][side]) } else { json!(["a", "m", "z"][side]) };
+            let yes = holds(1_usize.cmp(&side));
+            let output = match (is_number, yes) {
+                (true, true) => point(9, 1),
+                (true, false) => point(4, -4),
+                (false, true) => point(1, 4),
+                (false, false) => point(-1, 1),
+            };
+            objects.push(object("Workflow", &name, &branch(function, &check, variable, &value)));
+            objects.push(run_of(&name, &point(1, 2)));
+            want.insert(name, output);
+        }
+        // The other type.
+        let name = format!("{}-mismatch", check.to_lowercase());
+        let (function, variable, value) = if is_number { ("word", "w", json!(0)) } else { ("f2", "y", json!("a")) };
+        objects.push(object("Workflow", &name, &branch(function, &check, variable, &value)));
+        objects.push(run_of(&name, &point(1, 2)));
+        want.insert(name, Value::Null);
+    }
+    functions.iter().for_each(|(name, _)| asleep(&up, name));
+    apply(&up, &objects);
+    for (name, status) in all_over(&up, want.len()) {
+        let want = &want[&name];
+        if want.is_null() {
+            let failure = (&status["failure"]["step"], &status["failure"]["error"]);
+            assert_eq!(failure, (&json!("check"), &json!("TypeMismatch")), "{name}: {status}");
+        } else {
+            assert_eq!(&status["output"], want, "{name}: {status}");
+        }
+    }
+}
+
+const STEPS: usize = 8;
+
+/// Steps that follow each other, each of which says of which run it is.
+fn chain() -> Value {
+    let step = |index: usize| {
+        let mut step = json!({"name": format!("s{index}"), "task": {"function": {"name": "counts"}},
+            "parameters": {"run": "${run.name}", "step": index, "n": "${input.n}"}});
+        let (field, value) =
+            if index + 1 < STEPS { ("next", json!(format!("s{}", index + 1))) } else { ("end", json!(true)) };
+        step[field] = value;
+        step
+    };
+    json!({"startAt": "s0", "input": {"n": 0}, "steps": (0..STEPS).map(step).collect::<Vec<_>>()})
+}
+
+/// The steps of each run in the order in which the function was called.
+fn calls(up: &Up) -> BTreeMap<String, Vec<usize>> {
+    let log = up.minik8s(&["function", "logs", "counts"]).ok();
+    let mut lines: Vec<(f64, String, usize)> = log
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.strip_prefix("CALL ")?.split(' ').collect();
+            Some((words.get(2)?.parse().ok()?, words.first()?.to_string(), words.get(1)?.parse().ok()?))
+        })
+        .collect();
+    lines.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut calls = BTreeMap::<String, Vec<usize>>::new();
+    lines.into_iter().for_each(|(_, run, step)| calls.entry(run).or_default().push(step));
+    calls
+}
+
+#[test]
+fn a_process_that_is_killed_anywhere_repeats_no_completed_step() {
+    const KILLS: usize = 10;
+    let Some(mut up) = started(&[("counts", COUNTS)], "600") else { return };
+    let mut dice = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_millis() as u64);
+    eprintln!("the dice begin with {dice}");
+    apply(&up, &[object("Workflow", "chain", &chain())]);
+    let (mut begun, mut seen) = (0, 0);
+    for kill in 0..KILLS {
+        // Something is under way, and has gone on since the last time.
+        until_or(
+            120,
+            || {
+                let all = runs(&up);
+                if all.values().filter(|status| !is_over(status)).count() < 2 {
+                    let run = json!({"workflow": "chain"});
+                    apply(&up, &[object("WorkflowRun", &format!("r{begun}"), &run)]);
+                    begun += 1;
+                    return false;
+                }
+                let events = all.values().filter_map(|status| status["history"]["events"].as_u64()).sum::<u64>();
+                std::mem::replace(&mut seen, events) < events
+            },
+            || format!("runs go on after kill {kill}: {:?}", runs(&up)),
+        );
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (moment, pause) = (Instant::now(), Duration::from_millis((dice >> 33) % 400));
+        until("any moment", 60, || moment.elapsed() >= pause);
+        up.kill();
+        up.run();
+    }
+    let (over, calls) = (all_over(&up, begun), calls(&up));
+    for (name, status) in over {
+        assert_eq!(
+            (&status["phase"], &status["output"]),
+            (&json!("Succeeded"), &json!({"n": STEPS})),
+            "{name}: {status}"
+        );
+        let made = &calls[&name];
+        // A step that was under way when the process died is asked for again. One whose result was written is not: once
+        // the next step was called, none before it is.
+        assert!(made.windows(2).all(|two| two[0] == two[1] || two[0] + 1 == two[1]), "{name}: {made:?}");
+        assert_eq!((made.first(), made.last()), (Some(&0), Some(&(STEPS - 1))), "{name}: {made:?}");
+        assert!(made.len() <= STEPS + KILLS, "{name}: {made:?}");
+        eprintln!("{name}: {} calls for {STEPS} steps", made.len());
+    }
+}
