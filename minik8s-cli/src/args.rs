@@ -5,7 +5,7 @@ mod job;
 mod machine;
 mod workflow;
 
-pub(crate) use job::{Job, JobLogs, JobResults, JobSubmit};
+pub(crate) use job::{Job, JobLogs, JobOptions, JobResults, JobSubmit};
 pub(crate) use machine::{
     Agent, ControlPlane, DataDir, Dns, Down, Etcd, HostSetup, NetworkKind, NodeOptions, Ranges, RuntimeKind, StoreKind,
     Token, Up,

@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod controllers;
+pub mod devices;
 pub mod digest;
 pub mod grpc;
 pub mod job;

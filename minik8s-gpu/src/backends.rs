@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use minik8s_core::client::Client;
 use minik8s_core::job::SharedJobBackend;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,18 +30,33 @@ pub trait Backends: Send + Sync + 'static {
     async fn open(&self, cluster: &JobCluster, client: &Client) -> Result<SharedJobBackend, Problem>;
 }
 
-/// Slurm over SSH, and processes of this machine.
+/// Slurm over SSH, and processes of this machine where its operator has allowed that.
 pub struct StandardBackends {
-    /// Where files of local jobs go.
-    pub directory: PathBuf,
-    /// Graphics processors of this machine, as [`local::discover`](crate::local::discover) finds them.
-    pub gpus: Vec<String>,
+    /// What this machine gives to jobs; `None` where it gives nothing.
+    pub local: Option<LocalConfig>,
 }
 
 impl StandardBackends {
-    /// Those that this machine can have; files of local jobs go below `directory`.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), gpus: crate::local::discover("/dev".as_ref()) }
+    /// Slurm over SSH alone.
+    pub fn remote() -> Self {
+        Self { local: None }
+    }
+
+    /// Processes of this machine too. Each `JobCluster` has a directory of its own below the one of `config`; all share its
+    /// graphics processors.
+    pub fn with_local(config: LocalConfig) -> Self {
+        Self { local: Some(config) }
+    }
+
+    fn local(&self, cluster: &JobCluster) -> Result<LocalConfig, Problem> {
+        let Some(machine) = &self.local else {
+            let message = "jobs as processes of the control plane's machine are not allowed: they run as the user it runs as. \
+                 Whoever operates it allows them with `minik8s up --local-jobs`";
+            return Err(Problem { reason: "LocalJobsOff", message: message.to_owned() });
+        };
+        let directory = machine.directory.join(cluster.metadata.uid.clone().unwrap_or_default());
+        let slots = cluster.spec.local.as_ref().and_then(|local| usize::try_from(local.slots?).ok());
+        Ok(LocalConfig { directory, slots: slots.unwrap_or(machine.slots), ..machine.clone() })
     }
 
     async fn slurm(&self, cluster: &JobCluster, slurm: &SlurmSpec, client: &Client) -> Result<SlurmConfig, Problem> {
@@ -96,10 +110,30 @@ impl Backends for StandardBackends {
             };
             return Ok(Arc::new(SlurmBackend::new(config).map_err(failed)?));
         }
-        let own = cluster.metadata.uid.clone().unwrap_or_default();
-        let mut config = LocalConfig { gpus: self.gpus.clone(), ..LocalConfig::new(self.directory.join(own)) };
-        let slots = cluster.spec.local.as_ref().and_then(|local| usize::try_from(local.slots?).ok());
-        config.slots = slots.unwrap_or(config.slots);
-        Ok(Arc::new(LocalBackend::new(config)))
+        Ok(Arc::new(LocalBackend::new(self.local(cluster)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minik8s_core::devices::Devices;
+
+    fn cluster(uid: &str) -> JobCluster {
+        let mut cluster = JobCluster::default();
+        cluster.metadata.uid = Some(uid.to_owned());
+        cluster
+    }
+
+    #[test]
+    fn processes_of_this_machine_are_allowed_by_its_operator_alone() {
+        let problem = StandardBackends::remote().local(&cluster("a")).unwrap_err();
+        assert!(problem.reason == "LocalJobsOff" && problem.message.contains("--local-jobs"), "{problem:?}");
+        let devices = Devices::new("/nowhere/devices");
+        let config = LocalConfig { devices, ..LocalConfig::new("/nowhere") };
+        let allowed = StandardBackends::with_local(config);
+        let (one, two) = (allowed.local(&cluster("a")).unwrap(), allowed.local(&cluster("b")).unwrap());
+        assert_ne!(one.directory, two.directory);
+        assert_eq!(one.devices, two.devices, "a processor is one job's, whichever cluster it is of");
     }
 }

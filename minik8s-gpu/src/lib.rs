@@ -16,6 +16,7 @@ pub mod testkit;
 use backends::{Backends, StandardBackends};
 use controller::GpuJobController;
 use kinds::{GpuJobKind, JobClusterKind};
+use local::LocalConfig;
 use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::Controller;
@@ -31,10 +32,16 @@ pub struct GpuExtension {
 }
 
 impl GpuExtension {
-    /// Jobs on Slurm and on this machine, with all their files below `directory`.
+    /// Jobs on Slurm, with all their files below `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self::with_backends(directory.into().join("output"), Arc::new(StandardBackends::remote()))
+    }
+
+    /// Jobs on Slurm and as processes of this machine, which run as the user that this process runs as: only where whoever
+    /// operates it wants that. `local` is said where its files go, below `directory`.
+    pub fn with_local(directory: impl Into<PathBuf>, local: impl FnOnce(PathBuf) -> LocalConfig) -> Self {
         let directory = directory.into();
-        let backends = StandardBackends::new(directory.join("local"));
+        let backends = StandardBackends::with_local(local(directory.join("local")));
         Self::with_backends(directory.join("output"), Arc::new(backends))
     }
 

@@ -4,6 +4,14 @@ use super::Get;
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;
 
+/// What whoever operates the control plane allows to jobs.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct JobOptions {
+    /// Let GpuJobs run as processes of this machine, as the user that this runs as: on JobClusters with `local`
+    #[arg(long, help_heading = "Jobs")]
+    pub(crate) local_jobs: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     /// Hand a job over: a manifest, or a directory with job.yaml and the files it starts with

@@ -132,6 +132,8 @@ pub(crate) struct Up {
     pub(crate) lost_nodes: LostNodes,
     #[command(flatten)]
     pub(crate) autoscaling: Autoscaling,
+    #[command(flatten)]
+    pub(crate) jobs: super::job::JobOptions,
 }
 
 /// What this machine's node is made of.

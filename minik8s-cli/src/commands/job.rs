@@ -4,7 +4,7 @@ use super::{get, logs};
 use crate::api::{Conn, MERGE};
 use crate::args::{Job, JobLogs, JobResults, JobSubmit};
 use crate::manifest;
-use crate::output::say;
+use crate::output::{note, say};
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,15 +51,40 @@ async fn change(conn: &Conn, names: &[String], spec: &Value, how: &str) -> Resul
     Ok(())
 }
 
-/// A job's output; `minik8s logs job/NAME` comes here too.
+/// A job's output; `minik8s logs job/NAME` comes here too. Who follows a job goes on with its next attempt.
 pub(crate) async fn print_log(conn: &Conn, options: &JobLogs) -> Result<()> {
+    if !options.follow || options.attempt.is_some() {
+        return print_attempt(conn, options, options.attempt).await;
+    }
+    let mut printed = 0;
+    loop {
+        let job = conn.get(&path(conn, &options.name)).await?;
+        let status = &job["status"];
+        let attempt = status["attempt"].as_u64().and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or_default();
+        let attempt = attempt.max(1);
+        let done = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        if attempt > printed {
+            // An attempt that was begun and ended meanwhile is not passed over.
+            let next = if printed == 0 { attempt } else { printed + 1 };
+            if printed > 0 {
+                note(&format!("attempt {next}, because attempt {printed} failed"));
+            }
+            print_attempt(conn, options, Some(next)).await?;
+            printed = next;
+        } else if done {
+            return Ok(());
+        } else {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The output of one attempt; of the present one if none is named.
+async fn print_attempt(conn: &Conn, options: &JobLogs, attempt: Option<u32>) -> Result<()> {
     let stream = if options.stderr { "stderr" } else { "stdout" };
     let mut path = format!("{}/log?stream={stream}&follow={}", path(conn, &options.name), options.follow);
-    let numbers = [
-        ("tailLines", options.tail),
-        ("task", options.task.map(i64::from)),
-        ("attempt", options.attempt.map(i64::from)),
-    ];
+    let numbers =
+        [("tailLines", options.tail), ("task", options.task.map(i64::from)), ("attempt", attempt.map(i64::from))];
     for (name, value) in numbers {
         value.iter().for_each(|value| path.push_str(&format!("&{name}={value}")));
     }

@@ -1,7 +1,7 @@
 //! The scheduler and the controllers as processes of their own. Several of each may run: one leads.
 
 use super::Verbosity;
-use crate::args::Ranges;
+use crate::args::{JobOptions, Ranges};
 use crate::output::say;
 use crate::up::{self, Autoscaling, LostNodes, Scheduling, told_to_end};
 use anyhow::{Context, Result};
@@ -68,6 +68,8 @@ pub(super) struct Controllers {
     lost_nodes: LostNodes,
     #[command(flatten)]
     autoscaling: Autoscaling,
+    #[command(flatten)]
+    jobs: JobOptions,
 }
 
 pub(super) async fn scheduler(options: &Scheduler) -> Result<()> {
@@ -91,7 +93,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
     if let Some(data) = &options.data_dir {
         serverless = serverless.registry(Images::open(data.join("registry"))?);
     }
-    let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")));
+    let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")), &options.jobs);
     serverless.kinds().iter().chain(&jobs.kinds()).for_each(|kind| registry.add(kind));
     let config = ControllersConfig {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,

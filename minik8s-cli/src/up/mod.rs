@@ -20,7 +20,7 @@ pub(crate) use host_dns::dns;
 pub(crate) use parts::{containerd_config, jobs};
 pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
 
-use crate::args::{ControlPlane, NodeOptions, StoreKind, Up};
+use crate::args::{ControlPlane, JobOptions, NodeOptions, StoreKind, Up};
 use crate::output::say;
 use anyhow::{Context, Result};
 use gateway::NodesGateway;
@@ -67,7 +67,7 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let data = &options.control.data.data_dir;
     let (mut builder, api, lock) = control_plane(&options.control, options.node.node_ip, door).await?;
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
-    builder = builder.horizontal(options.autoscaling.config());
+    builder = builder.horizontal(options.autoscaling.config()).extension(parts::jobs(data, &options.jobs));
     if !options.without_node {
         let record = own_record(options, door, api)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;
@@ -102,7 +102,8 @@ pub(crate) async fn apiserver(options: &ControlPlane, door: Door) -> Result<()> 
     preflight::control_plane(options)?;
     let data = &options.data.data_dir;
     let (builder, _, lock) = control_plane(options, None, door).await?;
-    let cluster = builder.without_controllers().store(store::open(options, data).await?).start().await?;
+    let builder = builder.extension(parts::jobs(data, &JobOptions::default())).without_controllers();
+    let cluster = builder.store(store::open(options, data).await?).start().await?;
     for (file, user) in [("scheduler", SCHEDULER), ("controller-manager", CONTROLLERS)] {
         if let Some(kubeconfig) = cluster.kubeconfig_of(&User::new(user, &[]))? {
             kubeconfig.write(&data.join(format!("{file}.kubeconfig")))?;
@@ -138,7 +139,6 @@ async fn control_plane(
     builder = builder
         .settings(settings)
         .pod_ranges(options.ranges.pods())
-        .extension(parts::jobs(data))
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);

@@ -2,7 +2,7 @@
 
 use super::data::private_directory;
 use super::record::{Others, Record};
-use crate::args::{NetworkKind, NodeOptions, RuntimeKind};
+use crate::args::{JobOptions, NetworkKind, NodeOptions, RuntimeKind};
 use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net};
 use minik8s_core::network::{Assigned, NetworkError, NetworkResult, NoopNetwork, SharedNetwork};
@@ -10,6 +10,7 @@ use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::SharedRuntime;
 use minik8s_core::testkit::FakeRuntime;
 use minik8s_gpu::GpuExtension;
+use minik8s_gpu::local::LocalConfig;
 use minik8s_net::{BridgeConfig, BridgeNetwork, Hosts, OverlayConfig};
 use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use minik8s_serverless::registry::HOST;
@@ -60,8 +61,11 @@ pub(crate) fn others(cluster_cidr: Ipv4Net, address: Option<IpAddr>) -> Result<O
 }
 
 /// Batch jobs, whose output is kept in the data directory.
-pub(crate) fn jobs(data: &Path) -> GpuExtension {
-    GpuExtension::new(data.join("jobs"))
+pub(crate) fn jobs(data: &Path, options: &JobOptions) -> GpuExtension {
+    match options.local_jobs {
+        true => GpuExtension::with_local(data.join("jobs"), LocalConfig::new),
+        false => GpuExtension::new(data.join("jobs")),
+    }
 }
 
 /// Where the node agent keeps volumes and logs.

@@ -17,7 +17,7 @@ fn a_directory_is_submitted_followed_and_its_results_are_fetched() {
     if !need::met(&[Need::Program("cc"), Need::Program("make")]) {
         return;
     }
-    let Some(up) = Up::start(Kind::Fake) else { return };
+    let Some(up) = Up::start_with(Kind::Fake, &["--local-jobs"]) else { return };
     up.apply(
         "local.yaml",
         "apiVersion: minik8s.io/v1alpha1\nkind: JobCluster\nmetadata: {name: local}\nspec: {local: {}, pollSeconds: 0.2}\n",
@@ -52,6 +52,24 @@ fn a_directory_is_submitted_followed_and_its_results_are_fetched() {
     let end = up.minik8s(&["job", "get", "long", "-o", "jsonpath={.status.end}"]).ok();
     assert_eq!((end.as_str(), up.minik8s(&["job", "logs", "long"]).ok().as_str()), ("Cancelled", "begun\n"));
     up.minik8s(&["delete", "gpujob", "long", "bad", "matrix"]).ok();
+
+    // An attempt that failed is followed by the next one.
+    let mark = up.files().join("mark").display().to_string();
+    let run = format!("if [ -e {mark} ]; then echo second $HOME; else touch {mark}; echo first; exit 1; fi");
+    let job = format!(
+        "apiVersion: minik8s.io/v1alpha1\nkind: GpuJob\nmetadata: {{name: again}}\nspec: {{cluster: local, backoffLimit: 1, run: '{run}'}}\n"
+    );
+    std::fs::write(dir.join("job.yaml"), job).unwrap();
+    let ran = up.minik8s(&["job", "submit", "-f", &dir.display().to_string(), "--wait"]);
+    assert_eq!(ran.code, 0, "{} {}", ran.out, ran.err);
+    let lines: Vec<&str> = ran.out.lines().skip(1).collect();
+    assert!(lines.len() == 2 && lines[0] == "first" && lines[1].starts_with("second /"), "{lines:?}");
+    assert!(ran.err.contains("attempt 2"), "{}", ran.err);
+    let of_job = up.files().display().to_string();
+    assert!(lines[1].contains("jobs/local") && lines[1] != format!("second {of_job}"), "a home of its own: {lines:?}");
+    up.minik8s(&["delete", "jobcluster", "local"]).ok();
+    until("the cluster is gone", 60, || up.minik8s(&["get", "jobclusters"]).out.lines().count() <= 1);
+    assert_eq!(std::fs::read_dir(up.data().join("jobs/local")).unwrap().count(), 0, "nothing is left of it");
 }
 
 /// A manifest of the cluster, of its key, and of so many jobs, each of which leaves a mark when it runs.

@@ -9,6 +9,9 @@ pub const STDOUT: &str = "stdout";
 /// Name of the file with a job's errors.
 pub const STDERR: &str = "stderr";
 
+/// Results of one job, at most: whoever has more packs them.
+pub const MOST_RESULTS: usize = 1000;
+
 /// The name of a file, relative, which leads nowhere but down.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -71,7 +71,7 @@ mod report;
 mod request;
 
 pub use error::{Denial, JobError, JobResult, Outage};
-pub use file::{FileInfo, FileName, STDERR, STDOUT, digest};
+pub use file::{FileInfo, FileName, MOST_RESULTS, STDERR, STDOUT, digest};
 pub use id::{JobHandle, JobId};
 pub use report::{EndReason, JobEnd, JobReport, JobState, TaskReport};
 pub use request::{After, AfterWhen, Array, Gpus, JobRequest, Placement, SourceFile};
@@ -142,7 +142,8 @@ pub trait JobBackend: Send + Sync + 'static {
 
     /// The files of a job, with sizes and digests: its output ([`STDOUT`], [`STDERR`], with `.INDEX` behind for tasks of
     /// an array), and as `results/PATH` what matches the patterns, which are relative to the directory it runs in. Links,
-    /// and whatever lies outside of that directory, are left out. In order of names.
+    /// and whatever lies outside of that directory, are left out. In order of names. No more than [`MOST_RESULTS`] results
+    /// and one: who gets more than [`MOST_RESULTS`] knows that there are more.
     ///
     /// # Errors
     /// `NotFound`.
@@ -159,6 +160,12 @@ pub trait JobBackend: Send + Sync + 'static {
 
     /// Every identity something is still kept of.
     async fn kept(&self) -> JobResult<Vec<JobId>>;
+
+    /// Removes what the backend keeps besides jobs, because it is not used any more. Called when nothing is kept of jobs;
+    /// used again, it begins anew. Missing is success.
+    async fn leave(&self) -> JobResult<()> {
+        Ok(())
+    }
 }
 
 /// A shared backend.

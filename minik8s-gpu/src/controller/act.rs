@@ -2,19 +2,17 @@
 
 use super::plan::{self, Facts, Step};
 use super::site::{Site, handle_of, id_of};
-use super::{report, request, status};
+use super::trouble::AGAIN;
+use super::{report, status};
 use crate::kinds::{GpuJob, GpuJobStatus, Phase};
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::client::{DeleteOptions, EventType, reference_of};
 use minik8s_core::controllers::{Outcome, Reconciler};
-use minik8s_core::job::{JobError, SharedJobBackend};
+use minik8s_core::job::{JobId, JobResult, SharedJobBackend};
 use std::sync::Weak;
 use std::time::Duration;
-
-/// After something failed there.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// Works for one site; ends with it.
 pub(super) struct Worker(pub(super) Weak<Site>);
@@ -35,9 +33,15 @@ impl Site {
         let ctx = &self.shared.ctx;
         let attempt = job.status.as_ref().map_or(0, |status| status.attempt);
         let report = self.report(&id_of(job, attempt));
-        let facts = Facts { job, report: report.as_ref(), now: ctx.clock.now(), room: self.has_room() };
-        let step = plan::next(facts);
-        match step {
+        let facts = Facts {
+            job,
+            report: report.as_ref(),
+            now: ctx.clock.now(),
+            room: self.has_room(),
+            open: self.opened().is_some(),
+            leaving: self.leaving(),
+        };
+        match plan::next(facts) {
             Step::Rest => {
                 let Some((report, handle)) = report.zip(handle_of(job)) else { return Ok(Outcome::Done) };
                 let Some(backend) = self.opened() else { return Ok(Outcome::Done) };
@@ -51,6 +55,8 @@ impl Site {
             }
             Step::Refuse(reason, why) => self.refuse(job, reason, &why).await,
             Step::Hold => self.shared.finalizer(job, true).await.map(|()| Outcome::Done),
+            Step::Closed => self.closed(job).await,
+            Step::Relieve => self.relieve(job).await.map(|()| Outcome::Done),
             Step::Begin(attempt) => self.begin(job, attempt).await,
             Step::Record => self.record(job, report.as_ref()).await,
             Step::Retry(seconds) => self.retry(job, seconds).await,
@@ -64,13 +70,12 @@ impl Site {
             Step::Release { remote: false } => self.shared.release(job).await.map(|()| Outcome::Done),
             step => match self.opened() {
                 Some(backend) => self.there(job, &backend, step).await,
-                // The site looks at all of its jobs when it has opened.
-                None => Ok(Outcome::Done),
+                None => self.closed(job).await,
             },
         }
     }
 
-    fn opened(&self) -> Option<SharedJobBackend> {
+    pub(super) fn opened(&self) -> Option<SharedJobBackend> {
         self.backend.lock().clone()
     }
 
@@ -78,148 +83,57 @@ impl Site {
     async fn there(&self, job: &GpuJob, backend: &SharedJobBackend, step: Step) -> ApiResult<Outcome> {
         let attempt = job.status.as_ref().map_or(1, |status| status.attempt);
         let id = id_of(job, attempt);
-        let done = match step {
+        let done = match &step {
             Step::Submit => return self.submit(job, backend).await,
+            Step::Withdraw => return self.withdraw(job, backend).await,
             Step::Fetch => return super::fetch::fetch(self, backend, job).await,
-            Step::Cancel => {
-                self.hurry();
-                backend.cancel(&id).await.map(|()| Outcome::After(AGAIN * 5))
-            }
+            Step::Cancel => self.cancel(job, backend, &id).await?,
             Step::Stop(stop) => {
+                let stop = *stop;
                 let Some(handle) = handle_of(job) else { return Ok(Outcome::Done) };
                 self.hurry();
                 match backend.suspend(&handle, stop).await {
-                    Ok(()) => {
-                        status::write(&self.shared.ctx, job, |status| status.stopped = stop).await?;
-                        Ok(Outcome::Done)
-                    }
-                    Err(error) => Err(error),
+                    Ok(()) => self.done(job, |status| status.stopped = stop).await?,
+                    failed => failed,
                 }
             }
             Step::Clean => match backend.remove(&id).await {
                 Ok(()) => {
                     let now = self.shared.ctx.clock.now();
-                    let clean = |status: &mut GpuJobStatus| {
-                        status::condition(
-                            &mut status.conditions,
-                            "CleanedUp",
-                            true,
-                            "Removed",
-                            "nothing is left there",
-                            now,
-                        );
-                    };
-                    status::write(&self.shared.ctx, job, clean).await?;
-                    Ok(Outcome::Done)
+                    let clean = |status: &mut GpuJobStatus| report::cleaned(status, now);
+                    self.done(job, clean).await?
                 }
-                Err(error) => Err(error),
+                failed => failed,
             },
             Step::Release { .. } => match backend.remove(&id).await {
                 Ok(()) => return self.shared.release(job).await.map(|()| Outcome::Done),
-                Err(error) => Err(error),
+                failed => failed,
             },
-            _ => Ok(Outcome::Done),
+            _ => Ok(()),
         };
-        match done {
-            Ok(outcome) => Ok(outcome),
-            Err(error) => self.trouble(job, &error).await,
+        match (done, step) {
+            // It is asked again until a report says that it has ended.
+            (Ok(()), Step::Cancel) => Ok(Outcome::After(AGAIN * 5)),
+            (Ok(()), _) => Ok(Outcome::Done),
+            (Err(error), _) => self.trouble(job, &error).await,
         }
     }
 
-    /// Says what went wrong there, and comes back.
-    pub(super) async fn trouble(&self, job: &GpuJob, error: &JobError) -> ApiResult<Outcome> {
-        let about = reference_of(job);
-        let message = error.to_string();
-        let said = job.status.as_ref().is_some_and(|status| status.message == message);
-        if !said {
-            self.shared.ctx.events.event(&about, EventType::Warning, error.reason(), message.clone());
+    async fn cancel(&self, job: &GpuJob, backend: &SharedJobBackend, id: &JobId) -> ApiResult<JobResult<()>> {
+        self.hurry();
+        match backend.cancel(id).await {
+            Ok(()) => self.done(job, |_| {}).await,
+            failed => Ok(failed),
         }
-        status::waiting(&self.shared.ctx, job, error.reason(), &message).await?;
-        Ok(Outcome::After(AGAIN))
     }
 
-    async fn begin(&self, job: &GpuJob, attempt: i32) -> ApiResult<Outcome> {
-        match request::ready(self, job) {
-            request::Readiness::Ready => {}
-            request::Readiness::Waits(why) => {
-                status::waiting(&self.shared.ctx, job, "Dependency", &why).await?;
-                return Ok(Outcome::After(AGAIN));
-            }
-            request::Readiness::Never(why) => return self.refuse(job, "DependencyFailed", &why).await,
-        }
+    /// Writes down that something was done there, and that nothing is in its way any more.
+    async fn done(&self, job: &GpuJob, change: impl FnOnce(&mut GpuJobStatus)) -> ApiResult<JobResult<()>> {
         let change = |status: &mut GpuJobStatus| {
-            let before = std::mem::take(status);
-            *status = GpuJobStatus {
-                phase: Phase::Submitting,
-                attempt,
-                failures: before.failures,
-                disruptions: before.disruptions,
-                excluded_nodes: before.excluded_nodes,
-                submitted_at: before.submitted_at,
-                ..GpuJobStatus::default()
-            };
+            status::relieve(status);
+            change(status);
         };
-        status::write(&self.shared.ctx, job, change).await.map(|()| Outcome::Done)
-    }
-
-    /// Hands a job over. What is known here may be old: whether it still is to be handed over is asked first.
-    async fn submit(&self, known: &GpuJob, backend: &SharedJobBackend) -> ApiResult<Outcome> {
-        let ctx = &self.shared.ctx;
-        let namespace = known.metadata.namespace.as_deref().unwrap_or_default();
-        let api = ctx.client.api::<GpuJob>(namespace);
-        let job = api.get(known.metadata.name.as_deref().unwrap_or_default()).await?;
-        let submitting = job.status.as_ref().is_some_and(|status| status.phase == Phase::Submitting);
-        if !submitting || job.metadata.uid != known.metadata.uid || job.metadata.deletion_timestamp.is_some() {
-            return Ok(Outcome::After(Duration::from_millis(50)));
-        }
-        let asked = match request::build(self, &job).await {
-            Ok(asked) => asked,
-            Err(request::Flaw::Api(error)) => return Err(error),
-            Err(request::Flaw::Missing(why)) => {
-                status::waiting(ctx, &job, "SourceNotFound", &why).await?;
-                return Ok(Outcome::After(AGAIN));
-            }
-            Err(request::Flaw::Bad(why)) => return self.refuse(&job, "BadRequest", &why).await,
-        };
-        match backend.submit(&asked).await {
-            Ok(handle) => {
-                let now = ctx.clock.now();
-                let sentence = format!("it was handed over as {}", handle.native);
-                let change = |status: &mut GpuJobStatus| {
-                    status.phase = Phase::Queued;
-                    status.job_id = Some(handle.native.clone());
-                    (status.reason, status.message) = (String::new(), String::new());
-                    status
-                        .submitted_at
-                        .get_or_insert(Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)));
-                    status::condition(&mut status.conditions, "Submitted", true, "Submitted", &sentence, now);
-                };
-                status::write(ctx, &job, change).await?;
-                ctx.events.event(&reference_of(&job), EventType::Normal, "Submitted", sentence.clone());
-                self.hurry();
-                Ok(Outcome::Done)
-            }
-            Err(JobError::Refused { field, why }) => {
-                let place = field.map_or_else(String::new, |field| format!("spec.{}: ", spec_field(field)));
-                self.refuse(&job, "Refused", &format!("{place}{why}")).await
-            }
-            Err(error @ JobError::Unsupported(_)) => self.refuse(&job, "Unsupported", &error.to_string()).await,
-            Err(error) => self.trouble(&job, &error).await,
-        }
-    }
-
-    /// It will never run as it is.
-    async fn refuse(&self, job: &GpuJob, reason: &str, why: &str) -> ApiResult<Outcome> {
-        let change = |status: &mut GpuJobStatus| {
-            status.phase = Phase::Cleaning;
-            status.reason = reason.to_owned();
-            status.end = Some(reason.to_owned());
-            status.message = why.to_owned();
-            let now = self.shared.ctx.clock.now();
-            status::condition(&mut status.conditions, "Submitted", false, reason, why, now);
-        };
-        self.shared.ctx.events.event(&reference_of(job), EventType::Warning, reason, why.to_owned());
-        status::write(&self.shared.ctx, job, change).await.map(|()| Outcome::Done)
+        status::write(&self.shared.ctx, job, change).await.map(Ok)
     }
 
     async fn record(&self, job: &GpuJob, told: Option<&minik8s_core::job::JobReport>) -> ApiResult<Outcome> {
@@ -269,6 +183,8 @@ impl Site {
         };
         let note = format!("it is tried again in {seconds} seconds");
         self.shared.ctx.events.event(&reference_of(job), EventType::Normal, "Retrying", note);
+        // Whoever follows this attempt is done with it.
+        self.complete(job).await?;
         status::write(&self.shared.ctx, job, change).await.map(|()| Outcome::Done)
     }
 
@@ -288,12 +204,15 @@ impl Site {
                 now,
             );
         };
-        status::write(&self.shared.ctx, job, change).await?;
+        self.complete(job).await?;
+        status::write(&self.shared.ctx, job, change).await.map(|()| Outcome::Done)
+    }
+
+    /// Says that nothing is added to an attempt's files any more.
+    async fn complete(&self, job: &GpuJob) -> ApiResult<()> {
         let id = id_of(job, job.status.as_ref().map_or(1, |status| status.attempt));
-        if let Err(error) = self.shared.outputs.complete(&id.uid, id.attempt).await {
-            return Err(ApiError::internal(format!("output cannot be marked as complete: {error}")));
-        }
-        Ok(Outcome::Done)
+        let failed = |error| ApiError::internal(format!("output cannot be marked as complete: {error}"));
+        self.shared.outputs.complete(&id.uid, id.attempt).await.map_err(failed)
     }
 }
 
@@ -305,16 +224,5 @@ fn job_end(report: &minik8s_core::job::JobReport) -> &'static str {
     match &report.state {
         minik8s_core::job::JobState::Ended(end) => end.reason.as_str(),
         _ => "Ended",
-    }
-}
-
-/// The field of a `GpuJob` behind one of a request.
-fn spec_field(field: &str) -> &str {
-    match field {
-        "gpus" => "gpus.count",
-        "time_limit" => "timeLimitSeconds",
-        "tasks_per_node" => "tasksPerNode",
-        "cpus_per_task" => "cpusPerTask",
-        field => field.strip_prefix("placement.").unwrap_or(field),
     }
 }

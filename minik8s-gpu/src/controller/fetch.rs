@@ -5,11 +5,13 @@ use super::status;
 use crate::kinds::{GpuJob, GpuJobStatus, JobFile, Phase};
 use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::controllers::Outcome;
-use minik8s_core::job::{FileInfo, FileName, JobError, JobHandle, JobReport, SharedJobBackend};
+use minik8s_core::job::{FileInfo, FileName, JobError, JobHandle, JobReport, MOST_RESULTS, SharedJobBackend};
 
 const PIECE: usize = 1 << 20;
 const OUTPUT_BYTES: u64 = 64 << 20;
 const RESULT_BYTES: u64 = 1 << 30;
+/// Names of results are kept in the object, which has its bounds.
+const NAMES: usize = 256 << 10;
 
 /// Why a file is not here yet.
 enum Setback {
@@ -86,16 +88,9 @@ pub(super) async fn fetch(site: &Site, backend: &SharedJobBackend, job: &GpuJob)
     let handle = JobHandle::new(&id_of(job, attempt), native);
     let now = site.shared.ctx.clock.now();
     let (files, reason, sentence) = match all(site, backend, &handle, &job.spec.results).await {
-        Ok(files) => {
-            let cut = files.iter().filter(|file| file.truncated).count();
-            let sentence = match cut {
-                0 => format!("{} files are here", files.len()),
-                cut => format!(
-                    "{} files are here, of {cut} only the beginning: see spec.limits of the JobCluster",
-                    files.len()
-                ),
-            };
-            (files, if cut == 0 { "Fetched" } else { "Truncated" }, sentence)
+        Ok((files, more)) => {
+            let (reason, sentence) = told(&files, more);
+            (files, reason, sentence)
         }
         Err(Setback::There(JobError::NotFound(_))) => (Vec::new(), "NotFound", "its files are gone there".to_owned()),
         Err(Setback::There(error)) => return site.trouble(job, &error).await,
@@ -108,6 +103,7 @@ pub(super) async fn fetch(site: &Site, backend: &SharedJobBackend, job: &GpuJob)
         }
     };
     let change = |status: &mut GpuJobStatus| {
+        status::relieve(status);
         status.phase = Phase::Cleaning;
         status.files = files;
         // Trouble on the way may have been said there.
@@ -117,15 +113,46 @@ pub(super) async fn fetch(site: &Site, backend: &SharedJobBackend, job: &GpuJob)
     status::write(&site.shared.ctx, job, change).await.map(|()| Outcome::Done)
 }
 
+/// What is said of files that are here.
+fn told(files: &[JobFile], more: bool) -> (&'static str, String) {
+    let cut = files.iter().filter(|file| file.truncated).count();
+    let mut sentence = format!("{} files are here", files.len());
+    if cut > 0 {
+        sentence.push_str(&format!(", of {cut} only the beginning: see spec.limits of the JobCluster"));
+    }
+    if more {
+        let most =
+            format!("; more results match than are fetched ({MOST_RESULTS}, whose names are {NAMES} bytes together)");
+        sentence.push_str(&format!("{most}: have the job pack them into one file"));
+    }
+    (if cut == 0 && !more { "Fetched" } else { "Truncated" }, sentence)
+}
+
+/// Drops the results that are too many to be named in an object; true where there were such.
+fn bound(files: &mut Vec<FileInfo>) -> bool {
+    let (all, mut count, mut bytes) = (files.len(), 0, 0);
+    files.retain(|file| {
+        if file.name.is_output() {
+            return true;
+        }
+        (count, bytes) = (count + 1, bytes + file.name.as_str().len());
+        count <= MOST_RESULTS && bytes <= NAMES
+    });
+    files.len() < all
+}
+
+/// Brings all files home; true beside them where there are more than may be.
 async fn all(
     site: &Site,
     backend: &SharedJobBackend,
     job: &JobHandle,
     patterns: &[String],
-) -> Result<Vec<JobFile>, Setback> {
+) -> Result<(Vec<JobFile>, bool), Setback> {
     let mut results = site.limits().result_bytes.map_or(RESULT_BYTES, i64::unsigned_abs);
     let mut files = Vec::new();
-    for file in backend.files(job, patterns).await? {
+    let mut there = backend.files(job, patterns).await?;
+    let more = bound(&mut there);
+    for file in there {
         let limit = if file.name.is_output() { output_limit(site) } else { results };
         let size = file.size.min(limit);
         if !file.name.is_output() {
@@ -139,7 +166,7 @@ async fn all(
             truncated: size < file.size,
         });
     }
-    Ok(files)
+    Ok((files, more))
 }
 
 /// Brings a file home up to `size`, from where it is here, and compares it where that is all of it.
@@ -165,4 +192,31 @@ async fn whole(
         outputs.write(uid, attempt, &file.name, 0, bytes::Bytes::new()).await?;
     }
     Err(Setback::Changed(file.name.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_object_names_is_bounded_and_that_is_told() {
+        let result = |length: usize| move |number: usize| FileInfo::of(&format!("results/{number:0length$}"), b"x");
+        let listed = |length: usize, count: usize| {
+            let mut files = vec![FileInfo::of("stdout", b""), FileInfo::of("stderr.3", b"")];
+            files.splice(0..0, (0..count).map(result(length)));
+            let more = bound(&mut files);
+            (files.len(), more)
+        };
+        assert_eq!(listed(10, 7), (9, false));
+        assert_eq!(listed(10, MOST_RESULTS), (MOST_RESULTS + 2, false));
+        assert_eq!(listed(10, MOST_RESULTS + 1), (MOST_RESULTS + 2, true));
+        let (kept, more) = listed(240, 2 * MOST_RESULTS);
+        assert_eq!((kept, more), (MOST_RESULTS + 2, true));
+        let long =
+            |number: usize| FileInfo::of(&format!("results/{}/{number}", vec!["d".repeat(250); 15].join("/")), b"");
+        let mut files: Vec<FileInfo> = (0..200).map(long).collect();
+        assert!(bound(&mut files) && files.len() < 70, "{} long names", files.len());
+        let (reason, sentence) = told(&[], true);
+        assert!(reason == "Truncated" && sentence.contains("pack them"), "{sentence}");
+    }
 }

@@ -5,18 +5,23 @@
 
 mod act;
 mod fetch;
+mod leave;
 mod plan;
 mod report;
 mod request;
 mod site;
 mod status;
+mod submit;
 #[cfg(test)]
 mod tests;
+mod trouble;
+mod turn;
 
 use crate::backends::Backends;
 use crate::kinds::{GpuJob, JobCluster};
 use crate::outputs::Outputs;
 use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use minik8s_core::client::{Change, Informer, PatchType, key_of};
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use parking_lot::Mutex;
@@ -75,6 +80,15 @@ impl Controller for GpuJobController {
     }
 }
 
+/// How to delete an object that waits for something elsewhere.
+fn let_go(resource: &str, of: &ObjectMeta) -> String {
+    let (name, namespace) = (of.name.as_deref().unwrap_or_default(), of.namespace.as_deref().unwrap_or_default());
+    format!(
+        "to delete it all the same, and leave what is there: kubectl patch {resource} {name} -n {namespace} --type=merge -p \
+         '{{\"metadata\":{{\"finalizers\":null}}}}'"
+    )
+}
+
 /// The key of a job's cluster.
 fn cluster_key(job: &GpuJob) -> String {
     format!("{}/{}", job.metadata.namespace.as_deref().unwrap_or_default(), job.spec.cluster)
@@ -104,7 +118,12 @@ impl Shared {
         };
         let mut sites = self.sites.lock();
         match now {
-            Some(cluster) if sites.get(&key).is_some_and(|site| site.is_of(&cluster)) => {}
+            Some(cluster) if sites.get(&key).is_some_and(|site| site.is_of(&cluster)) => {
+                // Its jobs are ended, and somebody has to see to it that nothing is left.
+                if cluster.metadata.deletion_timestamp.is_some() {
+                    sites.get(&key).iter().for_each(|site| site.wake());
+                }
+            }
             Some(cluster) => {
                 sites.get(&key).iter().for_each(|old| old.end());
                 let site = Site::start(self.clone(), &key, cluster);

@@ -14,6 +14,10 @@ pub(super) struct Facts<'a> {
     pub(super) now: Timestamp,
     /// Another job may be handed over.
     pub(super) room: bool,
+    /// The cluster is connected to.
+    pub(super) open: bool,
+    /// The cluster is being deleted: what is there is ended.
+    pub(super) leaving: bool,
 }
 
 /// What comes next.
@@ -31,8 +35,14 @@ pub(super) enum Step {
     Hold,
     /// Write down that an attempt begins.
     Begin(i32),
+    /// Say that its cluster cannot be asked.
+    Closed,
     /// Hand it over.
     Submit,
+    /// It may have been handed over, and is to be ended.
+    Withdraw,
+    /// What was in the way of a wish is not wished any more.
+    Relieve,
     /// Write down what the batch system said.
     Record,
     /// Stop it, or let it go on.
@@ -73,8 +83,9 @@ pub(super) fn next(facts: Facts<'_>) -> Step {
     }
     match status.phase {
         Phase::Pending => begin(job, status, held, facts),
+        Phase::Submitting if ends(facts) => Step::Withdraw,
         Phase::Submitting => Step::Submit,
-        Phase::Queued | Phase::Running | Phase::Suspended => follow(job, status, facts.report),
+        Phase::Queued | Phase::Running | Phase::Suspended => follow(status, facts),
         Phase::Fetching => Step::Fetch,
         Phase::Cleaning if !status.conditions.iter().any(|c| c.type_ == "CleanedUp" && c.status == "True") => {
             Step::Clean
@@ -87,11 +98,17 @@ pub(super) fn next(facts: Facts<'_>) -> Step {
 /// A deleted job is ended first; its files are not fetched any more.
 fn end(status: &GpuJobStatus, report: Option<&JobReport>) -> Step {
     match status.phase {
-        Phase::Pending => Step::Release { remote: status.attempt > 0 },
+        // What earlier attempts left was removed before the next one was thought of.
+        Phase::Pending => Step::Release { remote: false },
         phase if phase.is_final() => Step::Release { remote: false },
         phase if phase.is_live() && !report.is_some_and(|report| report.state.is_ended()) => Step::Cancel,
         _ => Step::Release { remote: true },
     }
+}
+
+/// True where it is to be ended there.
+fn ends(facts: Facts<'_>) -> bool {
+    facts.job.spec.cancel == Some(true) || facts.leaving
 }
 
 fn begin(job: &GpuJob, status: &GpuJobStatus, held: bool, facts: Facts<'_>) -> Step {
@@ -108,22 +125,33 @@ fn begin(job: &GpuJob, status: &GpuJobStatus, held: bool, facts: Facts<'_>) -> S
     if left > 0 {
         return Step::Pause(left);
     }
+    if facts.leaving {
+        return Step::Wait("ClusterLeaves", format!("the JobCluster {:?} is being deleted", job.spec.cluster));
+    }
+    if !facts.open {
+        return Step::Closed;
+    }
     if !facts.room {
         return Step::Wait("ClusterFull", "as many jobs as may be are with the cluster".to_owned());
     }
     Step::Begin(status.attempt + 1)
 }
 
-fn follow(job: &GpuJob, status: &GpuJobStatus, report: Option<&JobReport>) -> Step {
-    let Some(report) = report else { return Step::Rest };
+fn follow(status: &GpuJobStatus, facts: Facts<'_>) -> Step {
+    let Some(report) = facts.report else { return if ends(facts) { Step::Cancel } else { Step::Rest } };
     if super::report::differs(status, report) {
         return Step::Record;
     }
-    if job.spec.cancel == Some(true) && report.state != JobState::Finishing {
-        return Step::Cancel;
+    if report.state == JobState::Finishing {
+        return Step::Rest;
     }
-    let wanted = job.spec.suspend == Some(true);
-    if wanted != status.stopped && report.state != JobState::Finishing { Step::Stop(wanted) } else { Step::Rest }
+    let wanted = facts.job.spec.suspend == Some(true);
+    match () {
+        () if ends(facts) => Step::Cancel,
+        () if wanted != status.stopped => Step::Stop(wanted),
+        () if super::status::obstacle(status).is_some() => Step::Relieve,
+        () => Step::Rest,
+    }
 }
 
 /// How the last attempt ended; `None` where it never began.

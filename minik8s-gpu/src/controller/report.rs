@@ -1,6 +1,7 @@
 //! What a report of the batch system makes of a job's status. Pure.
 
 use crate::kinds::{GpuJobStatus, Phase, TaskStatus};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use minik8s_core::job::{JobReport, JobState};
 
@@ -13,8 +14,7 @@ pub(super) fn differs(status: &GpuJobStatus, report: &JobReport) -> bool {
 
 /// Writes a report into a status.
 pub(super) fn apply(status: &mut GpuJobStatus, report: &JobReport) {
-    let time =
-        |at: Option<jiff::Timestamp>| at.and_then(|at| jiff::Timestamp::from_second(at.as_second()).ok()).map(Time);
+    let time = |at: Option<Timestamp>| at.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time);
     match &report.state {
         JobState::Missing | JobState::Unknown => return,
         JobState::Queued => status.phase = Phase::Queued,
@@ -40,6 +40,21 @@ pub(super) fn apply(status: &mut GpuJobStatus, report: &JobReport) {
         status.start_time = time(report.started);
     }
     status.tasks = report.tasks.iter().map(|task| task_status(task.index, &task.state)).collect();
+}
+
+/// Writes that it will never run as it is.
+pub(super) fn refused(status: &mut GpuJobStatus, reason: &str, why: &str, now: Timestamp) {
+    super::status::relieve(status);
+    status.phase = Phase::Cleaning;
+    status.reason = reason.to_owned();
+    status.end = Some(reason.to_owned());
+    status.message = why.to_owned();
+    super::status::condition(&mut status.conditions, "Submitted", false, reason, why, now);
+}
+
+/// Writes that nothing is left of it there.
+pub(super) fn cleaned(status: &mut GpuJobStatus, now: Timestamp) {
+    super::status::condition(&mut status.conditions, "CleanedUp", true, "Removed", "nothing is left there", now);
 }
 
 /// What may stand as a reason: a word of letters, digits and underscores.

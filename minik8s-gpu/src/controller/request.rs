@@ -1,6 +1,6 @@
 //! What is asked for, made of a job's object and of what it refers to.
 
-use super::site::{Site, id_of};
+use super::site::{Site, handle_of, id_of};
 use crate::archive;
 use crate::kinds::{GpuJob, JobEnv, KeyReference, Phase};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -23,44 +23,54 @@ pub(super) enum Flaw {
 
 /// Whether what a job waits for has come.
 pub(super) enum Readiness {
-    Ready,
+    /// It has, or may be waited for there: for these.
+    Ready(Vec<After>),
     Waits(String),
     Never(String),
 }
 
 /// Looks at the jobs that a job waits for. One that is with the same batch system, and is not tried again, may be waited
-/// for there.
+/// for there. One look answers for all: what has ended since then is the batch system's to judge.
 pub(super) fn ready(site: &Site, job: &GpuJob) -> Readiness {
+    let mut after = Vec::new();
     for dependency in &job.spec.dependencies {
         let Some(other) = find(site, job, &dependency.job) else {
             return Readiness::Waits(format!("it waits for the job {:?}, which does not exist", dependency.job));
         };
         let phase = other.status.as_ref().map(|status| status.phase).unwrap_or_default();
-        let good = match (phase, dependency.condition.as_str()) {
+        match (phase, dependency.condition.as_str()) {
             (Phase::Succeeded, "Failed") | (Phase::Failed, "Succeeded" | "") => {
                 let why = format!("the job {:?} ended as {}", dependency.job, phase.as_str());
                 return Readiness::Never(why);
             }
-            (phase, _) => phase.is_final() || waits_there(job, &other),
-        };
-        if !good {
-            return Readiness::Waits(format!("it waits for the job {:?}", dependency.job));
+            (phase, _) if phase.is_final() => {}
+            (_, condition) => match waited_for_there(site, job, &other, condition) {
+                Some(there) => after.push(there),
+                None => return Readiness::Waits(format!("it waits for the job {:?}", dependency.job)),
+            },
         }
     }
-    Readiness::Ready
+    Readiness::Ready(after)
 }
 
 fn find(site: &Site, job: &GpuJob, name: &str) -> Option<std::sync::Arc<GpuJob>> {
     site.shared.jobs.get(&format!("{}/{name}", job.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
-fn waits_there(job: &GpuJob, other: &GpuJob) -> bool {
-    let live = other.status.as_ref().is_some_and(|status| status.phase.is_live());
-    live && other.spec.cluster == job.spec.cluster && other.spec.backoff_limit.unwrap_or(0) == 0
+fn waited_for_there(site: &Site, job: &GpuJob, other: &GpuJob, condition: &str) -> Option<After> {
+    let can = site.opened().is_some_and(|backend| backend.capabilities().dependencies);
+    let same = other.spec.cluster == job.spec.cluster && other.spec.backoff_limit.unwrap_or(0) == 0;
+    let handle = handle_of(other).filter(|_| can && same)?;
+    let when = match condition {
+        "Failed" => AfterWhen::NotOk,
+        "Ended" => AfterWhen::Any,
+        _ => AfterWhen::Ok,
+    };
+    Some(After { job: handle, when })
 }
 
 /// Makes the request.
-pub(super) async fn build(site: &Site, job: &GpuJob) -> Result<JobRequest, Flaw> {
+pub(super) async fn build(site: &Site, job: &GpuJob, after: Vec<After>) -> Result<JobRequest, Flaw> {
     let (spec, status) = (&job.spec, job.status.clone().unwrap_or_default());
     let limits = site.limits();
     let count = |value: i32| u32::try_from(value).unwrap_or(0);
@@ -91,27 +101,13 @@ pub(super) async fn build(site: &Site, job: &GpuJob) -> Result<JobRequest, Flaw>
         gpus: spec.gpus.as_ref().map(|gpus| Gpus { count: count(gpus.count), kind: gpus.kind.clone() }),
         time_limit: spec.time_limit_seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
         array: array.map_err(|why| Flaw::Bad(format!("spec.array: {why}")))?,
-        after: after(site, job),
+        after,
         modules: spec.modules.clone(),
         env: environment(site, job).await?,
         source: source(site, job, limits.source_bytes.map_or(SOURCE_BYTES, i64::unsigned_abs)).await?,
         compile: spec.compile.clone(),
         run: spec.run.clone(),
     })
-}
-
-/// Jobs that are waited for there.
-fn after(site: &Site, job: &GpuJob) -> Vec<After> {
-    let one = |dependency: &crate::kinds::JobDependency| {
-        let other = find(site, job, &dependency.job).filter(|other| waits_there(job, other))?;
-        let when = match dependency.condition.as_str() {
-            "Failed" => AfterWhen::NotOk,
-            "Ended" => AfterWhen::Any,
-            _ => AfterWhen::Ok,
-        };
-        Some(After { job: super::site::handle_of(&other)?, when })
-    };
-    job.spec.dependencies.iter().filter_map(one).collect()
 }
 
 async fn environment(site: &Site, job: &GpuJob) -> Result<BTreeMap<String, String>, Flaw> {

@@ -1,32 +1,19 @@
-//! One cluster: its backend, the loop that asks what has become of its jobs, and what it answered last.
+//! One cluster: its backend, its jobs, and what it answered last.
 
 use super::{Shared, status};
-use crate::backends::Problem;
 use crate::kinds::{ClusterLimits, GpuJob, JobCluster, Phase};
 use k8s_openapi::api::core::v1::ObjectReference;
 use minik8s_core::client::{EventType, WorkQueue, key_of, reference_of};
-use minik8s_core::controllers::run_workers;
-use minik8s_core::job::{EndReason, JobEnd, JobError, JobHandle, JobId, JobReport, JobState, SharedJobBackend};
-use minik8s_core::random;
+use minik8s_core::job::{EndReason, JobEnd, JobHandle, JobId, JobReport, JobState, SharedJobBackend};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Workers of a cluster.
-const WORKERS: usize = 4;
-/// A query that takes longer is given up.
-const ANSWER: Duration = Duration::from_secs(60);
-/// Pauses after failures.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After a refused key: whoever tries too often is locked out by many sites.
-const DENIED_PAUSE: Duration = Duration::from_secs(30);
-/// A quiet cluster is asked so much less often than a busy one, at most.
-const CALM: u32 = 4;
 /// A job must be unknown to so many queries in a row before it is given up.
 const MISSED: u32 = 3;
 
@@ -39,8 +26,17 @@ pub(super) struct Site {
     reports: Mutex<HashMap<JobId, JobReport>>,
     missing: Mutex<HashMap<JobId, (u32, Instant)>>,
     /// Something was handed over, or somebody follows: ask soon.
-    hurry: Notify,
-    stop: CancellationToken,
+    pub(super) hurry: Notify,
+    /// A job met something that concerns the whole cluster: look, even where no job is there.
+    pub(super) doubt: AtomicBool,
+    /// When it answered last.
+    pub(super) looked: Mutex<Option<Instant>>,
+    /// Why it does not answer.
+    problem: Mutex<Option<(&'static str, String)>>,
+    /// How often nothing but the cluster's own directory was in the way of its object's end.
+    pub(super) partings: AtomicU32,
+    pub(super) me: Weak<Site>,
+    pub(super) stop: CancellationToken,
     _on_drop: DropGuard,
 }
 
@@ -50,7 +46,7 @@ impl Site {
         let stop = shared.ctx.stop.child_token();
         let queue = WorkQueue::new();
         shared.jobs.list_by("cluster", key).iter().for_each(|job| queue.add(key_of(job.as_ref())));
-        let site = Arc::new(Self {
+        let site = Arc::new_cyclic(|me| Self {
             shared,
             cluster,
             queue,
@@ -58,10 +54,15 @@ impl Site {
             reports: Mutex::default(),
             missing: Mutex::default(),
             hurry: Notify::new(),
+            doubt: AtomicBool::new(false),
+            looked: Mutex::default(),
+            problem: Mutex::default(),
+            partings: AtomicU32::new(0),
+            me: me.clone(),
             stop: stop.clone(),
             _on_drop: stop.clone().drop_guard(),
         });
-        tokio::spawn(run(Arc::downgrade(&site), stop));
+        tokio::spawn(super::turn::run(Arc::downgrade(&site), stop));
         site
     }
 
@@ -88,11 +89,32 @@ impl Site {
         self.hurry.notify_one();
     }
 
-    fn pause(&self) -> Duration {
+    /// Ask soon, even where no job is there: what a job met may concern all of them.
+    pub(super) fn doubt(&self) {
+        self.doubt.store(true, Ordering::Relaxed);
+        self.hurry();
+    }
+
+    /// Look at everything anew.
+    pub(super) fn wake(&self) {
+        self.wake_jobs();
+        self.doubt();
+    }
+
+    pub(super) fn wake_jobs(&self) {
+        self.jobs().iter().for_each(|job| self.queue.add(key_of(job.as_ref())));
+    }
+
+    /// Why it does not answer, where that is so.
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        self.problem.lock().clone()
+    }
+
+    pub(super) fn pause(&self) -> Duration {
         Duration::from_secs_f64(self.cluster.spec.poll_seconds.unwrap_or(5.0).clamp(0.05, 3600.0))
     }
 
-    fn jobs(&self) -> Vec<Arc<GpuJob>> {
+    pub(super) fn jobs(&self) -> Vec<Arc<GpuJob>> {
         self.shared.jobs.list_by("cluster", &key_of(self.cluster.as_ref()))
     }
 
@@ -107,13 +129,13 @@ impl Site {
     }
 
     /// Those whose state may change there.
-    fn live(&self) -> Vec<(String, JobHandle)> {
+    pub(super) fn live(&self) -> Vec<(String, JobHandle)> {
         let handle = |job: &Arc<GpuJob>| Some((key_of(job.as_ref()), handle_of(job)?));
         self.jobs().iter().filter_map(handle).collect()
     }
 
     /// Takes in what the cluster answered; true where anything has changed.
-    fn learn(&self, asked: &[(String, JobHandle)], answered: Vec<JobReport>) -> bool {
+    pub(super) fn learn(&self, asked: &[(String, JobHandle)], answered: Vec<JobReport>) -> bool {
         let ids: HashSet<&JobId> = asked.iter().map(|(_, handle)| &handle.id).collect();
         let (mut reports, mut missing) = (self.reports.lock(), self.missing.lock());
         reports.retain(|id, _| ids.contains(id));
@@ -141,8 +163,13 @@ impl Site {
         any
     }
 
-    /// Says on the cluster whether it answers; on its jobs too where that has changed.
-    async fn answers(&self, outcome: Result<&str, (&str, &str)>) {
+    /// Says on the cluster whether it answers; its jobs are looked at again where that has changed.
+    pub(super) async fn answers(&self, outcome: Result<&str, (&'static str, &str)>) {
+        let problem = outcome.err().map(|(reason, message)| (reason, message.to_owned()));
+        let changed = std::mem::replace(&mut *self.problem.lock(), problem.clone()) != problem;
+        if changed {
+            self.wake_jobs();
+        }
         let shared = &self.shared;
         let Some(now) = shared.clusters.get(&key_of(self.cluster.as_ref())) else { return };
         let (holds, reason, message) = match outcome {
@@ -170,7 +197,7 @@ impl Site {
         }
     }
 
-    fn reference(&self) -> ObjectReference {
+    pub(super) fn reference(&self) -> ObjectReference {
         reference_of(self.cluster.as_ref())
     }
 }
@@ -184,116 +211,4 @@ pub(super) fn handle_of(job: &GpuJob) -> Option<JobHandle> {
 /// The identity of an attempt at a job.
 pub(super) fn id_of(job: &GpuJob, attempt: i32) -> JobId {
     JobId::new(job.metadata.uid.clone().unwrap_or_default(), attempt.max(1).unsigned_abs())
-}
-
-/// Opens the backend, runs the workers, and asks again and again. Holds the site only while it works.
-async fn run(site: std::sync::Weak<Site>, stop: CancellationToken) {
-    let Some(own) = site.upgrade() else { return };
-    let queue = own.queue.clone();
-    let ctx = minik8s_core::controllers::ControllerContext { stop: stop.clone(), ..own.shared.ctx.clone() };
-    drop(own);
-    let workers = run_workers(&ctx, &queue, WORKERS, Arc::new(super::act::Worker(site.clone())));
-    tokio::join!(workers, follow(site, stop));
-}
-
-async fn follow(site: std::sync::Weak<Site>, stop: CancellationToken) {
-    let (mut failures, mut pause) = (0_u32, Duration::ZERO);
-    loop {
-        {
-            let Some(own) = site.upgrade() else { return };
-            let hurried = own.hurry.notified();
-            let least = own.pause().min(pause);
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                () = async { tokio::time::sleep(least).await; hurried.await }, if failures == 0 => {}
-            }
-        }
-        let Some(own) = site.upgrade() else { return };
-        pause = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            pause = own.turn(pause, &mut failures) => pause,
-        };
-        pause = pause.mul_f64(0.9 + 0.2 * random::fraction());
-    }
-}
-
-impl Site {
-    /// One look at the cluster; answers after how long to look again.
-    async fn turn(&self, before: Duration, failures: &mut u32) -> Duration {
-        let open = self.backend.lock().clone();
-        let Some(backend) = open else { return self.open(failures).await };
-        let live = self.live();
-        if live.is_empty() && *failures == 0 {
-            return self.pause();
-        }
-        let handles: Vec<JobHandle> = live.iter().map(|(_, handle)| handle.clone()).collect();
-        let late = |_| JobError::Away {
-            what: minik8s_core::job::Outage::Lost,
-            why: format!("no answer within {} seconds", ANSWER.as_secs()),
-        };
-        let answered = tokio::time::timeout(ANSWER, backend.poll(&handles)).await.map_err(late).and_then(|told| told);
-        match answered {
-            Ok(reports) => {
-                if std::mem::take(failures) > 0 {
-                    self.answers(Ok(&backend.capabilities().version)).await;
-                    // What could not be done meanwhile can be now.
-                    live.iter().for_each(|(key, _)| self.queue.add(key.clone()));
-                }
-                let changed = self.learn(&live, reports);
-                if changed { self.pause() } else { before.mul_f64(1.5).clamp(self.pause(), self.pause() * CALM) }
-            }
-            Err(error) => self.failed(&error, failures).await,
-        }
-    }
-
-    async fn open(&self, failures: &mut u32) -> Duration {
-        match self.shared.backends.open(&self.cluster, &self.shared.ctx.client).await {
-            Ok(backend) => match self.greet(&backend).await {
-                Ok(()) => {
-                    *failures = 0;
-                    self.answers(Ok(&backend.capabilities().version)).await;
-                    *self.backend.lock() = Some(backend);
-                    self.jobs().iter().for_each(|job| self.queue.add(key_of(job.as_ref())));
-                    Duration::ZERO
-                }
-                Err(error) => self.failed(&error, failures).await,
-            },
-            Err(Problem { reason, message }) => {
-                *failures = failures.saturating_add(1);
-                self.answers(Err((reason, &message))).await;
-                after(*failures)
-            }
-        }
-    }
-
-    /// Sees that the cluster answers, and removes there what belongs to no object any more.
-    async fn greet(&self, backend: &SharedJobBackend) -> Result<(), JobError> {
-        let kept = backend.kept().await?;
-        let known: HashSet<String> =
-            self.shared.jobs.list().iter().filter_map(|job| job.metadata.uid.clone()).collect();
-        for id in kept.iter().filter(|id| !known.contains(&id.uid)) {
-            tracing::info!(%id, "removing a job that has no object any more");
-            backend.remove(id).await?;
-        }
-        Ok(())
-    }
-
-    /// Says that something failed, and answers after how long to try again.
-    async fn failed(&self, error: &JobError, failures: &mut u32) -> Duration {
-        *failures = failures.saturating_add(1);
-        self.answers(Err((error.reason(), &error.to_string()))).await;
-        if let JobError::Denied { .. } = error {
-            // The next one reads the keys anew.
-            *self.backend.lock() = None;
-            return DENIED_PAUSE;
-        }
-        after(*failures)
-    }
-}
-
-fn after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }

@@ -28,6 +28,29 @@ pub(super) fn condition(
     all.push(Condition { last_transition_time, message, observed_generation: None, reason, status, type_ });
 }
 
+/// The condition that says what is in the way of a wish. The batch system's own words have `reason` and `message` for
+/// themselves while it has the job: two that write the same fields would never agree.
+const OBSTACLE: &str = "Obstructed";
+
+/// What is in the way, where something is.
+pub(super) fn obstacle(status: &GpuJobStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|c| c.type_ == OBSTACLE)
+}
+
+/// Nothing is in the way any more.
+pub(super) fn relieve(status: &mut GpuJobStatus) {
+    status.conditions.retain(|c| c.type_ != OBSTACLE);
+}
+
+/// Says what is in the way.
+pub(super) fn obstruct(status: &mut GpuJobStatus, reason: &str, message: &str, now: Timestamp) {
+    condition(&mut status.conditions, OBSTACLE, true, reason, message, now);
+    if !status.phase.is_live() {
+        status.reason = reason.to_owned();
+        status.message = message.chars().take(LONGEST).collect();
+    }
+}
+
 /// Writes a job's status at the version that was looked at; what does not change is not written.
 pub(super) async fn write(
     ctx: &ControllerContext,

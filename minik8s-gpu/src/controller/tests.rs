@@ -1,5 +1,7 @@
 //! The controller, on a batch system that pretends.
 
+mod faults;
+
 use crate::GpuExtension;
 use crate::backends::{Backends, Problem};
 use crate::kinds::{GpuJob, GpuJobSpec, JobCluster, JobClusterSpec, JobDependency, LocalSpec, Phase};
@@ -14,10 +16,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[derive(Clone, Default)]
-struct Fakes(Arc<Mutex<HashMap<String, FakeJobs>>>);
+struct Fakes(Arc<Mutex<HashMap<String, FakeJobs>>>, Arc<AtomicU32>);
 
 impl Fakes {
     fn of(&self, cluster: &str) -> FakeJobs {
@@ -28,6 +31,7 @@ impl Fakes {
 #[async_trait]
 impl Backends for Fakes {
     async fn open(&self, cluster: &JobCluster, _: &Client) -> Result<SharedJobBackend, Problem> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(self.of(cluster.metadata.name.as_deref().unwrap_or_default())))
     }
 }
@@ -94,6 +98,19 @@ impl World {
     fn file(&self, job: &GpuJob, attempt: u32, name: &str) -> String {
         let path = self.dir.path().join(job.metadata.uid.as_deref().unwrap()).join(attempt.to_string()).join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Waits until a cluster says whether it answers, with this reason.
+    async fn says(&self, cluster: &str, reason: &str) {
+        until(&format!("{cluster} says {reason}"), BOUND, || async {
+            let ready = self.clusters().get(cluster).await.ok()?.status?.conditions;
+            ready.iter().any(|c| c.type_ == "Ready" && c.reason == reason).then_some(())
+        })
+        .await;
+    }
+
+    fn clusters(&self) -> Api<JobCluster> {
+        self.cluster.client().api("default")
     }
 
     async fn gone(&self, name: &str) {

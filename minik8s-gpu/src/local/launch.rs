@@ -2,7 +2,7 @@
 
 use super::LocalConfig;
 use super::process::{START, is_runnable, lives};
-use super::record::{Record, write};
+use super::record::Record;
 use minik8s_core::job::JobState;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// A wrapper that has not said who it is by then did not start.
 const STARTED: Duration = Duration::from_secs(10);
 
+/// Where a job's programs are, unless it says otherwise in its `env`.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/cuda/bin";
+
 /// Starts what may start. Only one does so at a time, whatever process it is in.
 pub(super) fn advance(config: &LocalConfig) -> io::Result<()> {
     if !config.directory.exists() {
@@ -21,28 +24,27 @@ pub(super) fn advance(config: &LocalConfig) -> io::Result<()> {
     let lock =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(config.directory.join(".lock"))?;
     lock.lock()?;
-    let (mut waiting, mut running, mut taken) = (Vec::new(), 0, Vec::new());
+    let (mut waiting, mut running) = (Vec::new(), 0);
+    let held = config.devices.held()?;
     for record in Record::all(config)? {
         match record.state()? {
+            JobState::Ended(_) if held.values().any(|holder| *holder == record.path) => {
+                config.devices.release(&record.path)?;
+            }
             JobState::Ended(_) => {}
             JobState::Queued => waiting.push(record),
-            _ => {
-                running += 1;
-                taken.extend(record.gpus()?);
-            }
+            _ => running += 1,
         }
     }
     for record in waiting.into_iter().filter(|record| !record.has("held")) {
-        let wanted = record.need()?.map_or(0, |need| need.gpus);
-        let free: Vec<String> = config.gpus.iter().filter(|gpu| !taken.contains(gpu)).cloned().collect();
         if running >= config.slots {
             break;
         }
+        let wanted = record.need()?.map_or(0, |need| need.gpus);
         // Who wants more than is free is not overtaken: it would wait for ever.
-        let Some(mine) = free.get(..wanted) else { break };
-        start(&record, mine)?;
+        let Some(mine) = config.devices.take(&record.path, &config.gpus, wanted)? else { break };
+        start(&record, &mine)?;
         running += 1;
-        taken.extend(mine.iter().cloned());
     }
     Ok(())
 }
@@ -57,13 +59,12 @@ fn start(record: &Record, gpus: &[String]) -> io::Result<()> {
     if !is_runnable(&record.path) {
         return Ok(());
     }
-    write(&record.path.join("gpus"), gpus.join(",").as_bytes(), false)?;
     let name = format!("{}-{}", std::process::id(), minik8s_core::random::word(12));
     let mut command = Command::new("setsid");
-    command.arg("bash").arg("-c").arg(START).arg("minik8s").arg(&record.path).env("MINIK8S_JOB_ID", name);
-    for leaked in ["SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"] {
-        command.env_remove(leaked);
-    }
+    command.arg("bash").arg("-c").arg(START).arg("minik8s").arg(&record.path);
+    // Whatever the control plane was started with is none of a job's business.
+    command.env_clear().env("PATH", PATH).env("HOME", record.path.join("work")).env("LANG", "C.UTF-8");
+    command.env("MINIK8S_JOB_ID", name);
     // An empty list hides all of them from who did not ask.
     command.env("CUDA_VISIBLE_DEVICES", gpus.join(",")).env("NVIDIA_VISIBLE_DEVICES", gpus.join(","));
     command

@@ -15,6 +15,7 @@ pub use gpus::discover;
 use crate::script;
 use async_trait::async_trait;
 use bytes::Bytes;
+use minik8s_core::devices::Devices;
 use minik8s_core::job::{
     FileInfo, FileName, JobBackend, JobCapabilities, JobError, JobHandle, JobId, JobReport, JobRequest, JobResult,
     JobState,
@@ -34,13 +35,17 @@ pub struct LocalConfig {
     pub slots: usize,
     /// Graphics processors, as programs are told of them: `0`, `1`.
     pub gpus: Vec<String>,
+    /// Which of them is whose: the same for all that hand out processors of this machine.
+    pub devices: Devices,
 }
 
 impl LocalConfig {
-    /// All of this machine.
+    /// All of this machine, as if nobody else handed out its graphics processors.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let slots = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { directory: directory.into(), slots, gpus: discover("/dev".as_ref()) }
+        let directory = directory.into();
+        let devices = Devices::new(directory.join(".devices"));
+        Self { slots, gpus: discover("/dev".as_ref()), devices, directory }
     }
 }
 
@@ -189,6 +194,7 @@ impl JobBackend for LocalBackend {
             let Some(record) = Record::find(config, &id)? else { return Ok(()) };
             record.mark("cancelled")?;
             process::end(&record, PATIENCE)?;
+            config.devices.release(&record.path)?;
             record.remove()?;
             launch::advance(config)
         })
@@ -197,5 +203,13 @@ impl JobBackend for LocalBackend {
 
     async fn kept(&self) -> JobResult<Vec<JobId>> {
         self.with(|config| Ok(Record::all(config)?.into_iter().map(|record| record.id).collect())).await
+    }
+
+    async fn leave(&self) -> JobResult<()> {
+        self.with(|config| match std::fs::remove_dir_all(&config.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
     }
 }

@@ -108,12 +108,6 @@ impl Record {
         absent(std::fs::remove_file(self.path.join(mark))).map(|_| ())
     }
 
-    /// Graphics processors that are its own until it has ended.
-    pub(super) fn gpus(&self) -> io::Result<Vec<String>> {
-        let text = self.text("gpus")?.unwrap_or_default();
-        Ok(text.split(',').filter(|gpu| !gpu.is_empty()).map(str::to_owned).collect())
-    }
-
     pub(super) fn state(&self) -> io::Result<JobState> {
         let claim = self.text("claim")?.filter(|claim| !claim.is_empty());
         let ended = |reason| Ok(JobState::Ended(JobEnd::new(reason, None)));

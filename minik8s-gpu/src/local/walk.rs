@@ -1,28 +1,26 @@
 //! Files of jobs: found by patterns, without following links.
 
 use crate::outputs::digest_of;
-use minik8s_core::job::{FileInfo, FileName, STDERR, STDOUT};
+use minik8s_core::job::{FileInfo, FileName, MOST_RESULTS, STDERR, STDOUT};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Output, and results that match a pattern.
 pub(super) fn files(job: &Path, patterns: &[String]) -> io::Result<Vec<FileInfo>> {
-    let mut found =
-        vec![(FileName::output(STDERR, None), job.join(STDERR)), (FileName::output(STDOUT, None), job.join(STDOUT))];
     let work = job.join("work");
+    let mut results = BTreeMap::new();
     for pattern in patterns {
         let parts: Vec<&str> = pattern.split('/').collect();
         let mut paths = Vec::new();
         matching(&work, String::new(), &parts, &mut paths)?;
-        for path in paths {
-            if let Ok(name) = FileName::new(format!("results/{path}")) {
-                found.push((name, work.join(&path)));
-            }
-        }
+        let named = |path: String| Some((FileName::new(format!("results/{path}")).ok()?, work.join(path)));
+        results.extend(paths.into_iter().filter_map(named));
     }
-    found.sort();
-    found.dedup();
+    let output = |stream| (FileName::output(stream, None), job.join(stream));
+    let mut found: BTreeMap<FileName, PathBuf> = [STDERR, STDOUT].map(output).into();
+    found.extend(results.into_iter().take(MOST_RESULTS + 1));
     let mut files = Vec::new();
     for (name, path) in found {
         match path.symlink_metadata() {

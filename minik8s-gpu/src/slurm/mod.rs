@@ -19,7 +19,7 @@ use bytes::Bytes;
 use judge::Verdict;
 use minik8s_core::job::{
     FileInfo, FileName, JobBackend, JobCapabilities, JobError, JobHandle, JobId, JobReport, JobRequest, JobResult,
-    JobState, Outage, SourceFile,
+    JobState, MOST_RESULTS, Outage, SourceFile,
 };
 use parking_lot::Mutex;
 use remote::Text;
@@ -90,6 +90,7 @@ impl SlurmBackend {
         let found = lines.find_map(|(kind, rest)| Some((kind.chars().next().filter(|_| kind.len() == 1)?, rest)));
         match found {
             Some(('X', why)) => Err(away(why)),
+            Some(('W', why)) => Err(JobError::Odd(format!("files there cannot be removed: {}", why.trim()))),
             Some((kind, rest)) => Ok((kind, rest.trim().to_owned())),
             None => {
                 Err(JobError::Odd(format!("{text:?} ended with {} and said {:?} {:?}", answer.code, out, answer.err)))
@@ -197,8 +198,9 @@ impl JobBackend for SlurmBackend {
     }
 
     async fn files(&self, job: &JobHandle, patterns: &[String]) -> JobResult<Vec<FileInfo>> {
-        let name = job.id.to_string();
-        let args: Vec<&str> = std::iter::once(name.as_str()).chain(patterns.iter().map(String::as_str)).collect();
+        let (name, most) = (job.id.to_string(), (MOST_RESULTS + 1).to_string());
+        let own = [name.as_str(), most.as_str()].into_iter();
+        let args: Vec<&str> = own.chain(patterns.iter().map(String::as_str)).collect();
         let answer = self.run(Text::Files, &args, Bytes::new()).await?;
         let out = String::from_utf8_lossy(&answer.out);
         if out.lines().any(|line| line == "N|") {
@@ -243,5 +245,9 @@ impl JobBackend for SlurmBackend {
             None => return Err(JobError::Odd(format!("{:?} {:?}", out, answer.err))),
         }
         Ok(told("K|").filter_map(JobId::parse).collect())
+    }
+
+    async fn leave(&self) -> JobResult<()> {
+        self.told(Text::Leave, &[], Bytes::new()).await.map(|_| ())
     }
 }

@@ -69,8 +69,8 @@ told=$(squeue -h -t all -j "$ids" -O 'ArrayJobID:|,ArrayTaskID:|,State:|,StartTi
   case $told in *"Invalid job id"*) told= ;; *) echo "X|$(flat "$told")"; exit 0 ;; esac
 }
 [ -z "$told" ] || printf '%s\n' "$told" | sed 's/^/Q|/'
-gone=$(printf '%s\n%s\n' "$told" '-' | awk -F'|' -v list="$list" '
-  $1 != "-" { seen[$1] = 1 } $1 == "-" { n = split(list, lines, "\n"); for (i = 1; i <= n; i++) { split(lines[i], w, " "); if (!(w[2] in seen)) print w[2] } }' | paste -sd, -)
+gone=$({ printf '%s\n' "$told"; echo '---'; printf '%s\n' "$list"; } | awk -F'|' '
+  $0 == "---" { second = 1; next } !second { seen[$1] = 1; next } { split($0, w, " "); if (!(w[2] in seen)) print w[2] }' | paste -sd, -)
 [ -z "$gone" ] || sacct -n -P -X -j "$gone" -S now-30days -o JobID,State,ExitCode,NodeList,Start,End,JobName 2>/dev/null | sed 's/^/S|/'
 cd "$root" 2>/dev/null || exit 0
 printf '%s\n' "$list" | while read -r name id; do
@@ -87,8 +87,8 @@ printf '%s\n' "$list" | while read -r name id; do
 done | xargs -r stat -c 'F|%s|%n'
 "#;
 
-/// Name, then patterns. `D|SIZE|SHA256|NAME`, or `N|`.
-const FILES: &str = r#"name=$1; shift
+/// Name, how many results at most, then patterns. `D|SIZE|SHA256|NAME`, or `N|`.
+const FILES: &str = r#"name=$1 most=$2; shift 2
 cd "$root/$name" 2>/dev/null || { echo 'N|'; exit 0; }
 nl='
 '
@@ -102,7 +102,8 @@ for pattern in "$@"; do
     case $f in *"$nl"*) continue ;; esac
     real=$(realpath -e -- "./$f") || continue
     [ "$real" = "$here/$f" ] || continue
-    tell "./$f" "results/$f"
+    [ "$most" -gt 0 ] || exit 0
+    tell "./$f" "results/$f" && most=$((most - 1))
   done
 done
 "#;
@@ -119,7 +120,8 @@ esac
 tail -c +"$(($3 + 1))" -- "./$file" | head -c "$4"
 "#;
 
-/// Name, and whether its files go too (`yes`). `O|` or `X|WHY`.
+/// Name, and whether its files go too (`yes`). `O|`, `X|WHY` where the batch system does not answer, `W|WHY` where files
+/// cannot be removed.
 const CANCEL: &str = r#"name=$1 files=$2 d=$root/$1
 [ -d "$d" ] || { echo 'O|'; exit 0; }
 locked "$d" || { echo 'X|a submission of it is under way'; exit 0; }
@@ -131,7 +133,7 @@ if [ ! -s "$d/exit" ] && { [ -e "$d/attempt" ] || known "$d"; }; then
 fi
 if [ "$files" = yes ]; then
   t=$root/.$name.gone.$$
-  mv -T "$d" "$t" && { rm -rf "$t" || { sleep 1; rm -rf "$t"; }; }
+  why=$(mv -T "$d" "$t" 2>&1 && { rm -rf "$t" 2>/dev/null || { sleep 1; rm -rf "$t" 2>&1; }; }) || { echo "W|$(flat "$why")"; exit 0; }
 fi
 echo 'O|'
 "#;
@@ -160,6 +162,13 @@ find . -maxdepth 1 -name '.mk8s-*' -mmin +60 -exec rm -rf {} + 2>/dev/null
 for f in mk8s-*; do [ ! -d "$f" ] || echo "K|$f"; done
 "#;
 
+/// Removes the directory of all, where nothing of jobs is in it. `O|`, or `W|WHY`.
+const LEAVE: &str = r#"[ -d "$root" ] || { echo 'O|'; exit 0; }
+find "$root" -maxdepth 1 -name '.mk8s-*' -exec rm -rf {} + 2>/dev/null
+why=$(rmdir "$root" 2>&1) || { echo "W|$(flat "$why")"; exit 0; }
+echo 'O|'
+"#;
+
 /// A text for the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Text {
@@ -171,6 +180,7 @@ pub(super) enum Text {
     Cancel,
     Suspend,
     Kept,
+    Leave,
 }
 
 impl Text {
@@ -185,7 +195,69 @@ impl Text {
             Self::Cancel => CANCEL,
             Self::Suspend => SUSPEND,
             Self::Kept => KEPT,
+            Self::Leave => LEAVE,
         };
         format!("{HEAD}{body}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Command, Stdio};
+
+    /// Runs a text with programs of Slurm that pretend.
+    fn run(text: Text, programs: &[(&str, &str)], root: &str, args: &[&str], input: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, body) in programs {
+            let path = dir.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(text.script()).arg("minik8s").arg(root).args(args).env("PATH", path);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn a_query_may_be_about_more_than_an_argument_holds() {
+        // Every second job is in the queue; accounting is asked for the others.
+        let squeue = r#"for id in $(seq 2 2 5000); do echo "$id|N/A|RUNNING|1|2|n1|x|0|None|"; done"#;
+        let sacct =
+            r#"while [ "$1" != -j ]; do shift; done; echo "$2" | tr , '\n' | sed 's/$/|COMPLETED|0:0|n1|1|2|x/'"#;
+        let id = "0123456789-0123456789-0123456789-0123456789";
+        let list: String = (1..=5000).map(|number| format!("mk8s-{id}-1 {number}\n")).collect();
+        assert!(list.len() > 128 << 10);
+        let root = tempfile::tempdir().unwrap();
+        let out = run(
+            Text::Poll,
+            &[("squeue", squeue), ("sacct", sacct), ("scontrol", "exit 1")],
+            &root.path().display().to_string(),
+            &[],
+            &list,
+        );
+        let rows = |kind: &str| out.lines().filter(|line| line.starts_with(kind)).count();
+        assert_eq!((rows("Q|"), rows("S|")), (2500, 2500));
+        assert!(out.contains("S|1|COMPLETED") && !out.contains("S|2|COMPLETED"));
+    }
+
+    #[test]
+    fn files_that_stay_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("mk8s-a-1")).unwrap();
+        let at = root.path().display().to_string();
+        let cannot = ("mv", "echo 'mv: permission denied' >&2; exit 1");
+        let scancel = ("scancel", "exit 0");
+        assert_eq!(run(Text::Cancel, &[cannot, scancel], &at, &["mk8s-a-1", "yes"], ""), "W|mv: permission denied\n");
+        assert!(run(Text::Leave, &[], &at, &[], "").starts_with("W|"), "a job is there");
+        assert_eq!(run(Text::Cancel, &[scancel], &at, &["mk8s-a-1", "yes"], ""), "O|\n");
+        std::fs::create_dir(root.path().join(".mk8s-a-1.gone.7")).unwrap();
+        assert_eq!(run(Text::Leave, &[], &at, &[], ""), "O|\n");
+        assert_eq!((root.path().exists(), run(Text::Leave, &[], &at, &[], "")), (false, "O|\n".to_owned()));
     }
 }

@@ -110,7 +110,10 @@ impl Ssh {
         let late = |_| self.unreachable("no answer in time");
         let bound = self.config.connect + Duration::from_secs(5);
         let made = tokio::time::timeout(bound, builder.connect_mux(TARGET)).await.map_err(late)?;
-        let session = Arc::new(made.map_err(|error| self.refused(&error))?);
+        let session = match made {
+            Ok(session) => Arc::new(session),
+            Err(error) => return Err(self.refused(&chain(&error)).await),
+        };
         *open = Some(session.clone());
         Ok(session)
     }
@@ -121,30 +124,28 @@ impl Ssh {
     }
 
     /// Why there is no connection.
-    fn refused(&self, error: &openssh::Error) -> JobError {
-        let why = chain(error);
-        let host = &self.config.host;
-        let lower = why.to_lowercase();
-        if lower.contains("host key verification failed")
-            || lower.contains("identification has changed")
-            || lower.contains("host key is known")
-        {
-            let why = format!(
-                "the key of {host} or of a host on the way is not the one in spec.slurm.knownHosts: compare it with what its \
-                 administrators say, then change the field"
-            );
-            return JobError::Denied { what: Denial::HostKey, why };
+    async fn refused(&self, why: &str) -> JobError {
+        if let Some(denied) = denied(why, &self.config.host, &self.config.user) {
+            return denied;
         }
-        let key = ["permission denied", "invalid format", "error in libcrypto", "too many authentication failures"];
-        if key.iter().any(|word| lower.contains(word)) {
-            let why = format!(
-                "{host} does not take the key of {}: put its public half into authorized_keys there, or another one into the \
-                 Secret that spec.slurm.keySecret names",
-                self.config.user
-            );
-            return JobError::Denied { what: Denial::Key, why };
+        // Of a host on the way, nothing is heard but that it closed the connection.
+        for (index, (host, _, user)) in self.config.jumps.iter().enumerate() {
+            if let Some(denied) = denied(&self.knock(index).await, host, user) {
+                return denied;
+            }
         }
-        self.unreachable(why.lines().last().unwrap_or(&why))
+        self.unreachable(why.lines().last().unwrap_or(why))
+    }
+
+    /// What a host on the way says when it is asked for nothing.
+    async fn knock(&self, index: usize) -> String {
+        let mut command = tokio::process::Command::new("ssh");
+        command.arg("-F").arg(self.files.path().join("config")).arg(format!("jump{index}")).arg("exit");
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        match tokio::time::timeout(self.config.connect, command.output()).await {
+            Ok(Ok(output)) if !output.status.success() => String::from_utf8_lossy(&output.stderr).into_owned(),
+            _ => String::new(),
+        }
     }
 
     /// Runs a script there. Whatever breaks the connection is told as an outage, and the next call makes a new one.
@@ -242,6 +243,27 @@ impl Ssh {
         };
         Ok(Answer { code, out, err: String::from_utf8_lossy(&err).into_owned() })
     }
+}
+
+/// Whose key is not taken, where that is what `ssh` says.
+fn denied(why: &str, host: &str, user: &str) -> Option<JobError> {
+    let lower = why.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if says(&["host key verification failed", "identification has changed", "host key is known"]) {
+        let why = format!(
+            "the key of {host} or of a host on the way is not the one in spec.slurm.knownHosts: compare it with what its \
+             administrators say, then change the field"
+        );
+        return Some(JobError::Denied { what: Denial::HostKey, why });
+    }
+    if says(&["permission denied", "invalid format", "error in libcrypto", "too many authentication failures"]) {
+        let why = format!(
+            "{host} does not take the key of {user}: put its public half into authorized_keys there, or another one into the \
+             Secret that spec.slurm.keySecret names"
+        );
+        return Some(JobError::Denied { what: Denial::Key, why });
+    }
+    None
 }
 
 /// An error and what caused it, in one line.

@@ -28,6 +28,8 @@ pub struct SlurmBed {
     pub dir: PathBuf,
     /// Port of its sshd, on 127.0.0.1.
     pub port: u16,
+    /// Port of a second sshd to come through, once it was started (`jump-start`).
+    pub jump: u16,
     /// The user to be there.
     pub user: String,
     /// Names of its nodes.
@@ -51,6 +53,7 @@ impl SlurmBed {
         };
         Some(Self {
             port: value("ssh_port").parse().expect("a port"),
+            jump: value("jump_port").parse().expect("a port"),
             user: value("user"),
             nodes: [value("node1"), value("node2")],
             memory: value("cgroups") == "yes",

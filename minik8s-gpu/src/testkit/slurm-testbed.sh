@@ -4,7 +4,7 @@
 #   slurm-testbed.sh stop DIR         ends its daemons and jobs by their ids, and removes DIR
 #   slurm-testbed.sh fault DIR WHAT   breaks or mends something:
 #       drain | node-down NODE | nodes-up | expire JOB | ctld-freeze | ctld-thaw | ctld-stop | ctld-start | ssh-stop | ssh-start |
-#       ssh-drop | host-key | key
+#       ssh-drop | host-key | key | jump-start (a second sshd, to come through)
 # Two nodes of 8 processors, 8 GB and 2 graphics processors each (pretended: character devices that every machine has).
 # Partitions: all (both nodes), one, two. Needs munge, slurmctld, slurmd, slurm-client and openssh-server of Debian.
 set -euo pipefail
@@ -36,7 +36,7 @@ end() { # NAME SIGNAL
   kill -KILL "$pid" 2>/dev/null || true
 }
 below() { local child; for child in $(pgrep -P "$1" || true); do below "$child"; echo "$child"; done; }
-sessions() { local listener; listener=$(pid_of sshd) || return 0; below "$listener"; }
+sessions() { local name listener; for name in sshd jump; do listener=$(pid_of "$name") || continue; below "$listener"; done; }
 # Jobs and what watches over them know the configuration by their environment, or descend from one that does.
 job_processes() {
   local entry pid
@@ -129,8 +129,10 @@ EOF
   (umask 077; head -c 1024 /dev/urandom >"$dir/munge/key")
   ssh-keygen -q -t ed25519 -N '' -f "$dir/ssh/host_key"
   ssh-keygen -q -t ed25519 -N '' -f "$dir/ssh/key"
+  ssh-keygen -q -t ed25519 -N '' -f "$dir/ssh/jump_key"
   cp "$dir/ssh/key.pub" "$dir/ssh/authorized_keys"
   echo "[127.0.0.1]:$ssh_port $(cut -d' ' -f1,2 "$dir/ssh/host_key.pub")" >"$dir/ssh/known_hosts"
+  echo "[127.0.0.1]:$jump_port $(cut -d' ' -f1,2 "$dir/ssh/jump_key.pub")" >>"$dir/ssh/known_hosts"
   cat >"$dir/ssh/sshd_config" <<EOF
 Port $ssh_port
 ListenAddress 127.0.0.1
@@ -148,6 +150,8 @@ MaxSessions 10
 MaxStartups 100:30:200
 UseDNS no
 EOF
+  sed -e "s|^Port .*|Port $jump_port|" -e "s|^HostKey .*|HostKey $dir/ssh/jump_key|" -e "s|sshd.pid|jump.pid|" \
+    "$dir/ssh/sshd_config" >"$dir/ssh/jump_config"
 }
 
 # ------------------------------------------------------------------------------------------------ daemons
@@ -167,8 +171,13 @@ start_sshd() {
   quietly /usr/sbin/sshd -f "$dir/ssh/sshd_config" -E "$dir/log/sshd.log" || fail "sshd: $(tail -n 3 "$dir/log/start.log")"
   until_ok 100 pid_of sshd || fail "sshd does not start"
 }
+start_jump() {
+  pid_of jump >/dev/null && return
+  quietly /usr/sbin/sshd -f "$dir/ssh/jump_config" -E "$dir/log/jump.log" || fail "the sshd on the way: $(tail -n 3 "$dir/log/start.log")"
+  until_ok 100 pid_of jump || fail "the sshd on the way does not start"
+}
 usable() { [ "$(sinfo -h -N -p all -o %T | grep -cE '^(idle|mixed|allocated|completing)$')" = 2 ]; }
-settings() { printf '%s\n' "ssh_port=$ssh_port" "node1=$node1" "node2=$node2" "cgroups=$cgroups" "user=$(id -un)"; }
+settings() { printf '%s\n' "ssh_port=$ssh_port" "jump_port=$jump_port" "node1=$node1" "node2=$node2" "cgroups=$cgroups" "user=$(id -un)"; }
 
 start() {
   mkdir -p "$dir"
@@ -176,7 +185,7 @@ start() {
   chmod 711 "$dir"
   mkdir -p "$dir"/{munge,state,spool,log,run,ssh,home}
   chmod 700 "$dir/state"
-  for name in ctld_port port1 port2 ssh_port; do free_port; printf -v "$name" %s "$port_found"; done
+  for name in ctld_port port1 port2 ssh_port jump_port; do free_port; printf -v "$name" %s "$port_found"; done
   # Control groups go by the names of nodes: beds of one machine must not share them.
   node1=g1x$ssh_port node2=g2x$ssh_port cgroups=no
   ! with_cgroups || cgroups=yes
@@ -196,7 +205,7 @@ stop() {
   [ -d "$dir" ] || return 0
   [ ! -f "$dir/vars" ] || . "$dir/vars"
   for pid in $(sessions); do kill "$pid" 2>/dev/null || true; done
-  end sshd TERM
+  end sshd TERM; end jump TERM
   for name in slurmctld "slurmd-${node1:-}" "slurmd-${node2:-}" munged; do end "$name" KILL; done
   for _ in 1 2 3 4 5; do
     pids=$(job_processes | sort -un); [ -n "$pids" ] || break
@@ -228,6 +237,7 @@ fault() {
     ssh-start) start_sshd ;;
     host-key) rm "$dir/ssh/host_key" "$dir/ssh/host_key.pub"; ssh-keygen -q -t ed25519 -N '' -f "$dir/ssh/host_key"
               fault ssh-stop; start_sshd ;;
+    jump-start) start_jump ;;
     key) : >"$dir/ssh/authorized_keys" ;;
     *) fail "unknown fault: $1" ;;
   esac

@@ -27,6 +27,8 @@ async fn slurm_keeps_the_contract() {
     run_all(subject.with_faults(Arc::new(SlurmFaults(bed)))).await;
 }
 
+mod outages;
+
 /// A control plane with jobs, and one cluster with Slurm.
 struct World {
     cluster: Cluster,
@@ -88,6 +90,19 @@ impl World {
             status.phase.is_final().then_some((job, status))
         })
         .await
+    }
+
+    /// Waits until a cluster says this of itself.
+    async fn says(&self, name: &str, reason: &str) {
+        until(&format!("{name} says {reason}"), BOUND, || async { (self.ready(name).await.1 == reason).then_some(()) })
+            .await;
+    }
+
+    async fn runs(&self, name: &str) {
+        until(&format!("{name} runs"), BOUND, || async {
+            (self.jobs().get(name).await.ok()?.status?.phase == Phase::Running).then_some(())
+        })
+        .await;
     }
 
     async fn ready(&self, name: &str) -> (String, String) {

@@ -35,7 +35,36 @@ impl FakeJobs {
 
     /// The next submission is taken, but the answer is lost.
     pub fn lose_next_answer(&self) {
-        self.table.lock().lose_answer = true;
+        self.lose_answers(1);
+    }
+
+    /// So many submissions are taken without an answer; the same one again counts too.
+    pub fn lose_answers(&self, count: u32) {
+        self.table.lock().lost_answers = count;
+    }
+
+    /// Every call of this name (`submit`, `kept`, …; `*` for all) fails with this, until `None` is said.
+    pub fn fail(&self, call: &'static str, error: Option<JobError>) {
+        let mut table = self.table.lock();
+        match error {
+            Some(error) => table.failing.insert(call, error),
+            None => table.failing.remove(call),
+        };
+    }
+
+    /// Jobs cannot wait for others there.
+    pub fn without_dependencies(&self) {
+        self.table.lock().independent = true;
+    }
+
+    /// What a controller that is gone has left: a job that no object knows.
+    pub fn strand(&self, id: &JobId) {
+        self.table.lock().add(&JobRequest { id: id.clone(), run: "sleep 100000".to_owned(), ..JobRequest::default() });
+    }
+
+    /// How often it was told that it is not used any more.
+    pub fn left(&self) -> u32 {
+        self.table.lock().left
     }
 
     /// The node fails: what runs there ends.
@@ -73,11 +102,14 @@ impl FakeJobs {
         self.table.lock().jobs.get(id).map(|job| job.request.clone())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Table) -> JobResult<T>) -> JobResult<T> {
+    fn with<T>(&self, call: &str, work: impl FnOnce(&mut Table) -> JobResult<T>) -> JobResult<T> {
         let mut table = self.table.lock();
         if table.away {
             let why = "the pretended machine cannot be reached".to_owned();
             return Err(JobError::Away { what: Outage::Unreachable, why });
+        }
+        if let Some(error) = table.failing.get(call).or_else(|| table.failing.get("*")) {
+            return Err(error.clone());
         }
         table.advance();
         work(&mut table)
@@ -91,7 +123,7 @@ impl JobBackend for FakeJobs {
             version: "fake 1".to_owned(),
             suspend: true,
             arrays: true,
-            dependencies: true,
+            dependencies: !self.table.lock().independent,
             gpus: true,
             memory_limits: false,
             time_limits: false,
@@ -99,25 +131,28 @@ impl JobBackend for FakeJobs {
     }
 
     async fn submit(&self, job: &JobRequest) -> JobResult<JobHandle> {
-        self.with(|table| {
+        self.with("submit", |table| {
             if !table.jobs.contains_key(&job.id) {
                 table.check(job)?;
                 table.add(job);
             }
             let handle = table.handle(&job.id).ok_or_else(|| JobError::NotFound(job.id.clone()))?;
-            match std::mem::take(&mut table.lose_answer) {
-                true => Err(JobError::Unclear("the answer was lost".to_owned())),
-                false => Ok(handle),
+            match table.lost_answers.checked_sub(1) {
+                Some(left) => {
+                    table.lost_answers = left;
+                    Err(JobError::Unclear("the answer was lost".to_owned()))
+                }
+                None => Ok(handle),
             }
         })
     }
 
     async fn find(&self, id: &JobId) -> JobResult<Option<JobHandle>> {
-        self.with(|table| Ok(table.handle(id)))
+        self.with("find", |table| Ok(table.handle(id)))
     }
 
     async fn poll(&self, jobs: &[JobHandle]) -> JobResult<Vec<JobReport>> {
-        self.with(|table| {
+        self.with("poll", |table| {
             table.queries += 1;
             let report = |job: &JobHandle| table.report(&job.id);
             Ok(jobs.iter().map(|job| report(job).unwrap_or_else(|| missing(job))).collect())
@@ -125,36 +160,45 @@ impl JobBackend for FakeJobs {
     }
 
     async fn cancel(&self, id: &JobId) -> JobResult<()> {
-        self.with(|table| {
+        self.with("cancel", |table| {
             table.end_one(id, crate::job::EndReason::Cancelled);
             Ok(())
         })
     }
 
     async fn suspend(&self, job: &JobHandle, stop: bool) -> JobResult<()> {
-        self.with(|table| {
+        self.with("suspend", |table| {
             table.suspend(&job.id, stop);
             Ok(())
         })
     }
 
     async fn files(&self, job: &JobHandle, patterns: &[String]) -> JobResult<Vec<FileInfo>> {
-        self.with(|table| table.files(&job.id, patterns).ok_or_else(|| JobError::NotFound(job.id.clone())))
+        self.with("files", |table| table.files(&job.id, patterns).ok_or_else(|| JobError::NotFound(job.id.clone())))
     }
 
     async fn read(&self, job: &JobHandle, file: &FileName, from: u64, most: usize) -> JobResult<Bytes> {
-        self.with(|table| table.read(&job.id, file, from, most).ok_or_else(|| JobError::NotFound(job.id.clone())))
+        self.with("read", |table| {
+            table.read(&job.id, file, from, most).ok_or_else(|| JobError::NotFound(job.id.clone()))
+        })
     }
 
     async fn remove(&self, id: &JobId) -> JobResult<()> {
-        self.with(|table| {
+        self.with("remove", |table| {
             table.jobs.remove(id);
             Ok(())
         })
     }
 
     async fn kept(&self) -> JobResult<Vec<JobId>> {
-        self.with(|table| Ok(table.jobs.keys().cloned().collect()))
+        self.with("kept", |table| Ok(table.jobs.keys().cloned().collect()))
+    }
+
+    async fn leave(&self) -> JobResult<()> {
+        self.with("leave", |table| {
+            table.left += 1;
+            Ok(())
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::shell::{Shell, Step};
 use crate::job::{
     AfterWhen, EndReason, FileInfo, FileName, JobEnd, JobError, JobHandle, JobId, JobReport, JobRequest, JobResult,
-    JobState, STDERR, STDOUT, TaskReport,
+    JobState, MOST_RESULTS, STDERR, STDOUT, TaskReport,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -34,7 +34,10 @@ pub(super) struct Job {
 pub(super) struct Table {
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) away: bool,
-    pub(super) lose_answer: bool,
+    pub(super) lost_answers: u32,
+    pub(super) failing: BTreeMap<&'static str, JobError>,
+    pub(super) independent: bool,
+    pub(super) left: u32,
     pub(super) queries: u64,
     pub(super) started: Vec<JobId>,
     next: u64,
@@ -47,6 +50,7 @@ impl Table {
         match (&job.placement.partition, &job.gpus) {
             (Some(partition), _) if partition == "nowhere" => refused("placement.partition", "no such partition"),
             (_, Some(gpus)) if gpus.count > GPUS => refused("gpus", "there are 4"),
+            _ if self.independent && !job.after.is_empty() => Err(JobError::Unsupported("dependencies")),
             _ => Ok(()),
         }
     }
@@ -150,10 +154,9 @@ impl Table {
     pub(super) fn files(&self, id: &JobId, patterns: &[String]) -> Option<Vec<FileInfo>> {
         let job = self.jobs.get(id)?;
         let mut files: Vec<FileInfo> = job.outputs().map(|(name, bytes)| FileInfo::of(name.as_str(), bytes)).collect();
-        for (path, content) in job.results() {
-            if patterns.iter().any(|pattern| matches(pattern, path)) {
-                files.push(FileInfo::of(&format!("results/{path}"), content));
-            }
+        let wanted = job.results().filter(|(path, _)| patterns.iter().any(|pattern| matches(pattern, path)));
+        for (path, content) in wanted.take(MOST_RESULTS + 1) {
+            files.push(FileInfo::of(&format!("results/{path}"), content));
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
         files.dedup_by(|a, b| a.name == b.name);

@@ -1,7 +1,7 @@
 //! What jobs write and read.
 
 use super::scope::{Scope, source};
-use crate::job::{EndReason, FileName, STDOUT, digest};
+use crate::job::{EndReason, FileName, MOST_RESULTS, STDOUT, digest};
 
 pub(super) async fn output_is_read_while_it_grows_and_afterwards(scope: &mut Scope) {
     let job = scope.submit("echo first\nsleep 1\necho second").await;
@@ -69,6 +69,16 @@ pub(super) async fn links_and_what_lies_outside_are_left_out(scope: &mut Scope) 
     for name in ["results/stolen", "results/root/etc/passwd"] {
         assert_eq!(scope.text(&job, name).await, "", "{name} leads out");
     }
+}
+
+pub(super) async fn more_results_than_may_be_are_told_by_one(scope: &mut Scope) {
+    let mut request = scope.request("echo done");
+    request.source = (0..MOST_RESULTS + 5).map(|number| source(&format!("many/{number}"), "x", false)).collect();
+    let job = scope.backend.submit(&request).await.unwrap();
+    scope.ends(&job).await;
+    let files = scope.backend.files(&job, &["many/*".to_owned()]).await.unwrap();
+    assert_eq!(files.iter().filter(|file| file.name.result().is_some()).count(), MOST_RESULTS + 1);
+    assert!(files.iter().any(|file| file.name.as_str() == STDOUT), "output is listed however many results there are");
 }
 
 pub(super) async fn hostile_texts_arrive_as_they_are(scope: &mut Scope) {

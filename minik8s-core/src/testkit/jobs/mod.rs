@@ -82,6 +82,7 @@ pub const CASES: &[Case] = suite::cases! {
     files::source_files_are_there_and_executable;
     files::results_are_complete_and_carry_digests;
     files::links_and_what_lies_outside_are_left_out;
+    files::more_results_than_may_be_are_told_by_one;
     files::hostile_texts_arrive_as_they_are;
     files::a_large_output_is_read_in_pieces;
     resources::tasks_of_an_array_have_outputs_and_ends_of_their_own needs Arrays;

@@ -1,0 +1,121 @@
+//! Connections that break, a Slurm that is stopped, hosts on the way, and clusters that are deleted.
+
+use super::*;
+use minik8s_gpu::kinds::JumpHost;
+
+impl World {
+    /// A job that goes on until `go_on`, so that whatever is done meanwhile is done while it runs.
+    async fn patient(&self, name: &str, cluster: &str) {
+        let mark = self.bed.dir.join("home/go-on");
+        let run = format!("echo before; while [ ! -e {} ]; do sleep 0.1; done; echo after", mark.display());
+        self.job(name, cluster, running(&run)).await;
+        self.runs(name).await;
+    }
+
+    fn go_on(&self) {
+        std::fs::write(self.bed.dir.join("home/go-on"), "").unwrap();
+    }
+
+    fn connections(&self, log: &str) -> usize {
+        self.bed.file(log).matches("Accepted publickey").count()
+    }
+
+    fn submissions(&self) -> usize {
+        self.bed.file("log/slurmctld.log").matches("_slurm_rpc_submit_batch_job: JobId=").count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_on_and_is_found_when_the_connection_breaks_in_the_middle() {
+    let Some(world) = World::start().await else { return };
+    world.patient("a", "hpc").await;
+    let before = world.connections("log/sshd.log");
+    // Sessions of sshd are killed by their ids: the master dies in the middle of whatever it does.
+    world.bed.fault(&["ssh-drop"]);
+    until("a new connection was made", BOUND, || async { (world.connections("log/sshd.log") > before).then_some(()) })
+        .await;
+    world.says("hpc", "Answers").await;
+    assert_eq!(world.jobs().get("a").await.unwrap().status.unwrap().phase, Phase::Running);
+    world.go_on();
+    let (job, status) = world.ends("a").await;
+    assert_eq!((status.phase, status.attempt), (Phase::Succeeded, 1));
+    assert_eq!(world.output(&job, "stdout"), "before\nafter\n");
+    assert_eq!((world.submissions(), world.left()), (1, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_slurm_is_told_holds_up_nobody_and_its_jobs_are_followed_afterwards() {
+    let Some(world) = World::start().await else { return };
+    let Some(second) = SlurmBed::start() else { return };
+    world.secret("second-key", &second.file("ssh/key")).await;
+    let (port, known_hosts, root) = (second.port, second.file("ssh/known_hosts"), second.root().display().to_string());
+    world
+        .add("second", |slurm| {
+            slurm.key_secret = "second-key".to_owned();
+            (slurm.port, slurm.known_hosts, slurm.root) = (Some(port.into()), known_hosts, Some(root));
+        })
+        .await;
+    world.patient("a", "hpc").await;
+    world.bed.fault(&["ctld-stop"]);
+    world.says("hpc", "SchedulerDown").await;
+    world.job("late", "hpc", running("echo late")).await;
+    world.job("other", "second", running("echo other")).await;
+    let (job, _) = world.ends("other").await;
+    assert_eq!(world.output(&job, "stdout"), "other\n");
+    assert_eq!(world.ready("hpc").await.1, "SchedulerDown", "the other one ran meanwhile");
+    assert_eq!(world.jobs().get("a").await.unwrap().status.unwrap().phase, Phase::Running, "no answer is no end");
+    // It ends while nobody can be asked.
+    world.go_on();
+    until("it has ended there", BOUND, || async {
+        let clusters = std::fs::read_dir(world.bed.root()).unwrap().flatten();
+        let jobs = clusters.flat_map(|cluster| std::fs::read_dir(cluster.path()).unwrap().flatten());
+        jobs.into_iter().any(|job| job.path().join("exit").exists()).then_some(())
+    })
+    .await;
+    world.bed.fault(&["ctld-start"]);
+    world.says("hpc", "Answers").await;
+    for (name, text) in [("a", "before\nafter\n"), ("late", "late\n")] {
+        let (job, status) = world.ends(name).await;
+        assert_eq!((status.phase, status.attempt), (Phase::Succeeded, 1), "{name}: {status:?}");
+        assert_eq!(world.output(&job, "stdout"), text);
+    }
+    assert_eq!((world.submissions(), world.left()), (2, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_behind_another_host_is_reached_through_it() {
+    let Some(world) = World::start().await else { return };
+    world.bed.fault(&["jump-start"]);
+    let jump = |host: &str| JumpHost { host: host.to_owned(), port: Some(world.bed.jump.into()), user: None };
+    world.add("behind", |slurm| slurm.jump_hosts = vec![jump("127.0.0.1")]).await;
+    world.job("a", "behind", running("echo through")).await;
+    let (job, status) = world.ends("a").await;
+    assert_eq!((status.phase, world.output(&job, "stdout").as_str()), (Phase::Succeeded, "through\n"));
+    assert!(world.connections("log/jump.log") > 0, "it came another way: {}", world.bed.file("log/jump.log"));
+    // The key of a host on the way must be known too.
+    let known = world.bed.file("ssh/known_hosts");
+    let only_last = known.lines().next().unwrap().to_owned();
+    world
+        .add("unknown-way", |slurm| {
+            slurm.jump_hosts = vec![jump("127.0.0.1")];
+            slurm.known_hosts = only_last;
+        })
+        .await;
+    world.says("unknown-way", "HostKeyChanged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_cluster_leaves_no_job_and_no_directory_there() {
+    let Some(world) = World::start().await else { return };
+    world.patient("a", "hpc").await;
+    world.cluster.client().api::<JobCluster>("default").delete("hpc", &DeleteOptions::default()).await.unwrap();
+    let (job, status) = world.ends("a").await;
+    assert_eq!((status.end.as_deref(), world.output(&job, "stdout").as_str()), (Some("Cancelled"), "before\n"));
+    until("the cluster is gone", BOUND, || async {
+        let found = world.cluster.client().api::<JobCluster>("default").get_opt("hpc").await.unwrap();
+        found.is_none().then_some(())
+    })
+    .await;
+    assert!(world.bed.slurm(&["squeue", "-h", "-t", "all", "-o", "%T"]).contains("CANCELLED"));
+    assert_eq!(std::fs::read_dir(world.bed.root()).unwrap().count(), 0, "its own directory went too");
+}
