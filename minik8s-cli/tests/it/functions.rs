@@ -75,22 +75,6 @@ fn a_call_wakes_a_function_and_an_update_shows() {
     until("nothing is left", 180, || up.minik8s(&["get", "pods", "-o", "name"]).ok().is_empty());
 }
 
-/// The base image of Python functions, made once of Debian packages.
-pub(super) fn python_base(up: &Up) -> Option<std::path::PathBuf> {
-    let needs = [Need::Program("apt-get"), Need::Program("dpkg-deb"), Need::Program("apt-cache")];
-    if !need::met(&needs) {
-        return None;
-    }
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/function-base.sh");
-    let archive = up.files().join("python.tar");
-    let made = std::process::Command::new(script)
-        .args([std::path::Path::new("python"), &archive, std::path::Path::new(env!("CARGO_BIN_EXE_minik8s"))])
-        .output()
-        .expect("the script starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Some(archive)
-}
-
 /// A directory with one Python file.
 pub(super) fn code(up: &Up, name: &str, text: &str) -> String {
     let directory = up.files().join("code").join(name);
@@ -162,7 +146,7 @@ fn python_functions_are_made_of_files_called_changed_and_undone() {
         return;
     }
     let Some(up) = Up::start(Kind::Real) else { return };
-    let Some(base) = python_base(&up) else { return };
+    let Some(base) = up.python_base() else { return };
     up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
     for (name, text) in [("f1", F1), ("f2", F2), ("f3", F3)] {
         up.minik8s(&["function", "create", name, "-f", &code(&up, name, text), "--idle", "600"]).ok();
@@ -217,7 +201,7 @@ fn five_hundred_calls_are_answered_by_several_instances_each_once() {
         return;
     }
     let Some(up) = Up::start(Kind::Real) else { return };
-    let Some(base) = python_base(&up) else { return };
+    let Some(base) = up.python_base() else { return };
     up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
     let code = code(&up, "counts", COUNTS);
     up.minik8s(&["function", "create", "counts", "-f", &code, "--concurrency", "5", "--idle", "120"]).ok();

@@ -102,6 +102,11 @@ pub(crate) enum Expr {
         key: Reg,
         to: Option<Reg>,
     },
+    /// The key is not in the set.
+    Missing {
+        set: String,
+        key: Reg,
+    },
     Set {
         reg: Reg,
         data: Vec<u8>,
@@ -151,7 +156,7 @@ impl Expr {
             Expr::DestinationType(_) | Expr::SourceType(_) | Expr::WayBack(_) => "fib",
             Expr::And { .. } => "bitwise",
             Expr::Equal(..) | Expr::NotEqual(..) => "cmp",
-            Expr::Lookup { .. } => "lookup",
+            Expr::Lookup { .. } | Expr::Missing { .. } => "lookup",
             Expr::Set { .. } | Expr::Verdict(_) => "immediate",
             Expr::Random { .. } => "numgen",
             Expr::Remember { .. } => "dynset",
@@ -187,6 +192,10 @@ impl Expr {
                 if let Some(to) = to {
                     out.u32(3, to.0);
                 }
+            }
+            Expr::Missing { set, key } => {
+                out.text(1, set);
+                numbers(out, &[(2, key.0), (5, 1)]);
             }
             Expr::Set { reg, data } => {
                 out.u32(1, reg.0);

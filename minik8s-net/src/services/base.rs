@@ -60,6 +60,8 @@ pub(super) fn chains(around: &Surroundings) -> Vec<(&'static str, Option<BaseCha
         ("prerouting", base("nat", 0, -100), vec![guard(around, false), enter()]),
         ("output", base("nat", 3, -100), vec![enter()]),
         ("postrouting", base("nat", 4, 100), postrouting(around)),
+        ("gone", base("filter", 3, 0), vec![gone(around, true)]),
+        ("gone-through", base("filter", 2, 0), vec![gone(around, false)]),
     ];
     if let Some((node, port)) = around.tunnel {
         chains.push(("tunnel-in", base("filter", 0, -300), vec![untracked(destination, node, port)]));
@@ -106,6 +108,22 @@ fn sources(around: &Surroundings) -> Rule {
         Expr::Verdict(Verdict::Drop),
     ];
     rule(exprs, Some("pods send with their own address"))
+}
+
+/// Whoever is connected to a pod that is no more is told so, instead of repeating itself to nobody until its own patience
+/// ends. What has the range of this node's pods for its destination and does not leave by a pod's link leads to nobody;
+/// but what the host itself sends to a Service still counts as leaving by the link that the Service's address led to.
+fn gone(around: &Surroundings, from_host: bool) -> Rule {
+    let a = Reg::A;
+    let mut exprs = within(destination, around.pods, true);
+    exprs.extend([Expr::OutputGroup(a[0]), Expr::NotEqual(a[0], around.group.to_ne_bytes().to_vec())]);
+    if from_host {
+        exprs.extend([destination(a[0]), Expr::NotEqual(a[0], around.gateway.octets().to_vec())]);
+        let missing = Expr::Missing { set: HAIRPIN.to_owned(), key: a[0] };
+        exprs.extend([destination(a[0]), destination(a[1]), missing]);
+    }
+    exprs.push(Expr::Verdict(Verdict::Goto(REFUSE.to_owned())));
+    rule(exprs, Some("pods that are no more"))
 }
 
 /// What is inside of a tunnel's packets is tracked by itself; to track the packets around it as well would only cost.

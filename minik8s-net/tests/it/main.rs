@@ -6,6 +6,7 @@
 mod conflicts;
 mod gateway;
 mod golden;
+mod gone;
 mod machine;
 mod names;
 mod overlay;
