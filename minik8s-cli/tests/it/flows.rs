@@ -1,6 +1,6 @@
 //! Workflows on real functions: from nothing, and with the whole process killed wherever it is.
 
-use super::functions::{F1, F2, F3, asleep, code, python_base};
+use super::functions::{F1, F2, F3, asleep, code};
 use super::harness::{Kind, Up, until, until_or};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ def main(p):
 
 fn started(functions: &[(&str, &str)], idle: &str) -> Option<Up> {
     let up = Up::start(Kind::Real)?;
-    let base = python_base(&up)?;
+    let base = up.python_base()?;
     up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
     for (name, text) in functions {
         up.minik8s(&["function", "create", name, "-f", &code(&up, name, text), "--idle", idle]).ok();

@@ -1,7 +1,7 @@
 //! The gateway of a real cluster: hosts and paths of all three kinds, from pods and from the host, and what a caller
 //! notices of a Deployment that rolls, pods that go, and a process that is started again.
 
-use super::harness::{IMAGE, Kind, Up, until};
+use super::harness::{IMAGE, Kind, Up, until, until_or};
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_core::testkit::wait;
 use std::collections::BTreeSet;
@@ -118,9 +118,8 @@ fn get(up: &Up, what: &str, path: &str) -> String {
 }
 
 fn available(up: &Up, name: &str, count: usize) {
-    until("the Deployment is available", 90, || {
-        get(up, &format!("deploy/{name}"), "{.status.availableReplicas}") == count.to_string()
-    });
+    let ready = || get(up, &format!("deploy/{name}"), "{.status.availableReplicas}") == count.to_string();
+    until_or(90, ready, || format!("the Deployment is available: {}", up.minik8s(&["describe", "pods"]).out));
 }
 
 #[test]
@@ -438,7 +437,7 @@ fn kill_one(up: &Up) {
 }
 
 /// A base image with Python.
-const PYTHON: &str = "localhost/python:latest";
+const PYTHON: &str = "localhost/python:1";
 
 /// A web server at which thousands may wait.
 const WAITING_ROOM: &str = "import asyncio

@@ -92,8 +92,8 @@ impl BridgeNetwork {
 
     pub(super) async fn disconnect(&self, id: &str) -> NetworkResult<()> {
         let Some(record) = self.ledger.lock().get(id).cloned() else { return Ok(()) };
-        self.links().await?.remove(&record.link).await?;
         self.rules.remove_pod(id.to_owned(), record.ip).await?;
+        self.links().await?.remove(&record.link).await?;
         self.names.zone().askers().remove(record.ip);
         self.ledger.lock().release(id).map_err(failed("forget", format!("pod {id}")))
     }

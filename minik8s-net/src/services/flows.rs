@@ -1,5 +1,6 @@
-//! Remembered flows of UDP: translation is decided by a flow's first packet, and a flow that goes on would reach a
-//! backend that is gone for ever. So such flows are forgotten when backends change.
+//! Remembered flows: translation is decided by a flow's first packet, and a flow of UDP that goes on would reach a backend
+//! that is gone for ever, as would somebody who still asks for a connection. So such flows are forgotten when backends
+//! change. Connections that came about are left as they are: rules tell their clients when a pod is no more.
 
 use super::plan::{Backend, Front};
 use crate::nft::wire::{self, CONNTRACK, FAMILY_IPV4, Messages};
@@ -11,7 +12,15 @@ use std::net::Ipv4Addr;
 
 const GET: u16 = (CONNTRACK << 8) | 1;
 const DELETE: u16 = (CONNTRACK << 8) | 2;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// Of a message: a flow's directions, its status, and what tells it from others with the same addresses and ports.
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const ID: u16 = 12;
+/// Bit of the status: somebody answered.
+const ANSWERED: u32 = 1 << 1;
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +33,7 @@ pub(super) struct Tuple {
 /// What a front's traffic may reach.
 pub(super) type Reach = BTreeMap<Front, Vec<Backend>>;
 
-/// Forgets flows through `fronts` to anything but their backends, and all flows to `gone`.
+/// Forgets flows through `fronts` to anything but their backends, and those to `gone` that are no connections.
 pub(super) fn forget(
     socket: &mut NftSocket,
     cluster: Ipv4Net,
@@ -38,20 +47,18 @@ pub(super) fn forget(
         |_| {},
         |message| {
             let attributes = message.body.get(wire::NFGEN..).unwrap_or_default();
-            let parts = wire::find(attributes, 1).zip(wire::find(attributes, 2));
-            let Some((raw, (original, reply))) = parts.and_then(|(o, r)| Some((o, tuple(o).zip(tuple(r))?))) else {
-                return;
-            };
-            let translated = reply.source.0 != original.destination.0;
-            if is_stale(original, reply, cluster, fronts) || (translated && gone.contains(&reply.source.0)) {
-                stale.push(raw.to_vec());
+            let Some(flow) = Flow::read(attributes) else { return };
+            if is_stale(flow.original, flow.reply, cluster, fronts) || flow.is_lost(gone) {
+                stale.push((flow.raw.to_vec(), flow.id.to_vec()));
             }
         },
     )?;
-    for raw in stale {
+    for (raw, id) in stale {
         let mut out = Messages::default();
         out.begin(DELETE, 0, FAMILY_IPV4, 0);
-        out.raw(1 | 0x8000, &raw);
+        out.raw(ORIGINAL | 0x8000, &raw);
+        // A new one may have come in its place meanwhile, from the same port.
+        out.raw(ID, &id);
         out.end();
         match socket.tell(out) {
             Err(error) if !error.is_missing() => return Err(error),
@@ -59,6 +66,37 @@ pub(super) fn forget(
         }
     }
     Ok(())
+}
+
+/// What the kernel says of a flow.
+struct Flow<'a> {
+    /// The original direction, as the kernel put it.
+    raw: &'a [u8],
+    id: &'a [u8],
+    original: Tuple,
+    reply: Tuple,
+    answered: bool,
+}
+
+impl<'a> Flow<'a> {
+    fn read(attributes: &'a [u8]) -> Option<Self> {
+        let raw = wire::find(attributes, ORIGINAL)?;
+        let status = wire::find(attributes, STATUS).and_then(|value| <[u8; 4]>::try_from(value).ok())?;
+        Some(Self {
+            raw,
+            id: wire::find(attributes, ID)?,
+            original: tuple(raw)?,
+            reply: tuple(wire::find(attributes, REPLY)?)?,
+            answered: u32::from_be_bytes(status) & ANSWERED != 0,
+        })
+    }
+
+    /// It was led to a pod that is no more, and may still be led elsewhere.
+    fn is_lost(&self, gone: &BTreeSet<Ipv4Addr>) -> bool {
+        let translated = self.reply.source.0 != self.original.destination.0;
+        let connection = self.original.protocol == TCP && self.answered;
+        translated && !connection && gone.contains(&self.reply.source.0)
+    }
 }
 
 /// A flow through one of the fronts that does not lead to one of its backends.
@@ -105,6 +143,20 @@ mod tests {
         let original = Tuple { source: at("192.0.2.9:5000"), destination: at(to), protocol: UDP };
         let reply = Tuple { source: at(by), destination: at(seen), protocol: UDP };
         assert_eq!(is_stale(original, reply, "10.244.0.0/16".parse().unwrap(), &reach), stale);
+    }
+
+    #[test]
+    fn who_was_led_to_a_pod_that_is_gone_is_led_elsewhere_unless_connected() {
+        let gone: BTreeSet<Ipv4Addr> = [Ipv4Addr::new(10, 244, 0, 2)].into();
+        let lost = |protocol, by: &str, answered| {
+            let original = Tuple { source: at("192.0.2.9:5000"), destination: at("10.96.0.1:80"), protocol };
+            let reply = Tuple { source: at(by), destination: at("192.0.2.9:5000"), protocol };
+            Flow { raw: &[], id: &[], original, reply, answered }.is_lost(&gone)
+        };
+        assert!(lost(TCP, "10.244.0.2:8080", false));
+        assert!(!lost(TCP, "10.244.0.2:8080", true));
+        assert!(!lost(TCP, "10.244.0.3:8080", false));
+        assert!(lost(UDP, "10.244.0.2:8080", true));
     }
 
     #[test]

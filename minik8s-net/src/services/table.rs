@@ -165,8 +165,12 @@ impl Inner {
 
     fn remove_pod(&mut self, id: &str, ip: Ipv4Addr) -> Result<(), NftError> {
         let sound = self.check()?;
-        let go = self.program.remove_pod(id);
+        // Before anybody is told that the pod is no more: who asked a service and heard nothing yet is led elsewhere when
+        // it asks again.
         self.stale.gone.insert(ip);
+        self.forget_flows()?;
+        self.stale.fronts.extend(self.program.host_ports(id));
+        let go = self.program.remove_pod(id);
         if sound {
             let mut batch = self.batch();
             go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
