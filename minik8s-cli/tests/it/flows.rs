@@ -1,7 +1,7 @@
 //! Workflows on real functions: from nothing, and with the whole process killed wherever it is.
 
 use super::functions::{F1, F2, F3, asleep, code};
-use super::harness::{Kind, Up, until, until_or};
+use super::harness::{IMAGE, Kind, Up, until, until_or};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,11 +26,11 @@ fn started(functions: &[(&str, &str)], idle: &str) -> Option<Up> {
     Some(up)
 }
 
-fn object(kind: &str, name: &str, spec: &Value) -> Value {
+pub(super) fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "minik8s.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-fn apply(up: &Up, objects: &[Value]) {
+pub(super) fn apply(up: &Up, objects: &[Value]) {
     let text: Vec<String> = objects.iter().map(Value::to_string).collect();
     up.apply("objects.yaml", &text.join("\n---\n"));
 }
@@ -39,14 +39,14 @@ fn run_of(workflow: &str, input: &Value) -> Value {
     object("WorkflowRun", workflow, &json!({"workflow": workflow, "input": input}))
 }
 
-fn runs(up: &Up) -> BTreeMap<String, Value> {
+pub(super) fn runs(up: &Up) -> BTreeMap<String, Value> {
     let listed = up.minik8s(&["get", "workflowruns", "-o", "json"]);
     let list: Value = serde_json::from_str(&listed.out).unwrap_or_default();
     let all = list["items"].as_array().into_iter().flatten();
     all.map(|run| (run["metadata"]["name"].as_str().unwrap_or_default().to_owned(), run["status"].clone())).collect()
 }
 
-fn is_over(status: &Value) -> bool {
+pub(super) fn is_over(status: &Value) -> bool {
     ["Succeeded", "Failed", "Cancelled"].contains(&status["phase"].as_str().unwrap_or_default())
 }
 
@@ -217,4 +217,42 @@ fn a_process_that_is_killed_anywhere_repeats_no_completed_step() {
         assert!(made.len() <= STEPS + KILLS, "{name}: {made:?}");
         eprintln!("{name}: {} calls for {STEPS} steps", made.len());
     }
+}
+
+#[test]
+fn a_container_of_a_step_runs_once_and_its_word_is_the_output() {
+    let Some(mut up) = Up::start(Kind::Real) else { return };
+    // It ends when it is told to, so that the process can be killed while it runs.
+    let script =
+        "until [ -e /tmp/now ]; do sleep 0.1; done; echo \"{\\\"was\\\": $WORKFLOW_INPUT}\" > /dev/termination-log";
+    let job = json!({"startAt": "work", "input": {"n": 7}, "steps": [
+        {"name": "work", "task": {"job": {"image": IMAGE, "command": ["sh", "-c", script]}}, "next": "bad"},
+        {"name": "bad", "task": {"job": {"image": IMAGE, "command": ["sh", "-c", "echo no room > /dev/termination-log; exit 3"]}},
+            "resultPath": "$.bad", "catch": [{"errors": ["TaskFailed"], "resultPath": "$.failure", "next": "done"}], "next": "done"},
+        {"name": "done", "succeed": {}}]});
+    apply(&up, &[object("Workflow", "job", &job), run_of("job", &json!({"n": 7}))]);
+    let pods = |path: &str| up_get(&up, path);
+    until("its container runs", 90, || pods("{.items[*].status.phase}") == "Running");
+    let (name, uid) = (pods("{.items[0].metadata.name}"), pods("{.items[0].metadata.uid}"));
+    up.kill();
+    up.run();
+    up.minik8s(&["exec", &name, "--", "touch", "/tmp/now"]).ok();
+    let status = all_over(&up, 1).remove("job").unwrap_or_default();
+    assert_eq!(status["phase"], "Succeeded", "{status}");
+    assert_eq!(status["output"]["was"], json!({"n": 7}), "{status}");
+    let failure = &status["output"]["failure"];
+    assert_eq!((&failure["error"], &failure["step"]), (&json!("TaskFailed"), &json!("bad")), "{status}");
+    assert!(
+        failure["cause"].as_str().is_some_and(|cause| cause.contains("ended with 3") && cause.contains("no room")),
+        "{status}"
+    );
+    let all = up_get(&up, "{.items[*].metadata.uid}");
+    assert!(all.contains(&uid) && all.split(' ').count() == 2, "one pod for each step: {all}");
+    // Pods go with their run.
+    up.minik8s(&["delete", "workflowrun", "job"]).ok();
+    until("its pods are gone", 60, || up_get(&up, "{.items[*].metadata.name}").is_empty());
+}
+
+fn up_get(up: &Up, path: &str) -> String {
+    up.minik8s(&["get", "pods", "-o", &format!("jsonpath={path}")]).out
 }

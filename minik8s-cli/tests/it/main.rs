@@ -29,4 +29,5 @@ mod real;
 mod regressions;
 mod surviving;
 mod top;
+mod triggers;
 mod workflow;
