@@ -11,6 +11,7 @@ pub(crate) enum WorkflowCommand {
     /// Begin a run of a workflow, wait for its end and print what came out
     Run(WorkflowRunOptions),
     /// Show all runs, or one with its steps
+    #[command(visible_alias = "list", alias = "ls")]
     Get(WorkflowGet),
     /// Print what happened in a run
     Logs(WorkflowLogs),

@@ -70,6 +70,7 @@ fn runs_are_begun_followed_drawn_and_stopped() {
     until("the run is stopped", 60, || {
         up.minik8s(&["get", "wfr", "long", "-o", "jsonpath={.status.phase}"]).ok() == "Cancelled"
     });
+    assert!(up.minik8s(&["workflow", "cancel", "long"]).refused().contains("the run long is over: it is Cancelled"));
     if have_kubectl() {
         let table = up.kubectl(&["get", "workflowruns"]).ok();
         assert!(

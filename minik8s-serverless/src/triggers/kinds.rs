@@ -28,7 +28,7 @@ static TRIGGER_COLUMNS: [Column; 6] = [
     NAME,
     column("Source", |o, _| source(o).into()),
     column("Target", |o, _| target(o).into()),
-    column("Ready", |o, _| condition(o, "/status/conditions", "Ready").into()),
+    column("Ready", |o, _| ready(o).into()),
     column("Next", |o, _| text(o, "/status/nextSchedule").into()),
     AGE,
 ];
@@ -42,6 +42,14 @@ fn source(trigger: &Value) -> String {
     ];
     let found = kinds.iter().find(|(kind, _)| trigger["spec"].get(*kind).is_some_and(|s| !s.is_null()));
     found.map(|(kind, what)| format!("{kind} {what}").trim_end().to_owned()).unwrap_or_default()
+}
+
+/// Schedules need nobody to look: they are followed where it is known when they are due.
+fn ready(trigger: &Value) -> &str {
+    match condition(trigger, "/status/conditions", "Ready") {
+        "" if !text(trigger, "/status/nextSchedule").is_empty() => "True",
+        said => said,
+    }
 }
 
 fn target(object: &Value) -> String {

@@ -21,6 +21,10 @@ pub(crate) async fn run(conn: &Conn, command: &WorkflowCommand) -> Result<ExitCo
         WorkflowCommand::Logs(options) => history::logs(conn, options).await?,
         WorkflowCommand::Graph(options) => picture::run(conn, options).await?,
         WorkflowCommand::Cancel { run } => {
+            let found = find(conn, run).await?;
+            if is_over(&found) {
+                bail!("the run {run} is over: it is {}", phase(&found));
+            }
             conn.patch(&path(conn, "workflowruns", run), crate::api::MERGE, &json!({"spec": {"cancel": true}})).await?;
             say(&format!("workflowrun.minik8s.io/{run} is being stopped"));
         }

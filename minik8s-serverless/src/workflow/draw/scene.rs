@@ -92,7 +92,9 @@ fn ways(step: &Step) -> Vec<(&str, String, Way)> {
             Next::End => Vec::new(),
         },
     };
-    ways.extend(step.catch.iter().map(|catch| (catch.next.as_str(), catch.errors.join(", "), Way::Catch)));
+    let errors =
+        |names: &[String]| if names.iter().any(|name| name == "*") { "any error".to_owned() } else { names.join(", ") };
+    ways.extend(step.catch.iter().map(|catch| (catch.next.as_str(), errors(&catch.errors), Way::Catch)));
     ways
 }
 

@@ -73,14 +73,20 @@ fn draw(out: &mut String, scene: &Scene, plan: &Layout, x: i32, y: i32) {
             (Way::Next, true) => "#16a34a",
             (Way::Next, false) => "#94a3b8",
         };
-        let points: Vec<(i32, i32)> = route.points.iter().map(|(px, py)| (px + x, py + y)).collect();
+        let mut points: Vec<(i32, i32)> = route.points.iter().map(|(px, py)| (px + x, py + y)).collect();
+        let (lx, ly) = (route.label.0 + x, route.label.1 + y + 14);
+        // Beside its label an edge goes straight down.
+        if let (false, false, [.., before, last]) = (route.back, edge.label.is_empty(), points.as_slice())
+            && before.1 < ly - 12
+        {
+            points.insert(points.len() - 1, (last.0, ly - 12));
+        }
         let path = if route.back { around(&points) } else { curve(&points) };
         let dash = if edge.kind == Way::Catch { " stroke-dasharray=\"5 4\"" } else { "" };
         let width = if edge.taken { 2.2 } else { 1.5 };
         let _ = writeln!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}/>");
         let _ = writeln!(out, "<path d=\"{}\" fill=\"{colour}\"/>", arrow(&points));
         if !edge.label.is_empty() {
-            let (lx, ly) = (route.label.0 + x, route.label.1 + y + 14);
             let _ = writeln!(
                 out,
                 "<text x=\"{lx}\" y=\"{ly}\" font-size=\"11\" fill=\"#334155\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
