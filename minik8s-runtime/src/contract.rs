@@ -43,6 +43,14 @@ impl Containers for ContainerdRuntime {
         self.inner.stop_container(id, grace).await
     }
 
+    async fn pause_container(&self, id: &str) -> RuntimeResult<()> {
+        self.inner.pause_container(id).await
+    }
+
+    async fn resume_container(&self, id: &str) -> RuntimeResult<()> {
+        self.inner.resume_container(id).await
+    }
+
     async fn remove_container(&self, id: &str) -> RuntimeResult<()> {
         self.inner.remove_container(id).await
     }

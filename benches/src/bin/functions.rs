@@ -1,11 +1,12 @@
-//! A function from zero: from the first byte of a call to the last of its answer, where nothing runs, beside a warm call
-//! through the gateway and one to the instance directly. Busybox' HTTP server, on containerd and a bridge. The parts of
-//! cold starts are read from the metrics. Needs root, containerd and runc; works in a network namespace of its own.
+//! A function from zero: from the first byte of a call to the last of its answer, where nothing runs or the last instance
+//! is paused, beside a warm call through the gateway and one to the instance directly; how many calls go through in a
+//! second, and what a function costs that nobody calls. Busybox' HTTP server, on containerd and a bridge. The parts of cold
+//! starts are read from the metrics. Needs root, containerd and runc; works in a network namespace of its own.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
-use minik8s_benches::{Table, Timings, again_in_own_network, show, times};
-use minik8s_core::client::{Client, DeleteOptions, ListOptions};
+use minik8s_benches::{Table, Timings, again_in_own_network, per_second, show, times};
+use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::controllers::is_ready;
 use minik8s_core::node::NodeConfig;
@@ -14,7 +15,10 @@ use minik8s_net::gateway::{GatewayConfig, GatewayMetrics, NodeGateway};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use minik8s_runtime::{ContainerdRuntime, PrivateContainerd};
 use minik8s_serverless::Serverless;
+use minik8s_serverless::functions::FunctionMetrics;
 use minik8s_serverless::functions::api::Function;
+use prometheus_client::registry::Registry;
+use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +26,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const COLD: usize = 20;
-const WARM: usize = 300;
+const WARM: usize = 1000;
+/// Who calls at once, and for how long, where calls per second are counted.
+const CALLERS: usize = 32;
+const LOAD: Duration = Duration::from_secs(3);
+/// Functions that nobody calls.
+const IDLE: usize = 40;
 const IMAGE: &str = "localhost/minik8s-bench:1";
 const PATH: &str = "/function/default/bench/";
 
@@ -47,6 +56,7 @@ async fn inside() -> Result<()> {
     let gateway = NodeGateway::new(config, GatewayMetrics::default(), Ipv4Addr::LOCALHOST.into(), Arc::default());
     let serverless = Serverless::new();
     let metrics = serverless.metrics();
+    let shown = metrics.clone();
     let cluster = Cluster::builder()
         .node(NodeConfig::new("bench", directory.path().join("node")), runtime.clone(), network.clone())
         .companion(Arc::new(gateway.listener(listener, 80, false)))
@@ -54,9 +64,12 @@ async fn inside() -> Result<()> {
         .metrics(move |page| metrics.register(page))
         .start()
         .await?;
-    measure(&cluster.client(), at).await?;
-    cluster.client().api::<Function>("default").delete("bench", &DeleteOptions::default()).await?;
-    until("no instance is left", &cluster.client(), |pods| pods.is_empty()).await?;
+    let client = cluster.client();
+    measure(&client, at).await?;
+    parts(&shown)?;
+    client.api::<Function>("default").delete("bench", &DeleteOptions::default()).await?;
+    until("no instance is left", &client, |pods| pods.is_empty()).await?;
+    idle(&client).await?;
     cluster.stop().await;
     minik8s_core::network::NetworkPlugin::teardown(&*network).await?;
     drop(runtime);
@@ -64,46 +77,143 @@ async fn inside() -> Result<()> {
     Ok(())
 }
 
-async fn measure(client: &Client, gateway: SocketAddr) -> Result<()> {
+fn function(name: &str, scale: serde_json::Value) -> Result<Function> {
     let script = "echo ok > /tmp/index.html; trap exit TERM; httpd -f -p $PORT -h /tmp & wait";
-    let function = serde_json::from_value(serde_json::json!({"metadata": {"name": "bench"}, "spec": {
-        "image": IMAGE, "command": ["sh", "-c", script], "scale": {"idleSeconds": 1}}}))?;
-    client.api::<Function>("default").create(&function).await?;
+    Ok(serde_json::from_value(json!({"metadata": {"name": name}, "spec": {
+        "image": IMAGE, "command": ["sh", "-c", script], "concurrency": 0, "scale": scale}}))?)
+}
+
+async fn measure(client: &Client, gateway: SocketAddr) -> Result<()> {
+    let functions = client.api::<Function>("default");
+    functions.create(&function("bench", json!({"idleSeconds": 1}))?).await?;
     until("an instance is tried", client, |pods| !pods.is_empty()).await?;
-    let (mut cold, mut warm, mut direct) = (Timings::default(), Timings::default(), Timings::default());
+    let (mut cold, mut paused) = (Timings::default(), Timings::default());
     for _ in 0..COLD {
         until("nothing runs", client, |pods| pods.is_empty()).await?;
         cold.add(call(gateway, PATH).await?);
     }
+    let rests = json!({"spec": {"scale": {"pausedSeconds": 3600}}});
+    functions.patch("bench", PatchType::Merge, &rests).await?;
+    for _ in 0..COLD {
+        until("the instance rests", client, |pods| matches!(pods, [pod] if rests_now(pod))).await?;
+        paused.add(call(gateway, PATH).await?);
+    }
+    functions.patch("bench", PatchType::Merge, &json!({"spec": {"scale": {"min": 1}}})).await?;
     let pod = until("an instance", client, |pods| pods.iter().any(is_ready)).await?;
     let address = pod.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.clone()).context("no address")?;
     let instance = SocketAddr::new(address.parse()?, 8080);
+    let (mut warm, mut direct) = (Timings::default(), Timings::default());
     for _ in 0..WARM {
         warm.add(call(gateway, PATH).await?);
         direct.add(call(instance, "/").await?);
     }
     let floor = direct.percentile(0.5);
-    let mut table = Table::new(["call", "p50", "p90", "p99", "ratio", "goal"]);
-    for (name, timings, goal) in
-        [("instance", &direct, ""), ("gateway, warm", &warm, "+0.5 ms"), ("from zero", &cold, "300 ms")]
-    {
-        let of = |share| timings.percentile(share);
-        table.row([
-            name.to_owned(),
-            show(of(0.5)),
-            show(of(0.9)),
-            show(of(0.99)),
-            times(of(0.5), floor),
-            goal.to_owned(),
-        ]);
+    let mut table = Table::new(["call", "p50", "p95", "p99", "ratio", "goal"]);
+    for (name, timings, goal) in [
+        ("instance", &direct, ""),
+        ("gateway, warm", &warm, "+0.5 ms"),
+        ("from paused", &paused, "50 ms"),
+        ("from zero", &cold, "300 ms"),
+    ] {
+        let of = |share| show(timings.percentile(share));
+        let ratio = times(timings.percentile(0.5), floor);
+        table.row([name.to_owned(), of(0.5), of(0.95), of(0.99), ratio, goal.to_owned()]);
     }
     table.print("a function's call, each on a connection of its own");
+    let mut table = Table::new(["calls a second", "of 32 callers"]);
+    for (name, to, path) in [("instance", instance, "/"), ("gateway", gateway, PATH)] {
+        table.row([name.to_owned(), format!("{:.0}", load(to, path).await?)]);
+    }
+    table.print("many at once, each on a connection of its own");
     Ok(())
+}
+
+/// It is paused: it says that it is not ready, and a moment later it stands still.
+fn rests_now(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(minik8s_core::node::PAUSED)) && !is_ready(pod)
+}
+
+async fn load(to: SocketAddr, path: &'static str) -> Result<f64> {
+    let began = Instant::now();
+    let caller = || async move {
+        let mut count = 0;
+        while began.elapsed() < LOAD {
+            call(to, path).await?;
+            count += 1;
+        }
+        Ok::<usize, anyhow::Error>(count)
+    };
+    let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(caller())).collect();
+    let mut count = 0;
+    for caller in callers {
+        count += caller.await??;
+    }
+    Ok(per_second(count, began.elapsed()))
+}
+
+/// The means of cold starts' parts.
+fn parts(metrics: &FunctionMetrics) -> Result<()> {
+    let (mut page, mut text) = (Registry::default(), String::new());
+    metrics.register(&mut page);
+    prometheus_client::encoding::text::encode(&mut text, &page)?;
+    let of = |kind: &str, part: &str| -> Option<f64> {
+        let start = format!("function_cold_start_seconds_{kind}{{part=\"{part}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+    };
+    let mut table = Table::new(["part", "mean", "count"]);
+    for part in ["schedule", "sandbox", "create", "start", "all", "resume"] {
+        let (Some(sum), Some(count)) = (of("sum", part), of("count", part)) else { continue };
+        table.row([part.to_owned(), show(Duration::from_secs_f64(sum / count)), format!("{count}")]);
+    }
+    table.print("a cold start in its parts, as the metrics have it");
+    Ok(())
+}
+
+/// What functions take of this process while nobody calls them.
+async fn idle(client: &Client) -> Result<()> {
+    let before = resident()?;
+    let began = Instant::now();
+    for number in 0..IDLE {
+        let one = function(&format!("idle-{number}"), json!({"idleSeconds": 1}))?;
+        client.api::<Function>("default").create(&one).await?;
+    }
+    let functions = || async { client.api::<Function>("default").list(&ListOptions::default()).await };
+    loop {
+        let ready = |function: &Function| {
+            let conditions = function.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| condition.status == "True")
+        };
+        if functions().await?.items.iter().all(ready) {
+            break;
+        }
+        if began.elapsed() > Duration::from_secs(240) {
+            bail!("{IDLE} functions are not ready after {:?}", began.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = began.elapsed();
+    until("nothing runs", client, |pods| pods.is_empty()).await?;
+    let mut table = Table::new(["functions", "ready after", "memory for each, asleep"]);
+    let each = resident()?.saturating_sub(before) / IDLE as u64;
+    table.row([IDLE.to_string(), show(took), format!("{} KiB", each >> 10)]);
+    table.print("functions that nobody calls");
+    for number in 0..IDLE {
+        client.api::<Function>("default").delete(&format!("idle-{number}"), &DeleteOptions::default()).await?;
+    }
+    Ok(())
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
 }
 
 /// Asks until the pods are as wanted; answers them.
 async fn until(what: &str, client: &Client, is: impl Fn(&[Pod]) -> bool) -> Result<Vec<Pod>> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         let pods = client.api::<Pod>("default").list(&ListOptions::default()).await?.items;
         if is(&pods) {

@@ -91,6 +91,9 @@ pub(crate) struct Code {
     /// Seconds without a call after which nothing runs
     #[arg(long, value_name = "SECONDS")]
     pub(crate) idle: Option<i64>,
+    /// Seconds for which the last instance is then kept paused, which wakes faster than nothing does
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) paused: Option<i64>,
     /// Calls that go to the new revision at first, of a hundred; `100` for all
     #[arg(long, value_name = "PERCENT")]
     pub(crate) canary: Option<i64>,

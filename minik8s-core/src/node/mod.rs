@@ -44,6 +44,7 @@ pub use companion::{Companion, CompanionContext};
 pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
 pub(crate) use links::{follow_servers, serve_links, server_url};
+pub use pod::PAUSED;
 pub(crate) use refs::Names as RefNames;
 pub(crate) use remote::RemoteNode;
 pub use service::serve_link;

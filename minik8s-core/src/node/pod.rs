@@ -5,6 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use std::sync::LazyLock;
 
+/// Annotation of pods, `true` where their containers are to stand still: they keep what they have, and the pod is not
+/// ready meanwhile.
+pub const PAUSED: &str = "minik8s.io/paused";
+
 /// What becomes of a container whose process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestartPolicy {
@@ -35,6 +39,12 @@ impl RestartPolicy {
 pub(crate) fn is_given_up(pod: &Pod) -> bool {
     let mut conditions = status(pod).conditions.iter().flatten();
     conditions.any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(NODE_NOT_READY))
+}
+
+/// True where its containers are to be paused.
+pub(crate) fn is_to_pause(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(PAUSED)).is_some_and(|value| value == "true")
 }
 
 /// The role of a container within its pod.

@@ -61,6 +61,14 @@ pub trait Containers: Send + Sync {
     /// Sends SIGTERM (or the image's stop signal), waits up to `grace`, then kills the whole container. Returns after
     /// the end. Missing or ended is success. Calls may overlap: the shortest grace wins.
     async fn stop_container(&self, id: &str, grace: Duration) -> RuntimeResult<()>;
+    /// Freezes all its processes: they keep their memory and sockets and get no time until they are resumed. Returns once
+    /// they stand still. Paused already is success.
+    ///
+    /// # Errors
+    /// `NotFound` for the missing, `WrongState` for one that does not run.
+    async fn pause_container(&self, id: &str) -> RuntimeResult<()>;
+    /// Lets them go on. Not paused, ended or missing is success; a stop or a removal does it by itself.
+    async fn resume_container(&self, id: &str) -> RuntimeResult<()>;
     /// Kills it where it runs, removes it and its writable layer; its log stays. Missing is success.
     async fn remove_container(&self, id: &str) -> RuntimeResult<()>;
     /// Containers of one sandbox, or all.

@@ -197,6 +197,9 @@ pub struct ContainerInfo {
     pub created_at: i64,
     /// Unix milliseconds, 0 before.
     pub started_at: i64,
+    /// It runs, and none of its processes gets any time.
+    #[serde(default)]
+    pub paused: bool,
     /// Process id on the host while it runs.
     pub pid: Option<u32>,
     /// Its log file.

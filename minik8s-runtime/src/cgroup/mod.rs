@@ -7,7 +7,10 @@ use minik8s_core::runtime::{ContainerStats, Resources};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A group that is not frozen after so long holds a process that hangs in the kernel.
+const FREEZING: Duration = Duration::from_secs(5);
 
 /// The hierarchies of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +123,46 @@ impl Cgroups {
         for dir in self.dirs(group) {
             remove_tree(&dir);
         }
+    }
+
+    /// Freezes all processes of a group, or thaws them. Returns once it is so. Blocking.
+    pub(crate) fn freeze(&self, group: &str, freeze: bool) -> io::Result<()> {
+        let (file, word) = match (self.is_v2(), freeze) {
+            (true, true) => ("cgroup.freeze", "1"),
+            (true, false) => ("cgroup.freeze", "0"),
+            (false, true) => ("freezer.state", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED"),
+        };
+        let dir = self.dir("freezer", group).ok_or_else(|| io::Error::other("the kernel has no freezer"))?;
+        let told = |e: io::Error| io::Error::new(e.kind(), format!("{} = {word}: {e}", dir.join(file).display()));
+        let end = Instant::now() + FREEZING;
+        loop {
+            // Again each time: a process that was just made may have slipped through (version 1).
+            fs::write(dir.join(file), word).map_err(told)?;
+            if self.is_still(&dir) == freeze {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(told(io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// True where a group is frozen, or about to be.
+    pub(crate) fn is_frozen(&self, group: &str) -> bool {
+        let file = if self.is_v2() { "cgroup.freeze" } else { "freezer.state" };
+        let text = self.dir("freezer", group).and_then(|dir| fs::read_to_string(dir.join(file)).ok());
+        text.is_some_and(|text| !matches!(text.trim(), "" | "0" | "THAWED"))
+    }
+
+    /// True where none of a group's processes runs any more.
+    fn is_still(&self, dir: &Path) -> bool {
+        if self.is_v2() {
+            let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+            return stats::keyed(&events, "frozen") == Some(1);
+        }
+        fs::read_to_string(dir.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
     }
 
     /// How often the kernel killed a process of the group for memory.

@@ -91,6 +91,7 @@ impl Inner {
             (None, None) if files.started().is_some() => ContainerState::Exited(self.settle(cid, None).await?),
             (None, None) => ContainerState::Created,
         };
+        let paused = state == ContainerState::Running && self.cgroups.is_frozen(&record.cgroup);
         let pid = process.filter(|_| state == ContainerState::Running).map(|p| p.pid);
         Ok(ContainerInfo {
             id: record.id,
@@ -99,6 +100,7 @@ impl Inner {
             image_id: record.image_id,
             started_at: if state == ContainerState::Created { 0 } else { files.started().unwrap_or(0) },
             state,
+            paused,
             created_at: record.created_at,
             pid,
             log_path: record.log_path,

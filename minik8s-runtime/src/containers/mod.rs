@@ -7,6 +7,7 @@ mod create;
 mod exits;
 mod files;
 mod info;
+mod pause;
 mod record;
 mod remove;
 mod start;

@@ -21,6 +21,8 @@ impl Inner {
         let record = files.record();
         let mut problems = Problems::default();
         if files.exit().is_none() {
+            // What is frozen may not even hear that it is killed.
+            problems.note(self.thaw(cid).await);
             problems.note(self.kill_task(cid).await);
         }
         problems.note(self.finish_task(cid).await);

@@ -18,6 +18,8 @@ impl Inner {
     pub(crate) async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> RuntimeResult<()> {
         let cid = containerd_id(id);
         let Some(record) = self.record(&cid).await? else { return Ok(()) };
+        // What is frozen hears no signal.
+        self.thaw(&cid).await?;
         if !grace.is_zero() {
             if !self.signal(&cid, stop_signal(&record), false).await? {
                 return self.wait(&cid).await;

@@ -89,6 +89,9 @@ pub struct FunctionScale {
     /// How long nobody has called before there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<i32>,
+    /// How long the last instance is then kept paused, with its memory, before it goes too; 0 where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_seconds: Option<i32>,
     /// Calls at once that an instance should have; 70 of 100 of `concurrency` where it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,

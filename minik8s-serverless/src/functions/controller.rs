@@ -17,6 +17,7 @@ use minik8s_core::client::{ApiResource, Change, DeleteOptions, Informer, PatchTy
 use minik8s_core::controllers::{
     Controller, ControllerContext, Outcome, Reconciler, controller_of, is_ready, pump, run_workers,
 };
+use minik8s_core::node::PAUSED;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
@@ -181,8 +182,8 @@ struct Looked {
     plan: Plan,
     /// What stands where something of the function's should, and is not its own.
     stranger: Option<String>,
-    /// Something goes on that no watch tells the end of.
-    again: bool,
+    /// When to look again at what no watch tells the end of.
+    again: Option<Duration>,
 }
 
 #[async_trait]
@@ -206,7 +207,7 @@ impl Reconciler for World {
         self.route(&looked).await?;
         self.tell(&looked).await?;
         self.forget(&looked).await?;
-        Ok(if looked.again { Outcome::After(LOOK) } else { Outcome::Done })
+        Ok(looked.again.map_or(Outcome::Done, Outcome::After))
     }
 }
 
@@ -251,7 +252,11 @@ impl World {
             let quiet = memory.histories.get(&s.name).is_none_or(|history| history.is_quiet(now));
             (s.has_set && (!quiet || s.asked > min)) || (s.has_set && !s.left && memory.left.contains_key(&s.name))
         };
-        let again = seen.iter().any(waits);
+        let rests = || {
+            let resting = plan.paused.iter().filter_map(|name| memory.histories.get(name));
+            resting.filter_map(|history| history.rest(now, &bounds(&function))).min()
+        };
+        let again = if seen.iter().any(waits) { Some(LOOK) } else { rests() };
         let stranger = self.stranger(key, &function, &revisions);
         Looked { function, namespace, revisions, seen, plan, stranger, again }
     }
@@ -288,9 +293,10 @@ impl World {
         let gets = name == revision::name(function) || serving.iter().any(|t| t.revision == name && t.percent > 0);
         let mut bounds = bounds(function);
         if !gets {
-            (bounds.min, bounds.idle) = (0, HEARD);
+            (bounds.min, bounds.idle, bounds.paused) = (0, HEARD, Duration::ZERO);
         }
         let asked = history.decide(now, &bounds, u32::try_from(current).unwrap_or(0));
+        let rests = history.rest(now, &bounds).is_some();
         if gets {
             memory.left.remove(&name);
         } else {
@@ -306,6 +312,7 @@ impl World {
             has_set: set.is_some(),
             instances: u32::try_from(self.pods.list_by(BY_REVISION, &key).len()).unwrap_or(u32::MAX),
             asked,
+            rests,
             busy: load.waiting + load.active > 0.0,
             left,
             name,
@@ -342,6 +349,7 @@ impl World {
                 there(sets.create(&set).await.map(drop))
             }
             Some(set) => {
+                self.pause(looked, &key).await?;
                 let before = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
                 if before == i32::try_from(count).unwrap_or(i32::MAX) {
                     return Ok(());
@@ -351,6 +359,27 @@ impl World {
                 gone(sets.patch(&name, PatchType::Merge, &patch).await.map(drop))
             }
         }
+    }
+
+    /// Has a revision's instances paused, or going on.
+    async fn pause(&self, looked: &Looked, key: &str) -> ApiResult<()> {
+        let rests = looked.plan.paused.iter().any(|name| object_key(&looked.namespace, name) == key);
+        let api = self.ctx.client.api::<Pod>(&looked.namespace);
+        for pod in self.pods.list_by(BY_REVISION, key) {
+            let annotations = pod.metadata.annotations.as_ref();
+            let paused = annotations.and_then(|all| all.get(PAUSED)).is_some_and(|value| value == "true");
+            if paused == rests || pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            if !rests {
+                self.metrics.resumed(key, Instant::now());
+            }
+            let patch =
+                json!({"metadata": {"uid": pod.metadata.uid, "annotations": {PAUSED: rests.then_some("true")}}});
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            gone(api.patch(name, PatchType::Merge, &patch).await.map(drop))?;
+        }
+        Ok(())
     }
 
     /// Makes gateways do what is planned.
@@ -434,6 +463,7 @@ fn bounds(function: &Function) -> Bounds {
         min: number(scale.min, 0),
         max: number(scale.max, 10),
         idle: Duration::from_secs(number(scale.idle_seconds, 60).into()),
+        paused: Duration::from_secs(number(scale.paused_seconds, 0).into()),
         target: scale.target.filter(|t| *t > 0.0).unwrap_or(usual),
         rate: scale.rate.filter(|r| *r > 0.0),
     }

@@ -85,7 +85,7 @@ impl Kind for FunctionKind {
             errors.unsupported("spec.runtime", runtime, &RUNTIMES);
         }
         check_code(new, runtime, errors);
-        let limits: [(&str, i64, i64); 9] = [
+        let limits: [(&str, i64, i64); 10] = [
             ("port", 1, 65_535),
             ("concurrency", 0, 100_000),
             ("timeoutSeconds", 1, 86_400),
@@ -95,6 +95,7 @@ impl Kind for FunctionKind {
             ("scale/min", 0, 10_000),
             ("scale/max", 1, 10_000),
             ("scale/idleSeconds", 1, 86_400),
+            ("scale/pausedSeconds", 0, 604_800),
         ];
         for (field, least, most) in limits {
             if let Some(found) = number(new, &format!("/spec/{field}")).filter(|n| !(least..=most).contains(n)) {
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn functions_that_cannot_run_are_refused_by_field() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        let table: [(Value, &[&str]); 9] = [
+        let table: [(Value, &[&str]); 10] = [
             (json!({"image": "x/y:1"}), &[]),
             (json!({"source": {"digest": digest}}), &[]),
             (json!({}), &["spec.image"]),
@@ -281,6 +282,7 @@ mod tests {
             (json!({"source": {"digest": digest}, "handler": "main"}), &["spec.handler"]),
             (json!({"source": {"digest": digest}, "handler": "../etc.main"}), &["spec.handler"]),
             (json!({"image": "x", "scale": {"min": 3, "max": 2}, "port": 0}), &["spec.port", "spec.scale.min"]),
+            (json!({"image": "x", "scale": {"pausedSeconds": -1}}), &["spec.scale.pausedSeconds"]),
             (json!({"image": "x", "source": {"digest": digest}, "runtime": "image"}), &["spec.source"]),
         ];
         for (spec, want) in table {

@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// `schedule` until an instance has a node, `create` until its container runs, `start` until it is ready, and `all`.
+/// `schedule` until an instance has a node, `sandbox` until it has namespaces and an address, `create` until its container
+/// runs, `start` until it is ready, and `all`; `resume` until a paused one is ready again.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Part {
     part: &'static str,
@@ -24,6 +25,7 @@ struct Part {
 struct Start {
     asked: Instant,
     bound: Option<Instant>,
+    networked: Option<Instant>,
     running: Option<Instant>,
 }
 
@@ -33,6 +35,7 @@ pub struct FunctionMetrics {
     starts: Family<Part, Histogram>,
     count: Counter,
     under_way: Arc<Mutex<HashMap<String, Start>>>,
+    resuming: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl std::fmt::Debug for FunctionMetrics {
@@ -45,7 +48,12 @@ impl Default for FunctionMetrics {
     fn default() -> Self {
         let histogram =
             || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0]);
-        Self { starts: Family::new_with_constructor(histogram), count: Counter::default(), under_way: Arc::default() }
+        Self {
+            starts: Family::new_with_constructor(histogram),
+            count: Counter::default(),
+            under_way: Arc::default(),
+            resuming: Arc::default(),
+        }
     }
 }
 
@@ -63,21 +71,35 @@ impl FunctionMetrics {
         match (before, now) {
             (0, 1..) => {
                 self.count.inc();
-                under_way.insert(revision.to_owned(), Start { asked: at, bound: None, running: None });
+                under_way.insert(revision.to_owned(), Start { asked: at, bound: None, networked: None, running: None });
             }
             (_, 0) => drop(under_way.remove(revision)),
             _ => {}
         }
     }
 
+    /// A paused instance is to go on.
+    pub(super) fn resumed(&self, revision: &str, at: Instant) {
+        self.resuming.lock().insert(revision.to_owned(), at);
+    }
+
     /// A pod has changed.
     pub(super) fn saw(&self, pod: &Pod, at: Instant) {
         let Some(name) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)) else { return };
         let key = object_key(pod.metadata.namespace.as_deref().unwrap_or_default(), name);
+        if is_ready(pod)
+            && let Some(asked) = self.resuming.lock().remove(&key)
+        {
+            self.starts.get_or_create(&Part { part: "resume" }).observe((at - asked).as_secs_f64());
+        }
         let mut under_way = self.under_way.lock();
         let Some(start) = under_way.get_mut(&key).filter(|_| pod.metadata.deletion_timestamp.is_none()) else { return };
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             start.bound.get_or_insert(at);
+        }
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        if conditions.into_iter().any(|c| c.type_ == "PodReadyToStartContainers" && c.status == "True") {
+            start.networked.get_or_insert(at);
         }
         let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
         if statuses.into_iter().flatten().any(|s| s.state.as_ref().is_some_and(|state| state.running.is_some())) {
@@ -86,10 +108,12 @@ impl FunctionMetrics {
         if is_ready(pod) {
             let (asked, bound) = (start.asked, start.bound.unwrap_or(at));
             let running = start.running.unwrap_or(at);
+            let networked = start.networked.unwrap_or(running);
             under_way.remove(&key);
             let parts = [
                 ("schedule", bound - asked),
-                ("create", running - bound),
+                ("sandbox", networked - bound),
+                ("create", running - networked),
                 ("start", at - running),
                 ("all", at - asked),
             ];

@@ -24,6 +24,8 @@ pub struct Seen {
     pub instances: u32,
     /// As many as calls ask for, by the autoscaler.
     pub asked: u32,
+    /// Where they ask for none, one is kept and paused.
+    pub rests: bool,
     /// Calls wait for it or are at work in it.
     pub busy: bool,
     /// It has not got calls for long enough that no gateway knows better.
@@ -37,6 +39,8 @@ pub struct Plan {
     pub traffic: Vec<FunctionTraffic>,
     /// How many instances each revision has; one that is not named has no set any more.
     pub instances: Vec<(String, u32)>,
+    /// Revisions whose instances are paused.
+    pub paused: Vec<String>,
     /// Nobody but who gets calls has instances.
     pub settled: bool,
 }
@@ -45,13 +49,18 @@ pub struct Plan {
 pub fn plan(seen: &[Seen], current: &str, canary: Option<i32>, serving: &[FunctionTraffic]) -> Plan {
     let traffic = traffic(seen, current, canary, serving);
     let gets = |name: &str| traffic.iter().any(|t| t.revision == name && t.percent > 0);
-    let mut instances = Vec::new();
+    let (mut instances, mut paused) = (Vec::new(), Vec::new());
     for revision in seen {
         let name = &revision.name;
+        let rests = revision.rests && revision.asked == 0 && revision.instances > 0 && gets(name);
         let is_trial = name == current && !revision.proven && !revision.failed;
         let count = match () {
             () if !revision.built || revision.failed => None,
             () if is_trial => Some(revision.asked.max(1)),
+            () if rests => {
+                paused.push(name.clone());
+                Some(1)
+            }
             () if gets(name) => Some(revision.asked),
             // Whoever waits for it still, at a gateway that has not heard, gets an answer.
             () if revision.has_set && !revision.left => Some(revision.asked.max(u32::from(revision.instances > 0))),
@@ -63,7 +72,7 @@ pub fn plan(seen: &[Seen], current: &str, canary: Option<i32>, serving: &[Functi
     let settled = seen.iter().all(|r| gets(&r.name) || (r.instances == 0 && !r.has_set))
         && gets(current)
         && seen.iter().any(|r| r.name == current && r.proven);
-    Plan { traffic, instances, settled }
+    Plan { traffic, instances, paused, settled }
 }
 
 fn traffic(seen: &[Seen], current: &str, canary: Option<i32>, serving: &[FunctionTraffic]) -> Vec<FunctionTraffic> {
@@ -165,6 +174,24 @@ mod tests {
         let back = [seen("b", 2, true, 1), seen("a", 3, true, 1)];
         assert_eq!(shares(&plan(&back, "a", Some(20), &canary)), [("a", 100)]);
         assert_eq!(shares(&plan(&back, "a", Some(20), &all("a"))), [("a", 100)]);
+    }
+
+    #[test]
+    fn the_last_instance_rests_while_nobody_asks() {
+        let resting = Seen { instances: 3, rests: true, ..seen("a", 1, true, 0) };
+        let rest = plan(std::slice::from_ref(&resting), "a", None, &all("a"));
+        assert_eq!((counts(&rest), &rest.paused[..]), (vec![("a", 1)], &["a".to_owned()][..]));
+        for awake in [
+            Seen { asked: 2, ..resting.clone() },
+            Seen { instances: 0, ..resting.clone() },
+            Seen { rests: false, ..resting.clone() },
+            Seen { proven: false, ..resting.clone() },
+        ] {
+            assert!(plan(std::slice::from_ref(&awake), "a", None, &all("a")).paused.is_empty(), "{awake:?}");
+        }
+        // One that gets no calls any more has nothing to rest for.
+        let new = seen("b", 2, true, 1);
+        assert!(plan(&[resting, new], "b", None, &all("a")).paused.is_empty());
     }
 
     #[test]

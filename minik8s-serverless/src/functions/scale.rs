@@ -23,6 +23,8 @@ pub struct Bounds {
     pub max: u32,
     /// How long nobody has called before there are none.
     pub idle: Duration,
+    /// How long the last one then stays paused.
+    pub paused: Duration,
     /// Calls at once for one instance.
     pub target: f64,
     /// Calls per second for one instance, where that counts.
@@ -121,6 +123,13 @@ impl History {
         (concurrency / all, rate / all)
     }
 
+    /// How much longer the last instance is kept, paused, where nobody asks for any; `None` where it is not.
+    pub fn rest(&self, now: Instant, bounds: &Bounds) -> Option<Duration> {
+        let left = (bounds.idle + bounds.paused).checked_sub(now.duration_since(self.busy))?;
+        let calls = self.samples.back().is_some_and(|(_, load)| load.is_some());
+        (bounds.min == 0 && !bounds.paused.is_zero() && !left.is_zero() && !calls).then_some(left)
+    }
+
     /// How many instances there should be, where there are `current` now.
     pub fn decide(&mut self, now: Instant, bounds: &Bounds, current: u32) -> u32 {
         let last = self.samples.back().map(|(_, load)| *load).unwrap_or_default();
@@ -160,7 +169,8 @@ impl History {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { min: 0, max: 10, idle: Duration::from_secs(30), target: 7.0, rate: None };
+    const BOUNDS: Bounds =
+        Bounds { min: 0, max: 10, idle: Duration::from_secs(30), paused: Duration::ZERO, target: 7.0, rate: None };
 
     fn load(waiting: f64, active: f64) -> Load {
         Load { waiting, active, concurrency: waiting + active, rate: waiting + active }
@@ -208,6 +218,22 @@ mod tests {
         let short = Load { concurrency: 0.5, rate: 45.0, ..Load::default() };
         assert_eq!(course(&bounds, &[(70, short)]), [5]);
         assert_eq!(course(&BOUNDS, &[(70, short)]), [1]);
+    }
+
+    #[test]
+    fn the_last_one_rests_until_the_second_window_is_over() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let bounds = Bounds { paused: 100 * second, ..BOUNDS };
+        let mut history = History::new(start);
+        history.note(start, load(0.0, 1.0));
+        assert_eq!(history.rest(start, &bounds), None, "it is called");
+        history.note(start + second, Load::default());
+        let rest = |seconds: u32, bounds: &Bounds| history.rest(start + seconds * second, bounds);
+        assert_eq!(rest(31, &bounds), Some(99 * second));
+        assert_eq!((rest(130, &bounds), rest(131, &bounds)), (None, None));
+        assert_eq!((rest(31, &BOUNDS), rest(31, &Bounds { min: 1, ..bounds })), (None, None));
+        history.note(start + 40 * second, load(1.0, 0.0));
+        assert_eq!(history.rest(start + 40 * second, &bounds), None);
     }
 
     #[test]

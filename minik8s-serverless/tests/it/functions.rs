@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use minik8s_core::api::{BackendDemand, Demand, DemandSpec, PathRoute};
 use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
 use minik8s_core::cluster::Cluster;
+use minik8s_core::runtime::Containers;
 use minik8s_core::testkit::{FakeRuntime, Script, Which, wait};
 use minik8s_serverless::Serverless;
 use minik8s_serverless::functions::api::{Function, FunctionRevision, Invocation, InvocationStatus};
@@ -120,6 +121,36 @@ async fn a_function_is_tried_then_sleeps_wakes_when_somebody_waits_and_sleeps_ag
     world.demand(20, 0).await;
     wait::until("three instances for twenty calls", BOUND, || async { (world.pods().await == 3).then_some(()) }).await;
     world.demand(0, 0).await;
+    world.serves(&[("one", 100)], 0).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_instance_rests_paused_wakes_for_a_call_and_goes_in_the_end() {
+    let runtime = FakeRuntime::new();
+    let world = World::on(runtime.clone()).await;
+    world.apply(json!({"image": "one", "scale": {"idleSeconds": 1, "pausedSeconds": 600}})).await;
+    let paused = async || {
+        let all = runtime.containers(None).await.unwrap();
+        all.iter().map(|container| (container.id.clone(), container.paused)).collect::<Vec<_>>()
+    };
+    let ready = async || {
+        let pods = world.client.api::<Pod>("default").list(&ListOptions::default()).await.unwrap().items;
+        pods.iter().any(minik8s_core::controllers::is_ready)
+    };
+    let rests = async || {
+        let all = paused().await;
+        (matches!(&all[..], [(_, true)]) && !ready().await).then_some(all)
+    };
+    world.serves(&[("one", 100)], 1).await;
+    let first = wait::until("it rests", BOUND, rests).await;
+    world.demand(1, 0).await;
+    wait::until("it is awake", BOUND, || async { ready().await.then_some(()) }).await;
+    assert_eq!(paused().await, [(first[0].0.clone(), false)], "the same one, with its memory");
+    world.demand(0, 0).await;
+    let again = wait::until("it rests again", BOUND, rests).await;
+    assert_eq!(again, first);
+    world.patch(json!({"scale": {"idleSeconds": 1, "pausedSeconds": 2}})).await;
     world.serves(&[("one", 100)], 0).await;
     world.cluster.stop().await;
 }

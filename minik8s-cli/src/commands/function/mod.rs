@@ -87,7 +87,8 @@ async fn spec(conn: &Conn, code: &Code) -> Result<Value> {
         spec.insert("canaryPercent".to_owned(), if percent == 100 { Value::Null } else { json!(percent) });
     }
     let mut scale = Map::new();
-    for (field, number) in [("min", code.min), ("max", code.max), ("idleSeconds", code.idle)] {
+    let of_scale = [("min", code.min), ("max", code.max), ("idleSeconds", code.idle), ("pausedSeconds", code.paused)];
+    for (field, number) in of_scale {
         number.iter().for_each(|number| drop(scale.insert(field.to_owned(), json!(number))));
     }
     if !scale.is_empty() {

@@ -7,6 +7,7 @@ use super::{Action, Decision, SandboxState, View};
 use crate::node::ids;
 use crate::node::pod::{self, RestartPolicy, Role};
 use crate::node::spec::forbidden_sysctl;
+use crate::runtime::ContainerInfo;
 use k8s_openapi::api::core::v1::Container;
 use std::time::Duration;
 
@@ -209,7 +210,7 @@ impl Plan<'_, '_> {
         let why = match unhealthy {
             Some(why) => why,
             None if changed => format!("Container {} definition changed, will be restarted", container.name),
-            None => return,
+            None => return self.pause(container, info),
         };
         let grace = probe_grace(container).unwrap_or_else(|| pod::grace_seconds(self.view.pod));
         self.decision.act(Action::Stop {
@@ -218,6 +219,17 @@ impl Plan<'_, '_> {
             grace: Duration::from_secs(grace),
             why,
         });
+    }
+
+    /// Is it to stand still?
+    fn pause(&mut self, container: &Container, info: &ContainerInfo) {
+        let pause = pod::is_to_pause(self.view.pod);
+        let failing = self.view.memory.failures.get(&container.name).filter(|failure| failure.retry_at > self.view.now);
+        match failing {
+            _ if pause == info.paused => {}
+            Some(failure) => self.decision.wake_at(failure.retry_at),
+            None => self.decision.act(Action::Pause { id: info.id.clone(), container: container.name.clone(), pause }),
+        }
     }
 
     fn clean(&mut self, seen: &Seen<'_>) {

@@ -67,8 +67,8 @@ fn stop(view: &View<'_>, decision: &mut Decision, container: &Container, why: &s
     let asked = match view.memory.busy.get(&container.name) {
         None => false,
         Some(Busy::Stopping(until)) => later(later(view.now, grace), WORTH) >= *until,
-        // It is being started: that ends soon, and then it is stopped.
-        Some(Busy::Starting) => true,
+        // It is being started, paused or resumed: that ends soon, and then it is stopped.
+        Some(Busy::Starting | Busy::Turning) => true,
     };
     if !asked {
         let (id, container) = (info.id.clone(), container.name.clone());

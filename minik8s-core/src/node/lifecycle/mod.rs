@@ -86,6 +86,8 @@ pub(crate) enum Busy {
     Starting,
     /// Its process gets until then to end.
     Stopping(Timestamp),
+    /// It is being paused or resumed.
+    Turning,
 }
 
 /// A try that failed.
@@ -121,6 +123,8 @@ pub(crate) enum Action {
     Start { container: String, attempt: u32, step: u32 },
     /// Hook, SIGTERM, and after the grace SIGKILL.
     Stop { id: String, container: String, grace: Duration, why: String },
+    /// Freeze a container's processes, or let them go on.
+    Pause { id: String, container: String, pause: bool },
     /// Remove a past life of a container.
     Remove { id: String },
     /// Give the addresses back; the containers' records stay for their logs.

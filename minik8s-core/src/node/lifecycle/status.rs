@@ -118,6 +118,7 @@ impl Maker<'_, '_> {
         let started = running.is_some() && role != Role::Init && started(self.view, container);
         let ready = match role {
             Role::Init => terminated.as_ref().is_some_and(|t| t.exit_code == 0),
+            _ if pod::is_to_pause(self.view.pod) || seen.current.is_some_and(|info| info.paused) => false,
             _ => started && self.passes(container, &seen),
         };
         ContainerStatus {

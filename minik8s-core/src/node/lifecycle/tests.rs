@@ -121,6 +121,7 @@ fn short(action: &Action) -> String {
         Action::Stop { container, grace, .. } => format!("stop {container} {}s", grace.as_secs()),
         Action::Remove { id } => format!("remove {id}"),
         Action::Doom { reason, .. } => format!("doom {reason}"),
+        Action::Pause { container, pause, .. } => format!("{} {container}", if *pause { "pause" } else { "resume" }),
         other => format!("{other:?}").to_lowercase(),
     }
 }
@@ -454,4 +455,38 @@ fn kernel_parameters_that_are_not_safe_fail_the_pod() {
         ["doom SysctlForbidden"],
         "net.ipv4.tcp_rmem is the host's"
     );
+}
+
+#[test]
+fn a_pod_that_is_to_pause_is_not_ready_and_is_paused_once() {
+    let world = |wanted: bool, paused: bool| {
+        let mut world = World::new(one("Always")).with("a", 0, Running);
+        world.containers[0].paused = paused;
+        let annotations = wanted.then(|| [(crate::node::PAUSED.to_owned(), "true".to_owned())].into());
+        world.pod.metadata.annotations = annotations;
+        world
+    };
+    let ready = |world: &World| {
+        let status = world.view(|view| status(view, &StatusContext::default()));
+        status.container_statuses.unwrap()[0].ready
+    };
+    for (wanted, paused, does, is_ready) in [
+        (false, false, &[][..], true),
+        (true, false, &["pause a"], false),
+        (true, true, &[], false),
+        (false, true, &["resume a"], false),
+    ] {
+        let world = world(wanted, paused);
+        assert_eq!(
+            (&world.does()[..], ready(&world)),
+            (&does.iter().map(|d| (*d).to_owned()).collect::<Vec<_>>()[..], is_ready)
+        );
+    }
+    // One thing at a time, and no end before it.
+    let turning = world(true, false).remember(|memory| {
+        memory.busy.insert("a".into(), Busy::Turning);
+    });
+    assert!(turning.does().is_empty());
+    assert!(turning.deleted(30).does().is_empty());
+    assert_eq!(world(true, true).deleted(30).does(), ["stop a 30s"]);
 }

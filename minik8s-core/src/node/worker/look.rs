@@ -131,7 +131,9 @@ impl Worker {
             let (Some(info), Life::Running) = (seen.current, seen.life(view.now)) else { continue };
             let busy = self.memory.busy.get(&container.name);
             let health = self.memory.health.get(&info.id).cloned().unwrap_or_default();
-            let kinds = kinds(role, container, busy, &health, ends);
+            // Who stands still cannot answer, and is as well as it was before.
+            let still = info.paused || pod::is_to_pause(&slot.pod);
+            let kinds = if still { Vec::new() } else { kinds(role, container, busy, &health, ends) };
             targets.push(Target {
                 container,
                 id: info.id.clone(),

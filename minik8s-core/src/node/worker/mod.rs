@@ -210,6 +210,10 @@ impl Worker {
                 }
                 self.ops.spawn(ops::stop(context, pod, ops::Stop { id, container, grace, until, hook: !again }));
             }
+            Action::Pause { id, container, pause } => {
+                self.memory.busy.insert(container.clone(), Busy::Turning);
+                self.ops.spawn(ops::pause(context, id, container, pause));
+            }
             Action::Remove { id } => {
                 if self.removing.insert(id.clone()) {
                     self.ops.spawn(ops::remove(context, id));

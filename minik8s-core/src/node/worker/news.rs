@@ -24,6 +24,12 @@ impl Worker {
                     self.memory.busy.remove(&container);
                 }
             }
+            Ok(Done::Turned { container, result }) => {
+                if self.memory.busy.get(&container) == Some(&Busy::Turning) {
+                    self.memory.busy.remove(&container);
+                }
+                self.turned(container, result);
+            }
             Ok(Done::Removed { id }) => drop(self.removing.remove(&id)),
             Ok(Done::Refreshed(result)) => self.refreshed(result),
             Ok(done) => {
@@ -112,6 +118,14 @@ impl Worker {
                 self.memory.failures.insert(container, failure(error, before + 1, now, backoff));
             }
         }
+    }
+
+    /// Takes in that a container was paused or resumed; what failed is tried again.
+    fn turned(&mut self, container: String, result: Result<(), StartError>) {
+        let Err(error) = result else { return drop(self.memory.failures.remove(&container)) };
+        let before = self.memory.failures.get(&container).map_or(0, |failure| failure.count);
+        self.context.warning(&self.handle.pod(), error.reason, error.message.clone());
+        self.memory.failures.insert(container, failure(error, before + 1, self.context.clock.now(), &self.retry));
     }
 
     /// Takes in what a probe says.

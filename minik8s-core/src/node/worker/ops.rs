@@ -28,6 +28,7 @@ pub(super) enum Done {
     Rebuilt(Result<(), StartError>),
     Started { container: String, result: Result<Started, NotStarted> },
     Stopped { container: String, until: Timestamp },
+    Turned { container: String, result: Result<(), StartError> },
     Removed { id: String },
     Refreshed(Result<(), String>),
     Released(Result<(), StartError>),
@@ -138,6 +139,20 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 
 pub(super) async fn refresh(context: Arc<Context>, pod: Arc<Pod>, ips: Vec<IpAddr>, stop: CancellationToken) -> Done {
     Done::Refreshed(prepare(&context, &pod, ips, &stop).await)
+}
+
+/// Freezes a container, or lets it go on.
+pub(super) async fn pause(context: Arc<Context>, id: String, container: String, pause: bool) -> Done {
+    let done = match pause {
+        true => context.runtime.pause_container(&id).await,
+        false => context.runtime.resume_container(&id).await,
+    };
+    let result = match done {
+        // It has ended by now.
+        Err(RuntimeError::WrongState { .. } | RuntimeError::NotFound { .. }) => Ok(()),
+        other => other.map_err(|error| StartError::new("PauseError", error.to_string())),
+    };
+    Done::Turned { container, result }
 }
 
 pub(super) async fn rebuild(context: Arc<Context>, uid: String) -> Done {

@@ -111,13 +111,49 @@ impl Containers for FakeRuntime {
 
     async fn stop_container(&self, id: &str, grace: Duration) -> RuntimeResult<()> {
         self.inner.call(FakeOp::Stop, id).await?;
-        let control = self.inner.state.lock().containers.get(id).and_then(|c| c.control.clone());
+        let control = {
+            let mut state = self.inner.state.lock();
+            let container = state.containers.get_mut(id);
+            container.and_then(|container| {
+                container.info.paused = false;
+                container.control.clone()
+            })
+        };
         let Some(control) = control else { return Ok(()) };
         control.term();
         if tokio::time::timeout(grace, control.ended.cancelled()).await.is_err() {
             control.kill();
             control.ended.cancelled().await;
         }
+        Ok(())
+    }
+
+    async fn pause_container(&self, id: &str) -> RuntimeResult<()> {
+        self.inner.call(FakeOp::Pause, id).await?;
+        let sandbox = {
+            let mut state = self.inner.state.lock();
+            let container = state.containers.get_mut(id).ok_or_else(|| not_found("container", id))?;
+            if container.info.state != ContainerState::Running {
+                return Err(wrong_state(id, "not running", "pause"));
+            }
+            container.info.paused = true;
+            container.info.sandbox.clone()
+        };
+        self.inner.announce(&sandbox, id);
+        Ok(())
+    }
+
+    async fn resume_container(&self, id: &str) -> RuntimeResult<()> {
+        self.inner.call(FakeOp::Pause, id).await?;
+        let thawed = {
+            let mut state = self.inner.state.lock();
+            let paused = state.containers.get_mut(id).filter(|container| container.info.paused);
+            paused.map(|container| {
+                container.info.paused = false;
+                container.info.sandbox.clone()
+            })
+        };
+        thawed.iter().for_each(|sandbox| self.inner.announce(sandbox, id));
         Ok(())
     }
 

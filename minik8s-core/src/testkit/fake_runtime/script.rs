@@ -113,6 +113,8 @@ pub enum FakeOp {
     Start,
     /// `stop_container`, about a container id.
     Stop,
+    /// `pause_container` and `resume_container`, about a container id.
+    Pause,
     /// `remove_container`, about a container id.
     Remove,
     /// `containers` and `container`.

@@ -3,6 +3,7 @@
 use super::scope::{SOON, Scope};
 use crate::runtime::{ContainerState, Mount, RuntimeError, Security};
 use crate::testkit::wait::until;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(super) async fn a_container_needs_its_sandbox_and_its_image(s: &mut Scope) {
@@ -155,6 +156,53 @@ pub(super) async fn a_stop_ends_a_container_and_works_twice(s: &mut Scope) {
     assert!([137, 143].contains(&first.code), "{first:?}");
     s.runtime.stop_container(&spec.id, SOON).await.expect("stop again");
     assert_eq!(s.exit(&spec.id).await, first);
+}
+
+pub(super) async fn a_paused_container_stands_still_and_goes_on(s: &mut Scope) {
+    let sandbox = s.sandbox("a").await;
+    let spec = s.script("c", "echo up; while true; do echo tick; sleep 0.01; done");
+    s.start(&sandbox, &spec).await;
+    s.wait_printed(&spec, "up").await;
+    for _ in 0..2 {
+        s.runtime.pause_container(&spec.id).await.expect("pause");
+    }
+    let info = s.info(&spec.id).await;
+    assert!(info.paused && info.state == ContainerState::Running && info.pid.is_some(), "{info:?}");
+    s.reopen().await;
+    assert!(s.info(&spec.id).await.paused, "a reopened runtime knows");
+    if s.runtime.capabilities().await.expect("capabilities").real_processes {
+        // What its last words were is written soon; then nothing comes any more.
+        let before = AtomicUsize::new(0);
+        until("it says nothing any more", SOON, || async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = s.printed(&spec, "stdout").len();
+            (before.swap(now, Ordering::Relaxed) == now).then_some(())
+        })
+        .await;
+        s.runtime.resume_container(&spec.id).await.expect("resume");
+        until("it goes on", SOON, || async {
+            (s.printed(&spec, "stdout").len() > before.load(Ordering::Relaxed)).then_some(())
+        })
+        .await;
+    }
+    for _ in 0..2 {
+        s.runtime.resume_container(&spec.id).await.expect("resume");
+    }
+    assert!(!s.info(&spec.id).await.paused);
+    // A paused one ends as any other.
+    s.runtime.pause_container(&spec.id).await.expect("pause once more");
+    s.runtime.stop_container(&spec.id, Duration::from_millis(100)).await.expect("stop");
+    s.exit(&spec.id).await;
+    s.runtime.resume_container(&spec.id).await.expect("resume what has ended");
+    s.runtime.pause_container(&spec.id).await.expect_err("it has ended");
+    s.runtime.resume_container(&s.id("nowhere")).await.expect("resume what is missing");
+    s.runtime.pause_container(&s.id("nowhere")).await.expect_err("missing");
+    // And is removed as any other.
+    let spec = s.sleeper("d");
+    s.start(&sandbox, &spec).await;
+    s.runtime.pause_container(&spec.id).await.expect("pause");
+    s.runtime.remove_container(&spec.id).await.expect("remove");
+    assert!(s.runtime.container(&spec.id).await.expect("look").is_none());
 }
 
 pub(super) async fn the_shortest_grace_wins(s: &mut Scope) {

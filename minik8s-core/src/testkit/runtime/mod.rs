@@ -76,6 +76,7 @@ pub const CASES: &[Case] = suite::cases! {
     containers::labels_and_image_are_kept;
     containers::a_stop_ends_a_container_and_works_twice;
     containers::the_shortest_grace_wins;
+    containers::a_paused_container_stands_still_and_goes_on;
     containers::a_removed_container_is_gone_and_its_log_stays;
     containers::long_and_odd_container_names_work;
     containers::statistics_need_a_running_container;

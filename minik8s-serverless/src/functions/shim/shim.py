@@ -24,7 +24,7 @@ import traceback
 
 LARGEST_HEAD = 64 * 1024
 # Between two looks at how long calls take, and how much later than those the watchdog bites.
-LOOK, MERCY = 1, 5
+LOOK, MERCY = 0.25, 5
 
 
 def load(handler):
@@ -111,6 +111,7 @@ class Server:
         # When each call that runs must have ended.
         self.due = {}
         self.called = threading.Event()
+        self.arming = threading.Lock()
         self.timeout = float(os.environ.get("FUNCTION_TIMEOUT", "0"))
         self.sock = socket.create_server(("", port), backlog=1024)
 
@@ -132,9 +133,12 @@ class Server:
     def run_one(self, params):
         me = threading.get_ident()
         if self.timeout > 0:
-            self.due[me] = time.monotonic() + self.timeout
-            if not self.called.is_set():
-                self.called.set()
+            with self.arming:
+                self.due[me] = time.monotonic() + self.timeout
+                # Before the call: a call that lets no other thread run would not let the one that watches, either.
+                if not self.called.is_set():
+                    self.arm()
+                    self.called.set()
         try:
             return json.dumps(self.function(params))
         finally:
@@ -144,17 +148,20 @@ class Server:
         now = time.monotonic()
         return sum(1 for due in list(self.due.values()) if due < now)
 
+    def arm(self):
+        faulthandler.dump_traceback_later(self.timeout + MERCY, exit=True)
+
     def watch(self):
         while not self.overdue():
-            if self.due:
-                faulthandler.dump_traceback_later(self.timeout + MERCY, exit=True)
-                time.sleep(LOOK)
-                continue
-            # Nothing to watch, and nothing that wakes: an idle process takes no time.
-            faulthandler.cancel_dump_traceback_later()
-            self.called.clear()
-            if not self.due:
-                self.called.wait()
+            with self.arming:
+                if self.due:
+                    self.arm()
+                else:
+                    # Nothing to watch, and nothing that wakes: an idle process takes no time, and may be paused.
+                    faulthandler.cancel_dump_traceback_later()
+                    self.called.clear()
+            self.called.wait()
+            time.sleep(LOOK)
         faulthandler.cancel_dump_traceback_later()
         print("a call takes longer than it may: this instance ends and is started again", file=sys.stderr, flush=True)
         self.status = 70
