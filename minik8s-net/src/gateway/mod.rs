@@ -18,6 +18,7 @@ mod secrets;
 mod serve;
 mod sockets;
 mod split;
+mod streams;
 mod table;
 mod tls;
 

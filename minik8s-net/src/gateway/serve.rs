@@ -4,6 +4,7 @@ use super::body::{Answer, Source};
 use super::front::Shared;
 use super::http1::{self, Client};
 use super::proxy::{Came, handle};
+use super::streams::{Over, Streams};
 use super::tls;
 use bytes::BytesMut;
 use http::{Request, Response};
@@ -195,29 +196,28 @@ where
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(STREAMS);
     builder.max_header_list_size(u32::try_from(shared.config.max_head).unwrap_or(u32::MAX)).adaptive_window(true);
-    let (patience, asked) = (shared.config.head_patience, Arc::new(AtomicBool::new(false)));
-    let (shared, came, seen) = (shared.clone(), Arc::new(came), asked.clone());
+    let streams = Streams::new();
+    let (idle, stuck, drain) = (shared.config.head_patience, shared.config.body_patience, shared.config.drain);
+    let (shared, came, open) = (shared.clone(), Arc::new(came), streams.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, came) = (shared.clone(), came.clone());
-        seen.store(true, Ordering::Relaxed);
-        async move { answer(&shared, &came, request).await }
+        let (shared, came, stream) = (shared.clone(), came.clone(), open.open());
+        async move { answer(&shared, &came, request).await.map(|response| response.map(|body| stream.watch(body))) }
     });
     let mut running = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Whoever connects and asks nothing takes the place of somebody who would.
-    tokio::select! {
+    // Whoever asks nothing takes the place of somebody who would, and who takes nothing that of who answers.
+    let over = tokio::select! {
         biased;
         ended = running.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(patience) => if !asked.load(Ordering::Relaxed) {
-            return Err("nothing was asked".into());
-        },
-    }
-    tokio::select! {
-        biased;
-        ended = running.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => running.as_mut().graceful_shutdown(),
-    }
-    Ok(running.await?)
+        () = stop.cancelled() => None,
+        over = streams.over(idle, stuck) => Some(over),
+    };
+    let patience = match over {
+        Some(Over::Stuck) => return Err("the client does not take its answers".into()),
+        Some(Over::Idle) => idle,
+        None => drain,
+    };
+    running.as_mut().graceful_shutdown();
+    Ok(tokio::time::timeout(patience, running).await.map_err(|_| "the client does not leave")??)
 }
 
 async fn answer(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {

@@ -5,6 +5,7 @@ mod attempts;
 mod ending;
 mod headers;
 mod mirror;
+mod paths;
 mod rewrite;
 mod sticky;
 mod upgrade;
@@ -172,7 +173,8 @@ fn find(shared: &Shared, came: &Came, request: &Request<Source>, host: &str) -> 
             "the path has elements that lead out of it: what it is matched by would not be what the Service reads";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_owned()));
     }
-    let asked = Asked { host, path, query, method: request.method(), headers: request.headers() };
+    let normal = paths::normal(path);
+    let asked = Asked { host, path: &normal, query, method: request.method(), headers: request.headers() };
     let table = shared.table.load();
     match table.find(came.port, &asked) {
         Found::Route(route) => Ok(route.clone()),

@@ -1,7 +1,7 @@
 //! Other paths: for backends, and for clients that are sent elsewhere.
 
 use super::answers::Refusal;
-use super::{Came, own};
+use super::{Came, own, paths};
 use crate::gateway::body::Answer;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -29,7 +29,9 @@ fn changed<'a>(change: &'a NewPath, rule: &PathRule, path: &'a str) -> Cow<'a, s
 /// Puts another path into a request.
 pub(super) fn path<B>(change: &NewPath, rule: &PathRule, request: &mut Request<B>) -> Result<(), Refusal> {
     let uri = request.uri();
-    let path = changed(change, rule, uri.path());
+    // The prefix that was matched stands in it as a rule spells it.
+    let normal = paths::normal(uri.path());
+    let path = changed(change, rule, &normal);
     let text = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.into_owned(),
@@ -52,7 +54,8 @@ pub(super) fn redirect(redirect: &Redirect, rule: &PathRule, host: &str, came: &
         (None, None) => came.port,
     };
     let port = if port == usual(scheme) { String::new() } else { format!(":{port}") };
-    let path = redirect.path.as_ref().map_or(uri.path().into(), |change| changed(change, rule, uri.path()));
+    let normal = paths::normal(uri.path());
+    let path = redirect.path.as_ref().map_or(uri.path().into(), |change| changed(change, rule, &normal));
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
     let mut response = own(status, String::new());

@@ -1,10 +1,14 @@
 //! Clients that mean no good, or are broken. The router stays up, and the others are served.
 
 use super::world::{BOUND, Server, World, plan, rule};
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use minik8s_core::routing::Plan;
+use minik8s_core::testkit::wait;
 use minik8s_net::gateway::GatewayConfig;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -138,4 +142,32 @@ async fn a_client_is_told_that_its_connection_ends_where_its_body_is_left_unread
     stream.read_to_string(&mut rest).await.unwrap();
     assert!(rest.starts_with("HTTP/1.1 200") && rest.ends_with("\nhello"), "{rest}");
     assert_eq!(server.count(), 1);
+}
+
+/// A client of HTTP/2 with a window of that many bytes for each answer.
+async fn http2(world: &World, window: u32) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let stream = TokioIo::new(TcpStream::connect(world.http).await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, driver) = builder.initial_stream_window_size(window).handshake(stream).await.unwrap();
+    tokio::spawn(driver);
+    sender
+}
+
+#[tokio::test]
+async fn connections_of_http2_end_when_nothing_is_asked_or_taken_on_them() {
+    let patience = Duration::from_secs(1);
+    let config = GatewayConfig { head_patience: patience, body_patience: patience, ..GatewayConfig::default() };
+    let (world, _server) = world(config).await;
+    let large = Server::acting(Arc::new(|_: &Request<Bytes>| Response::new(Full::from(vec![b'x'; 4 << 20])))).await;
+    world.gateway.set_services(super::world::services(&[("a", &[large.address])]));
+    let get = || Request::get("http://h/").body(Full::default()).unwrap();
+    let mut idle = http2(&world, 1 << 16).await;
+    let got = idle.send_request(get()).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(got.to_bytes().len(), 4 << 20);
+    let closed = async |sender: &hyper::client::conn::http2::SendRequest<_>| sender.is_closed().then_some(());
+    wait::until("who asks nothing more is let go", BOUND, async || closed(&idle).await).await;
+    let mut stuck = http2(&world, 1000).await;
+    let answer = stuck.send_request(get()).await.unwrap();
+    wait::until("who takes nothing is let go", BOUND, async || closed(&stuck).await).await;
+    assert!(answer.into_body().collect().await.is_err(), "the answer broke off");
 }

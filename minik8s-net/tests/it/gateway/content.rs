@@ -108,6 +108,26 @@ async fn filters_change_what_either_side_sees() {
 }
 
 #[tokio::test]
+async fn a_rule_is_not_avoided_by_another_spelling_and_what_is_passed_on_stays_as_it_came() {
+    let (a, admin) = (Server::named("a").await, Server::named("admin").await);
+    let under = Rewrite { host: None, path: Some(NewPath::Prefix("/inner".into())) };
+    let rules = vec![
+        rule("a", "h", "/", plan(&[("a", 1)])),
+        rule("admin", "h", "/admin", plan(&[("admin", 1)])),
+        rule("under", "h", "/under", Plan { rewrite: under, ..plan(&[("a", 1)]) }),
+    ];
+    let world = World::with(rules, &[("a", &[a.address]), ("admin", &[admin.address])]).await;
+    for path in ["/admin/x", "//admin/x", "/%61dmin/x", "/admin//x", "/%61%64min"] {
+        let got = world.get("h", path).await;
+        assert!(got.from() == "admin" && got.body.contains(&format!("GET {path}\n")), "{path}: {}", got.body);
+    }
+    let got = world.get("h", "/proxy/http://x//y").await;
+    assert!(got.from() == "a" && got.body.contains("GET /proxy/http://x//y\n"), "{}", got.body);
+    let got = world.get("h", "//%75nder/z").await;
+    assert!(got.body.contains("GET /inner/z\n"), "{}", got.body);
+}
+
+#[tokio::test]
 async fn copies_go_to_a_mirror_with_their_body_and_nobody_waits_for_it() {
     let (a, m) = (Server::named("a").await, Server::named("m").await);
     let mut mirrored = plan(&[("a", 1)]);
