@@ -15,6 +15,7 @@ use minik8s_serverless::workflow::{FakeInvoker, Workflow, WorkflowRun, Workflows
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Steps of one run that follow each other.
@@ -40,6 +41,17 @@ async fn cluster(directory: &Path, invoker: &FakeInvoker) -> Result<Cluster> {
 
 fn echo() -> FakeInvoker {
     FakeInvoker::new().with("default/echo", |input| Ok(input.clone()))
+}
+
+/// The same, and when it was called.
+fn clocked() -> (FakeInvoker, Receiver<Instant>) {
+    let (called, calls) = channel();
+    let invoker = FakeInvoker::new().with("default/echo", move |input| {
+        // Who measures may be done.
+        let _ = called.send(Instant::now());
+        Ok(input.clone())
+    });
+    (invoker, calls)
 }
 
 fn chain(length: usize) -> Value {
@@ -84,7 +96,8 @@ async fn ended(client: &Client, name: &str) -> Result<()> {
 
 async fn one_after_the_other() -> Result<()> {
     let directory = minik8s_benches::directory()?;
-    let cluster = cluster(directory.path(), &echo()).await?;
+    let (invoker, calls) = clocked();
+    let cluster = cluster(directory.path(), &invoker).await?;
     let client = cluster.client();
     define(&client, "chain", chain(LONG)).await?;
     // The floor: a durable write of an object about as large.
@@ -97,22 +110,32 @@ async fn one_after_the_other() -> Result<()> {
         api.patch("floor", minik8s_core::client::PatchType::Merge, &patch).await?;
         floor.add(start.elapsed());
     }
-    let mut runs = Timings::default();
+    let (mut runs, mut steps) = (Timings::default(), Timings::default());
     for index in 0..5 {
         let name = format!("r{index}");
         let start = Instant::now();
         begin(&client, &name, "chain").await?;
         ended(&client, &name).await?;
         runs.add(start.elapsed());
+        // From the call of one step to that of the next.
+        let calls: Vec<Instant> = calls.try_iter().collect();
+        calls.windows(2).for_each(|two| steps.add(two[1].duration_since(two[0])));
     }
-    let step = runs.percentile(0.5) / u32::try_from(LONG)?;
-    let mut table = Table::new(["one run of 500 steps", "p50"]);
-    table.row(["the whole run".to_owned(), show(runs.percentile(0.5))]);
-    table.row(["a step".to_owned(), show(step)]);
-    table.row(["a durable write (the floor)".to_owned(), show(floor.percentile(0.5))]);
+    let mut table = Table::new(["one run of 500 steps", "p50", "p99"]);
+    let row = |name: &str, t: &Timings| [name.to_owned(), show(t.percentile(0.5)), show(t.percentile(0.99))];
+    table.row(row("the whole run", &runs));
+    table.row(row("a step", &steps));
+    table.row(row("a durable write (the floor)", &floor));
     table.print("How long does a step take, where each follows the one before?");
     cluster.stop().await;
     Ok(())
+}
+
+/// The most memory that this process ever had, in KiB.
+fn most_memory() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 async fn many_at_once() -> Result<()> {
@@ -150,6 +173,7 @@ async fn many_at_once() -> Result<()> {
     table.row(["steps a second".to_owned(), format!("{:.0}", per_second(RUNS * steps, took))]);
     table.row(["processor time a step".to_owned(), show(used / u32::try_from(RUNS * steps)?)]);
     table.row(["calls, each step once".to_owned(), calls.len().to_string()]);
+    table.row(["memory at most, the store's included".to_owned(), format!("{} MiB", most_memory()? >> 10)]);
     table.print("How many steps a second, with 10,000 runs at once?");
     cluster.stop().await;
     Ok(())

@@ -3,6 +3,7 @@
 use super::functions::{F1, F2, F3, asleep, code};
 use super::harness::{IMAGE, Kind, Up, until, until_or};
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -64,9 +65,12 @@ fn func(name: &str, function: &str, next: &str) -> Value {
     json!({"name": name, "type": "func", "funcData": {"funcName": function, "nextNodeName": next}})
 }
 
-/// The twelve checks by their names in the first minik8s, and what each says of "the one side against the other".
-fn checks() -> Vec<(String, fn(std::cmp::Ordering) -> bool)> {
-    let of: [(&str, fn(std::cmp::Ordering) -> bool); 6] = [
+/// What a check says of the one side against the other.
+type Holds = fn(Ordering) -> bool;
+
+/// The twelve checks by their names in the first minik8s.
+fn checks() -> Vec<(String, Holds)> {
+    let of: [(&str, Holds); 6] = [
         ("Equal", |o| o.is_eq()),
         ("NotEqual", |o| o.is_ne()),
         ("GreaterThan", |o| o.is_gt()),
