@@ -182,6 +182,9 @@ pub(crate) struct NodeOptions {
     /// A manifest of kind Node, whose name, labels and taints the node gets
     #[arg(long, value_name = "FILE", help_heading = "Node")]
     pub(crate) node_manifest: Option<PathBuf>,
+    /// Where device nodes of graphics processors are (nvidia0, nvidia1, ...), which pods ask for as nvidia.com/gpu
+    #[arg(long, value_name = "DIR", default_value = "/dev", help_heading = "Node")]
+    pub(crate) gpus: PathBuf,
     /// How often the node says that it lives; less than half of the cluster's --node-monitor-grace-period
     #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Node",
         value_parser = clap::value_parser!(u64).range(1..))]

@@ -93,7 +93,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
     if let Some(data) = &options.data_dir {
         serverless = serverless.registry(Images::open(data.join("registry"))?);
     }
-    let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")), &options.jobs);
+    let jobs = up::jobs(options.data_dir.as_deref().unwrap_or(Path::new("")), &options.jobs, Path::new("/dev"));
     serverless.kinds().iter().chain(&jobs.kinds()).for_each(|kind| registry.add(kind));
     let config = ControllersConfig {
         ca: Kubeconfig::read(&options.common.kubeconfig)?.ca_certificate,

@@ -67,7 +67,11 @@ pub(crate) async fn up(options: &Up, door: Door) -> Result<()> {
     let data = &options.control.data.data_dir;
     let (mut builder, api, lock) = control_plane(&options.control, options.node.node_ip, door).await?;
     builder = builder.node_failures(options.lost_nodes.node_failures()).schedulers(schedulers);
-    builder = builder.horizontal(options.autoscaling.config()).extension(parts::jobs(data, &options.jobs));
+    builder = builder.horizontal(options.autoscaling.config()).extension(parts::jobs(
+        data,
+        &options.jobs,
+        &options.node.gpus,
+    ));
     if !options.without_node {
         let record = own_record(options, door, api)?;
         let for_pods = parts::door_for_pods(&record, data, api)?;
@@ -102,7 +106,7 @@ pub(crate) async fn apiserver(options: &ControlPlane, door: Door) -> Result<()> 
     preflight::control_plane(options)?;
     let data = &options.data.data_dir;
     let (builder, _, lock) = control_plane(options, None, door).await?;
-    let builder = builder.extension(parts::jobs(data, &JobOptions::default())).without_controllers();
+    let builder = builder.extension(parts::jobs(data, &JobOptions::default(), data)).without_controllers();
     let cluster = builder.store(store::open(options, data).await?).start().await?;
     for (file, user) in [("scheduler", SCHEDULER), ("controller-manager", CONTROLLERS)] {
         if let Some(kubeconfig) = cluster.kubeconfig_of(&User::new(user, &[]))? {

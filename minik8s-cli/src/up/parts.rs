@@ -5,6 +5,7 @@ use super::record::{Others, Record};
 use crate::args::{JobOptions, NetworkKind, NodeOptions, RuntimeKind};
 use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net};
+use minik8s_core::devices::Gpus;
 use minik8s_core::network::{Assigned, NetworkError, NetworkResult, NoopNetwork, SharedNetwork};
 use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::SharedRuntime;
@@ -61,9 +62,11 @@ pub(crate) fn others(cluster_cidr: Ipv4Net, address: Option<IpAddr>) -> Result<O
 }
 
 /// Batch jobs, whose output is kept in the data directory.
-pub(crate) fn jobs(data: &Path, options: &JobOptions) -> GpuExtension {
+pub(crate) fn jobs(data: &Path, options: &JobOptions, gpus: &Path) -> GpuExtension {
     match options.local_jobs {
-        true => GpuExtension::with_local(data.join("jobs"), LocalConfig::new),
+        true => {
+            GpuExtension::with_local(data.join("jobs"), |place| LocalConfig::new(place).with_gpus(Gpus::discover(gpus)))
+        }
         false => GpuExtension::new(data.join("jobs")),
     }
 }
@@ -85,6 +88,7 @@ pub(crate) fn node_config(options: &NodeOptions, record: &Record, data: &Path) -
         seccomp_default: options.seccomp_default,
         log_max_bytes: options.log_max_bytes,
         log_max_files: options.log_max_files,
+        gpus: Some(Gpus::discover(&options.gpus)),
         pod_cidr: record.pod_cidr.map(IpNet::V4),
         ..NodeConfig::new(&record.node, node_dir(data))
     };

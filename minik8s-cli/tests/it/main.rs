@@ -16,6 +16,7 @@ mod flows;
 mod forward;
 mod functions;
 mod gateway;
+mod gpus;
 mod harness;
 mod jobs;
 mod join;

@@ -1,6 +1,7 @@
 //! What an agent is told about its node, and what it finds out about the machine.
 
 use crate::api::git_version;
+use crate::devices::Gpus;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct NodeConfig {
     pub addresses: Vec<IpAddr>,
     /// What it offers.
     pub capacity: NodeCapacity,
+    /// Graphics processors for containers that ask for `nvidia.com/gpu`; those of the machine are [`Gpus::discover`]'s.
+    pub gpus: Option<Gpus>,
     /// Addresses of its pods, where this is decided here and not by a controller.
     pub pod_cidr: Option<IpNet>,
     /// Where pods' files, volumes and logs lie. One agent per directory.
@@ -111,6 +114,7 @@ impl NodeConfig {
             hostname: hostname(),
             addresses: vec![main_address()],
             capacity: NodeCapacity::detect(&data_dir),
+            gpus: None,
             pod_cidr: None,
             seccomp_profiles: data_dir.join("seccomp"),
             seccomp_default: false,

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::register::register;
 use crate::api::{ApiResult, Revision};
 use crate::client::{Change, Changes, Informer, PatchType};
+use crate::devices::GPU;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -64,7 +65,11 @@ pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, ol
     let kib = |bytes: u64| format!("{}Ki", bytes / 1024);
     let have =
         [cpu(capacity.milli_cpu), kib(capacity.memory_bytes), kib(capacity.ephemeral_bytes), capacity.pods.to_string()];
-    let amounts: BTreeMap<&str, String> = AMOUNTS.into_iter().zip(have).collect();
+    let mut amounts: BTreeMap<&str, String> = AMOUNTS.into_iter().zip(have).collect();
+    let gpus = config.gpus.as_ref().map_or(0, |gpus| gpus.numbers.len());
+    if gpus > 0 {
+        amounts.insert(GPU, gpus.to_string());
+    }
     let mut addresses: Vec<Value> =
         config.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
     addresses.push(json!({"type": "Hostname", "address": config.hostname}));
@@ -211,8 +216,13 @@ fn differs(written: &Node, seen: &Node) -> bool {
     ours.node_info != theirs.node_info
         || !has_all(&theirs.addresses, &ours.addresses)
         || OWN.iter().any(|kind| told(ours, kind) != told(theirs, kind))
-        || AMOUNTS.iter().any(|name| amount(&ours.capacity, name) != amount(&theirs.capacity, name))
-        || AMOUNTS.iter().any(|name| amount(&ours.allocatable, name) != amount(&theirs.allocatable, name))
+        || lacks(&ours.capacity, &theirs.capacity)
+        || lacks(&ours.allocatable, &theirs.allocatable)
+}
+
+/// True where amounts of ours are not there as we have them. Processors that nobody has any more go too.
+fn lacks(ours: &Option<BTreeMap<String, Quantity>>, theirs: &Option<BTreeMap<String, Quantity>>) -> bool {
+    AMOUNTS.into_iter().chain([GPU]).any(|name| amount(ours, name) != amount(theirs, name))
 }
 
 /// The store's revision of a record.

@@ -10,8 +10,8 @@ mod streams;
 
 pub use error::{RuntimeError, RuntimeResult};
 pub use pods::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, Labels, MemoryVolume, Mount, Resources, SandboxId,
-    SandboxInfo, SandboxSpec, Seccomp, Security,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DeviceNode, Exit, Labels, MemoryVolume, Mount,
+    Resources, SandboxId, SandboxInfo, SandboxSpec, Seccomp, Security,
 };
 pub use streams::{
     Connection, ContainerStats, Duplex, ExecSpec, ImageInfo, Output, PullProgress, RegistryAuth, RuntimeEvent,

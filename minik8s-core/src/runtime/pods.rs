@@ -121,6 +121,15 @@ pub enum Seccomp {
     Profile(PathBuf),
 }
 
+/// A device of the host that a container may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// Where it is in the container.
+    pub path: PathBuf,
+}
+
 /// What a container should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -140,6 +149,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// What it may use.
     pub resources: Resources,
+    /// Devices of the host beside those that every container has.
+    #[serde(default)]
+    pub devices: Vec<DeviceNode>,
     /// Who it is.
     pub security: Security,
     /// A terminal for the main process.

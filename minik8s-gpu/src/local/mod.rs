@@ -4,18 +4,15 @@
 //! All that is known of a job stands in its directory, in the same marks that jobs on Slurm leave (`claim`, `exit`), and in
 //! `/proc`: a process that is killed and started again goes on where it was, and its jobs have not noticed.
 
-mod gpus;
 mod launch;
 mod process;
 mod record;
 mod walk;
 
-pub use gpus::discover;
-
 use crate::script;
 use async_trait::async_trait;
 use bytes::Bytes;
-use minik8s_core::devices::Devices;
+use minik8s_core::devices::{Devices, Gpus};
 use minik8s_core::job::{
     FileInfo, FileName, JobBackend, JobCapabilities, JobError, JobHandle, JobId, JobReport, JobRequest, JobResult,
     JobState,
@@ -40,12 +37,18 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
-    /// All of this machine, as if nobody else handed out its graphics processors.
+    /// This machine without graphics processors.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let slots = std::thread::available_parallelism().map_or(1, usize::from);
         let directory = directory.into();
         let devices = Devices::new(directory.join(".devices"));
-        Self { slots, gpus: discover("/dev".as_ref()), devices, directory }
+        Self { slots, gpus: Vec::new(), devices, directory }
+    }
+
+    /// The same with these graphics processors, which others may hand out too.
+    #[must_use]
+    pub fn with_gpus(self, gpus: Gpus) -> Self {
+        Self { gpus: gpus.numbers, devices: gpus.table, ..self }
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Answer {
 
 /// A command may answer so much.
 const MOST: u64 = 64 << 20;
+/// A connection of ours that does not say that it lives by then does not.
+const ALIVE: Duration = Duration::from_secs(2);
 /// The destination in our own configuration file; no real name, so that nothing else can be meant.
 const TARGET: &str = "cluster";
 const PREFIX: &str = "mk8s-ssh-";
@@ -97,7 +99,11 @@ impl Ssh {
     async fn session(&self) -> JobResult<Arc<Session>> {
         let mut open = self.session.lock().await;
         if let Some(session) = open.as_ref() {
-            return Ok(session.clone());
+            // One that nobody used for a while has ended itself. Asking it is a matter of this machine alone.
+            if matches!(tokio::time::timeout(ALIVE, session.check()).await, Ok(Ok(()))) {
+                return Ok(session.clone());
+            }
+            *open = None;
         }
         let mut builder = SessionBuilder::default();
         builder
@@ -166,7 +172,7 @@ impl Ssh {
                     return Err(lost(format!("the connection to {} broke off: {}", self.config.host, chain(&error))));
                 }
                 Err(_) => {
-                    let checked = tokio::time::timeout(Duration::from_secs(2), session.check()).await;
+                    let checked = tokio::time::timeout(ALIVE, session.check()).await;
                     if !matches!(checked, Ok(Ok(()))) {
                         self.forget(&session).await;
                     }
@@ -373,5 +379,36 @@ mod tests {
         assert_eq!(std::fs::read(path.join("key")).unwrap(), b"secret\n");
         drop(ssh);
         assert!(!path.exists());
+    }
+
+    #[cfg(feature = "testkit")]
+    #[tokio::test]
+    async fn a_connection_that_ended_while_nobody_used_it_is_made_anew_without_a_word() {
+        use minik8s_core::testkit::wait::until;
+        let Some(bed) = crate::testkit::SlurmBed::start() else { return };
+        let ssh = Ssh::new(bed.config().ssh).unwrap();
+        let root = bed.root().display().to_string();
+        ssh.run(Text::Kept, &[&root], Bytes::new()).await.unwrap();
+        let own = ssh.files.path().display().to_string();
+        let lives = |pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            !status.is_empty() && !status.contains("State:\tZ")
+        };
+        let masters = || {
+            let entries = std::fs::read_dir("/proc").unwrap().flatten();
+            let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+            let ours = |pid: &u32| {
+                let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&words).contains(&own) && lives(*pid)
+            };
+            pids.filter(ours).collect::<Vec<u32>>()
+        };
+        let before = masters();
+        assert!(!before.is_empty(), "there is a connection");
+        for pid in &before {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        until("it has ended", Duration::from_secs(60), || async { masters().is_empty().then_some(()) }).await;
+        ssh.run(Text::Kept, &[&root], Bytes::new()).await.unwrap();
     }
 }

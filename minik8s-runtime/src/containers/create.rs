@@ -132,6 +132,7 @@ impl Inner {
             cgroup_v2: self.cgroups.is_v2(),
             lowest_oom_score: self.lowest_oom_score,
             profile: read_profile(spec)?,
+            devices: spec::given(&spec.devices).map_err(|e| wrong(e.to_string()))?,
             host_devices: if spec.security.privileged { spec::host_devices() } else { Vec::new() },
         };
         let built = spec::build(&input).map_err(|e| wrong(e.to_string()))?;

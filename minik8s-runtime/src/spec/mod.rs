@@ -7,7 +7,7 @@ mod seccomp;
 mod security;
 mod user;
 
-pub(crate) use devices::host_devices;
+pub(crate) use devices::{given, host_devices};
 pub(crate) use rootfs::{Accounts, read_accounts};
 pub(crate) use user::{Identity, identify};
 
@@ -38,6 +38,8 @@ pub(crate) struct Input<'a> {
     pub(crate) profile: Option<Vec<u8>>,
     /// Devices of the host, for privileged containers.
     pub(crate) host_devices: Vec<Value>,
+    /// Devices that it is given.
+    pub(crate) devices: Vec<Value>,
 }
 
 /// Why there can be no specification.
@@ -57,6 +59,8 @@ pub(crate) enum SpecError {
     WorkingDir(String),
     #[error("unusable seccomp profile {path}: {cause}")]
     Seccomp { path: PathBuf, cause: String },
+    #[error("device {path} cannot be given: {cause}")]
+    Device { path: PathBuf, cause: String },
     #[error("specification: {0}")]
     Shape(String),
 }
@@ -64,11 +68,12 @@ pub(crate) enum SpecError {
 pub(crate) fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     let security = &input.container.security;
     let privileged = security.privileged;
+    let devices = [input.host_devices.as_slice(), input.devices.as_slice()].concat();
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
-        "resources": resources(&input.container.resources, privileged),
-        "devices": input.host_devices,
+        "resources": resources(&input.container.resources, privileged, &input.devices),
+        "devices": devices,
         "maskedPaths": if privileged { &[][..] } else { security::MASKED },
         "readonlyPaths": if privileged { &[][..] } else { security::READ_ONLY },
     });
@@ -182,8 +187,15 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
 }
 
 /// runc adds the usual devices to what is allowed, and converts shares to weights where the machine wants them.
-fn resources(r: &Resources, privileged: bool) -> Value {
-    let mut out = json!({"devices": [{"allow": privileged, "access": "rwm"}]});
+fn resources(r: &Resources, privileged: bool, given: &[Value]) -> Value {
+    let mut rules = vec![json!({"allow": privileged, "access": "rwm"})];
+    let allowed = |device: &Value| {
+        json!({
+            "allow": true, "type": device["type"], "major": device["major"], "minor": device["minor"], "access": "rwm",
+        })
+    };
+    rules.extend(given.iter().map(allowed));
+    let mut out = json!({"devices": rules});
     if r.cpu_shares > 0 {
         out["cpu"]["shares"] = json!(r.cpu_shares);
     }

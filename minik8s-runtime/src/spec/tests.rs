@@ -37,6 +37,7 @@ fn spec_of(container: &ContainerSpec, change: impl FnOnce(&mut Input<'_>)) -> Re
         lowest_oom_score: -1000,
         profile: None,
         host_devices: Vec::new(),
+        devices: Vec::new(),
     };
     change(&mut input);
     build(&input).map(|spec| serde_json::to_value(spec).expect("json"))

@@ -3,6 +3,7 @@
 //! Long work runs beside it, one operation per container and one for the pod; the worker only ever waits for news.
 //! Dropping a worker drops its operations: the next one learns everything from the runtime and the API.
 
+mod devices;
 mod look;
 mod news;
 mod ops;

@@ -1,6 +1,7 @@
 //! What a worker has done beside itself. Each operation is idempotent, may be dropped at any await, and returns what
 //! it came to.
 
+use super::devices;
 use super::start::{NotStarted, Started};
 use crate::network::{HostPort, NetworkError, PodAttachment, Protocol};
 use crate::node::context::Context;
@@ -158,6 +159,9 @@ pub(super) async fn pause(context: Arc<Context>, id: String, container: String, 
 pub(super) async fn rebuild(context: Arc<Context>, uid: String) -> Done {
     let work = async {
         context.network.detach(&uid).await.map_err(|e| kill_error(&e))?;
+        let (own, of) = (context.clone(), uid.clone());
+        let devices = blocking(move || devices::take_back(&own, &of)).await;
+        devices.map_err(std::io::Error::other).and_then(|done| done).map_err(|e| kill_error(&e))?;
         context.runtime.remove_sandbox(&uid).await.map_err(|e| kill_error(&e))
     };
     Done::Rebuilt(work.await)

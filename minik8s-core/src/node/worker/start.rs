@@ -1,5 +1,6 @@
 //! Starting one life of a container: image, specification, files, process, hook.
 
+use super::devices;
 use super::ops::{Done, blocking, chain, sources, words_file};
 use crate::node::context::Context;
 use crate::node::images::{self, StartError};
@@ -142,7 +143,8 @@ impl Plan {
                 },
             };
             let mounts = mounts(&context, &input, &ips)?;
-            let spec = container_spec(&input, mounts).map_err(|e| config(e.to_string()))?;
+            let mut spec = container_spec(&input, mounts).map_err(|e| config(e.to_string()))?;
+            spec.devices = devices::give(&context, &pod, container)?;
             make_parent(&spec.log_path).map_err(|e| config(e.to_string()))?;
             forget_old_logs(&spec.log_path, attempt);
             Ok(spec)

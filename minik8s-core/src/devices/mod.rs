@@ -4,6 +4,10 @@
 //! A holder is a path that exists as long as the holder may use its devices (a job's directory, a pod's). Whoever is killed
 //! gives nothing back; what it held is free again once that path is gone.
 
+mod gpus;
+
+pub use gpus::{GPU, Gpus};
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
