@@ -33,6 +33,9 @@ pub(crate) async fn run(args: &Args, options: &Invoke) -> Result<()> {
     let limit = Duration::from_secs(options.timeout);
     let asked = tokio::time::timeout(limit, ask(&gateway, &path, body)).await;
     let (status, text) = asked.with_context(|| format!("no answer within {} s", options.timeout))??;
+    if status == http::StatusCode::NOT_FOUND && text.starts_with("gateway: ") {
+        bail!("there is no function {namespace}/{name}: `minik8s get functions -A` shows those there are");
+    }
     if !status.is_success() {
         bail!("{path} answered {status}: {}", text.trim());
     }

@@ -8,7 +8,7 @@ mod registry;
 use crate::api::Conn;
 use crate::api::MERGE;
 use crate::args::{Args, Code, Describe, Function, Get};
-use crate::output::say;
+use crate::output::{note, say};
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::{Map, Value, json};
@@ -114,7 +114,11 @@ fn state(function: &Value) -> Result<Option<String>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match (condition["status"].as_str(), condition["reason"].as_str()) {
         (Some("True"), _) => Ok(Some(text(&status["url"]))),
-        (_, Some("Failed")) => bail!("{}\n{}", text(&condition["message"]), text(&status["log"])),
+        (_, Some("Failed")) => {
+            let (message, log) = (text(&condition["message"]), text(&status["log"]));
+            let more = if message.contains(log.trim()) { String::new() } else { format!("\n{log}") };
+            bail!("{message}{more}")
+        }
         _ => Ok(None),
     }
 }
@@ -124,7 +128,10 @@ async fn finish(conn: &Conn, code: &Code) -> Result<()> {
         return Ok(());
     }
     let late = || format!("function {} is not ready after {} s", code.name, PATIENCE.as_secs());
-    let url = tokio::time::timeout(PATIENCE, ready(conn, &code.name)).await.with_context(late)??;
+    let url = tokio::time::timeout(PATIENCE, ready(conn, &code.name)).await.with_context(late)?;
+    let url = url.inspect_err(|_| {
+        note(&format!("function {0} is kept: mend it with `minik8s function update {0}`, or delete it", code.name));
+    })?;
     say(&format!("ready at {url} of every gateway"));
     Ok(())
 }

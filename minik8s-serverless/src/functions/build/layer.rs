@@ -134,6 +134,9 @@ pub fn check_handler(layer: &Layer, handler: &str, ending: &str) -> Result<(), A
     if layer.files.len() > some.len() {
         some.push("…");
     }
+    if some.is_empty() {
+        some.push("nothing");
+    }
     Err(ArchiveError::NoHandler(file, handler.to_owned(), some.join(", ")))
 }
 

@@ -1,10 +1,18 @@
 // Serves one JavaScript function over HTTP: the handler (FUNCTION_HANDLER, "file.function") is called with the JSON body
 // of each request, and what it returns, or its promise resolves to, is the answer, as JSON. An exception is answered with
 // 500; its stack goes to the log and nowhere else. Code that cannot be loaded ends the process with status 65.
+//
+// A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller, and cannot be ended: the process takes no more
+// calls, lets the others end, and is started again. Where the call does not let anything else run (a loop), a thread that
+// watches kills the process a little later.
 
 import http from 'node:http';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+
+const timeout = 1000 * Number(process.env.FUNCTION_TIMEOUT || 0);
+const MERCY = 5000;
 
 const handler = process.env.FUNCTION_HANDLER || 'main.main';
 const dot = handler.lastIndexOf('.');
@@ -24,6 +32,60 @@ function answer(response, status, value) {
   response.end(body);
 }
 
+// When the earliest of the calls that run must have ended, for the thread that watches; 0 while there is none.
+const due = new BigInt64Array(new SharedArrayBuffer(8));
+const running = new Map();
+if (timeout > 0) {
+  const watch = `
+    const { workerData: { due, mercy } } = require('node:worker_threads');
+    for (;;) {
+      Atomics.wait(due, 0, 0n);
+      const until = Atomics.load(due, 0);
+      if (until !== 0n && BigInt(Date.now()) > until + BigInt(mercy)) {
+        require('node:fs').writeSync(2, 'a call lets nothing else run: this instance is killed and started again\\n');
+        process.kill(process.pid, 'SIGKILL');
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 250);
+    }`;
+  new Worker(watch, { eval: true, workerData: { due, mercy: MERCY } }).unref();
+}
+
+function tell() {
+  const earliest = Math.min(...running.values());
+  Atomics.store(due, 0, Number.isFinite(earliest) ? BigInt(earliest) : 0n);
+  Atomics.notify(due, 0);
+}
+
+/** Ends the process once no call runs that may still end. */
+function end(status) {
+  server.close();
+  server.closeIdleConnections();
+  const look = () => {
+    const now = Date.now();
+    if ([...running.values()].every((until) => until < now)) process.exit(status);
+    setTimeout(look, 10);
+  };
+  look();
+}
+
+async function timed(params) {
+  if (timeout <= 0) return await call(params);
+  const id = Symbol();
+  running.set(id, Date.now() + timeout);
+  tell();
+  const late = setTimeout(() => {
+    console.error('a call takes longer than it may: this instance ends and is started again');
+    end(70);
+  }, timeout + 1);
+  try {
+    return await call(params);
+  } finally {
+    clearTimeout(late);
+    running.delete(id);
+    tell();
+  }
+}
+
 const server = http.createServer(async (request, response) => {
   const parts = [];
   for await (const part of request) parts.push(part);
@@ -35,7 +97,7 @@ const server = http.createServer(async (request, response) => {
     return answer(response, 400, { error: `the body is no JSON: ${error.message}` });
   }
   try {
-    answer(response, 200, await call(params));
+    answer(response, 200, await timed(params));
   } catch (error) {
     console.error(error);
     answer(response, 500, { error: `the function failed: ${error?.name}` });
