@@ -3,7 +3,7 @@
 //!
 //! Workers only see what is due and put it into the lane of its trigger; calls run beside them, so many at once of each.
 
-use super::emit::TRIGGER_LABEL;
+use super::emit::{TRIGGER_LABEL, is_hopeless};
 use super::lanes::Lanes;
 use super::objects::{DeliveryStatus, Trigger, TriggerDelivery};
 use crate::workflow::program::Target;
@@ -11,7 +11,7 @@ use crate::workflow::{Failure, Heartbeat, Invocation, Invoker, RunSpec, Workflow
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use minik8s_core::api::ApiResult;
+use minik8s_core::api::{ApiError, ApiResult};
 use minik8s_core::client::{Backoff, Change, DeleteOptions, EventType, Informer, WorkQueue, key_of, reference_of};
 use minik8s_core::clock::rfc3339;
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
@@ -30,6 +30,8 @@ const ROOM: i64 = 10;
 const AT_ONCE: usize = 1000;
 /// Wait before what came of an attempt is written again.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
+/// Bytes of a message where a longer one is refused.
+const SHORT: usize = 200;
 /// The index of deliveries that are over by their trigger.
 const OVER: &str = "over";
 
@@ -161,6 +163,20 @@ fn settle(
     DeliveryStatus { phase: "Pending".into(), message, next_attempt: Some(next.to_string()), ..base }
 }
 
+/// What is said of a delivery whose state can never be written: that it is over, in a few words. Pure.
+fn bare(status: &DeliveryStatus, error: &ApiError, now: Timestamp) -> DeliveryStatus {
+    let phase = if status.phase == "Delivered" { "Delivered" } else { "Dead" };
+    let mut message = format!("what came of it cannot be written: {error}");
+    message.truncate(message.floor_char_boundary(SHORT));
+    DeliveryStatus {
+        phase: phase.to_owned(),
+        attempts: status.attempts,
+        message,
+        finished_at: Some(rfc3339(now)),
+        ..DeliveryStatus::default()
+    }
+}
+
 impl Deliverer {
     /// Begins what may begin.
     fn go_on(self: &Arc<Self>) {
@@ -183,39 +199,58 @@ impl Deliverer {
         }
     }
 
-    /// Makes one attempt, and writes what came of it, however long that takes: what was called is not called again for a
-    /// write that failed.
+    /// Makes one attempt, and writes what came of it.
     async fn deliver(&self, key: &str) -> ApiResult<()> {
         let (namespace, name) = key.split_once('/').unwrap_or_default();
         let api = self.ctx.client.api::<TriggerDelivery>(namespace);
         // What the informer has not seen yet counts.
-        let Some(mut delivery) = api.get_opt(name).await? else { return Ok(()) };
+        let Some(delivery) = api.get_opt(name).await? else { return Ok(()) };
         let before = delivery.status.clone().unwrap_or_default();
         if is_over(&delivery) || pause(&before, self.ctx.clock.now()).is_some() {
             return Ok(());
         }
         let result = self.attempt(&delivery).await;
         let next = settle(&delivery, before, result, self.ctx.clock.now(), random::fraction());
-        let mut failures = 0;
+        if let Some(dead) = self.write(key, delivery.clone(), next).await.filter(|written| written.phase == "Dead") {
+            self.tell(&delivery, "DeliveryDead", format!("The delivery {name} is given up: {}", dead.message));
+        }
+        Ok(())
+    }
+
+    /// Writes what came of an attempt, however long that takes: what was called is not called again for a write that
+    /// failed. What can never be written ends the delivery. Answers with what was written.
+    async fn write(&self, key: &str, mut delivery: TriggerDelivery, next: DeliveryStatus) -> Option<DeliveryStatus> {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        let api = self.ctx.client.api::<TriggerDelivery>(namespace);
+        let (mut next, mut is_bare, mut failures) = (next, false, 0);
         loop {
             delivery.status = Some(next.clone());
-            let Err(error) = api.update_status(&delivery).await else { break };
+            let Err(error) = api.update_status(&delivery).await else { return Some(next) };
+            if is_hopeless(&error) {
+                if is_bare {
+                    let note = format!("What came of the delivery {name} cannot be written: {error}");
+                    self.tell(&delivery, "DeliveryNotWritten", note);
+                    return None;
+                }
+                (next, is_bare) = (bare(&next, &error, self.ctx.clock.now()), true);
+                continue;
+            }
             failures += 1;
             tracing::debug!(%error, delivery = key, "what came of a delivery cannot be written now");
             tokio::time::sleep(AGAIN.jittered(failures, random::fraction())).await;
             match api.get_opt(name).await {
                 Ok(Some(now)) if now.metadata.uid == delivery.metadata.uid && !is_over(&now) => delivery = now,
-                Ok(_) => return Ok(()),
+                Ok(_) => return None,
                 Err(_) => {}
             }
         }
-        if next.phase == "Dead"
-            && let Some(trigger) = self.trigger(&delivery)
-        {
-            let note = format!("The delivery {name} is given up: {}", next.message);
-            self.ctx.events.event(&reference_of(&*trigger), EventType::Warning, "DeliveryDead", note);
+    }
+
+    /// Tells whoever looks at the trigger of a delivery.
+    fn tell(&self, delivery: &TriggerDelivery, reason: &str, note: String) {
+        if let Some(trigger) = self.trigger(delivery) {
+            self.ctx.events.event(&reference_of(&*trigger), EventType::Warning, reason, note);
         }
-        Ok(())
     }
 
     fn trigger(&self, delivery: &TriggerDelivery) -> Option<Arc<Trigger>> {
@@ -317,5 +352,25 @@ mod tests {
         );
         let done = settle(&delivery, two, Ok("r".into()), now, 1.0);
         assert_eq!((done.phase.as_str(), done.run.as_str(), done.message.as_str()), ("Delivered", "r", ""));
+    }
+
+    #[test]
+    fn what_can_never_be_written_is_over_in_a_few_words() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let error = ApiError::bad_request("ä".repeat(1000));
+        for (phase, want) in [("Pending", "Dead"), ("Dead", "Dead"), ("Delivered", "Delivered")] {
+            let before = DeliveryStatus {
+                phase: phase.into(),
+                attempts: 2,
+                message: "x".repeat(1 << 20),
+                next_attempt: Some(now.to_string()),
+                ..DeliveryStatus::default()
+            };
+            let status = bare(&before, &error, now);
+            assert_eq!((status.phase.as_str(), status.attempts, &status.next_attempt), (want, 2, &None));
+            assert!(status.message.len() <= SHORT && status.message.starts_with("what came of it"));
+            let delivery = TriggerDelivery { status: Some(status), ..TriggerDelivery::default() };
+            assert!(is_over(&delivery));
+        }
     }
 }

@@ -3,11 +3,12 @@
 use super::cloud_event::event;
 use super::objects::FileSource;
 use super::sources::{Broken, Source};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use inotify::{EventMask, Inotify, WatchMask};
 use jiff::Timestamp;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,26 @@ pub(super) async fn run(source: &Source, spec: &FileSource) -> Result<(), Broken
     let broken = |e: std::io::Error| Broken { reason: "CannotWatch", message: format!("{}: {e}", directory.display()) };
     let inotify = Inotify::init().map_err(broken)?;
     inotify.watches().add(&directory, mask()).map_err(broken)?;
+    let queue = inotify.as_fd().try_clone_to_owned().map_err(broken)?;
     let mut events = inotify.into_event_stream([0_u8; 4096]).map_err(broken)?;
     let since = source.status().await?.seen_at.and_then(|at| at.parse().ok());
-    let mut watcher = Watcher { source, spec, directory: directory.clone(), only, since };
+    let mut watcher = Watcher { source, spec, directory: directory.clone(), only, since, is_behind: false };
     source.say("True", "Watching", String::new()).await;
     watcher.look().await;
-    while let Some(told) = events.next().await {
+    loop {
+        let before = source.ctx.clock.now();
+        let is_drained = rustix::io::ioctl_fionread(&queue).is_ok_and(|bytes| bytes == 0);
+        let told = match events.next().now_or_never() {
+            Some(told) => told,
+            // Whatever happened before then has been told: neither the kernel nor the stream holds more of it.
+            None => {
+                if is_drained && watcher.is_behind {
+                    watcher.checkpoint(before).await;
+                }
+                events.next().await
+            }
+        };
+        let Some(told) = told else { break };
         let told = told.map_err(broken)?;
         if told.mask.intersects(EventMask::DELETE_SELF | EventMask::IGNORED) {
             return Err(Broken { reason: "Gone", message: format!("{} is gone", directory.display()) });
@@ -57,12 +72,15 @@ struct Watcher<'a> {
     only: Option<OsString>,
     /// When somebody looked last, if anybody ever did.
     since: Option<Timestamp>,
+    /// Something was told after that.
+    is_behind: bool,
 }
 
 impl Watcher<'_> {
     /// Tells what came or changed since somebody looked last. What went left no trace.
     async fn look(&mut self) {
-        let Some(since) = self.since else { return self.checkpoint().await };
+        let began = self.source.ctx.clock.now();
+        let Some(since) = self.since else { return self.checkpoint(began).await };
         let directory = self.directory.clone();
         let found = tokio::task::spawn_blocking(move || changed(&directory, since)).await;
         for (name, new) in found.unwrap_or_default() {
@@ -71,7 +89,8 @@ impl Watcher<'_> {
             }
             self.tell("Modified", &name).await;
         }
-        self.checkpoint().await;
+        // What came meanwhile may not be among them.
+        self.checkpoint(began).await;
     }
 
     async fn tell(&mut self, kind: &str, name: &OsStr) {
@@ -94,13 +113,13 @@ impl Watcher<'_> {
         let (id, kind) = (format!("{kind}-{state}"), format!("io.minik8s.file.{}", kind.to_lowercase()));
         let told = event(&kind, &format!("file://{}", file.to_string_lossy()), &id, &now.to_string(), data);
         self.source.emit(told).await;
-        self.checkpoint().await;
+        self.is_behind = true;
     }
 
-    async fn checkpoint(&mut self) {
-        let now = self.source.ctx.clock.now();
-        self.since = Some(now);
-        if let Err(error) = self.source.patch(json!({"seenAt": now.to_string()})).await {
+    /// Writes that everything until then has been told.
+    async fn checkpoint(&mut self, then: Timestamp) {
+        (self.since, self.is_behind) = (Some(then), false);
+        if let Err(error) = self.source.patch(json!({"seenAt": then.to_string()})).await {
             tracing::debug!(%error, "how far a trigger is cannot be written");
         }
     }

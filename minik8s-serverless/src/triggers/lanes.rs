@@ -1,13 +1,21 @@
 //! Whose turn it is: each trigger has a lane with room for so many calls at once, and lanes take turns. A trigger whose
 //! target is slow therefore waits for itself alone. Pure.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Member {
+    Waiting,
+    Running,
+    /// It is under way, and somebody asked for it since that began.
+    Again,
+}
 
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<String>,
     /// What waits or is under way.
-    members: HashSet<String>,
+    members: HashMap<String, Member>,
     running: usize,
     room: usize,
     /// It stands in `turns`.
@@ -17,6 +25,11 @@ struct Lane {
 impl Lane {
     fn may_go(&self) -> bool {
         !self.waiting.is_empty() && self.running < self.room
+    }
+
+    fn wait(&mut self, delivery: &str) {
+        self.members.insert(delivery.to_owned(), Member::Waiting);
+        self.waiting.push_back(delivery.to_owned());
     }
 }
 
@@ -35,12 +48,17 @@ impl Lanes {
         Self { lanes: HashMap::new(), turns: VecDeque::new(), running: 0, at_once: at_once.max(1) }
     }
 
-    /// Lets a delivery wait in its lane, which has room for so many at once. One that waits or is under way is there once.
+    /// Lets a delivery wait in its lane, which has room for so many at once. One that waits is there once; one that is
+    /// under way comes again when it is done: whoever asks may have seen what that one has not.
     pub(super) fn add(&mut self, name: &str, room: usize, delivery: &str) {
         let lane = self.lanes.entry(name.to_owned()).or_default();
         lane.room = room.max(1);
-        if lane.members.insert(delivery.to_owned()) {
-            lane.waiting.push_back(delivery.to_owned());
+        if let Some(member) = lane.members.get_mut(delivery) {
+            if *member == Member::Running {
+                *member = Member::Again;
+            }
+        } else {
+            lane.wait(delivery);
         }
         self.turn(name);
     }
@@ -55,6 +73,7 @@ impl Lanes {
                 continue;
             }
             let Some(delivery) = lane.waiting.pop_front() else { continue };
+            lane.members.insert(delivery.clone(), Member::Running);
             lane.running += 1;
             self.running += 1;
             self.turn(&name);
@@ -66,7 +85,9 @@ impl Lanes {
     /// A delivery is not under way any more.
     pub(super) fn done(&mut self, name: &str, delivery: &str) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
-        lane.members.remove(delivery);
+        if lane.members.remove(delivery) == Some(Member::Again) {
+            lane.wait(delivery);
+        }
         lane.running = lane.running.saturating_sub(1);
         self.running = self.running.saturating_sub(1);
         if lane.members.is_empty() && !lane.in_turn {
@@ -101,13 +122,26 @@ mod tests {
             lanes.add("b", 3, delivery);
         }
         assert_eq!(drain(&mut lanes), ["a1", "b1", "a2", "b2", "b3"]);
-        lanes.add("a", 2, "a2");
-        assert!(drain(&mut lanes).is_empty(), "under way");
         lanes.done("a", "a1");
         assert_eq!(drain(&mut lanes), ["a3"]);
         lanes.done("a", "a2");
         lanes.add("a", 2, "a2");
         assert_eq!(drain(&mut lanes), ["a2"], "it may come again");
+    }
+
+    #[test]
+    fn what_is_asked_for_while_it_is_under_way_comes_again_once() {
+        let mut lanes = Lanes::new(100);
+        lanes.add("a", 2, "a1");
+        assert_eq!(drain(&mut lanes), ["a1"]);
+        lanes.add("a", 2, "a1");
+        lanes.add("a", 2, "a1");
+        assert!(drain(&mut lanes).is_empty(), "never twice at once");
+        lanes.done("a", "a1");
+        assert_eq!(drain(&mut lanes), ["a1"]);
+        lanes.done("a", "a1");
+        assert!(drain(&mut lanes).is_empty());
+        assert!(lanes.lanes.is_empty() && lanes.running == 0);
     }
 
     #[test]

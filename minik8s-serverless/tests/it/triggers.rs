@@ -400,7 +400,31 @@ async fn a_function_that_hangs_holds_up_no_other_trigger() {
         assert_eq!(send(address, "/trigger/default/fast", &[], &n.to_string()).await.0, 202);
     }
     assert_eq!(world.got(5).await.len(), 5);
-    assert_eq!(world.invoker.asked().len(), 5 + 3, "as many at once as the trigger says");
+    wait::until("as many are under way as the trigger says", BOUND, || async {
+        (world.invoker.asked().len() >= 5 + 3).then_some(())
+    })
+    .await;
+    assert_eq!(send(address, "/trigger/default/fast", &[], "5").await.0, 202);
+    assert_eq!(world.got(6).await.len(), 6);
+    assert_eq!(world.invoker.asked().len(), 6 + 3, "and no more");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_is_tried_again_at_once_does_not_get_stuck() {
+    let address = free();
+    let world = World::new(TriggersConfig { webhooks: Some(address), ..TriggersConfig::default() }).await;
+    let retry = json!({"maxAttempts": 50, "intervalSeconds": 0});
+    world.trigger("hook", json!({"webhook": {}, "target": {"function": {"name": "broken"}}, "retry": retry})).await;
+    assert_eq!(world.ready("hook").await, "True");
+    for _ in 0..4 {
+        assert_eq!(send(address, "/trigger/default/hook", &[], "1").await.0, 202);
+    }
+    wait::until("all are given up after all their attempts", BOUND, || async {
+        let ended = |d: &TriggerDelivery| d.status.as_ref().is_some_and(|s| s.phase == "Dead" && s.attempts == 50);
+        (world.deliveries().await.iter().filter(|d| ended(d)).count() == 4).then_some(())
+    })
+    .await;
     world.stop().await;
 }
 

@@ -3,8 +3,9 @@
 use crate::world::{BOUND, World, reference, task};
 use minik8s_core::api::Gvr;
 use minik8s_core::client::{DeleteOptions, ListOptions, PatchType};
-use minik8s_core::controllers::KindRef;
+use minik8s_core::clock::ManualClock;
 use minik8s_core::controllers::gc::GarbageCollector;
+use minik8s_core::controllers::{Controller, KindRef};
 use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::wait;
 use minik8s_serverless::workflow::machine::{Machine, RunState};
@@ -407,9 +408,14 @@ async fn a_run_outlives_its_workflow_and_what_it_kept_of_it_goes_with_the_last_r
         kind("workflowrecords", "WorkflowRecord"),
     ];
     let collector = GarbageCollector { workers: 2, kinds: Arc::new(kinds) };
-    world.start_with(vec![Arc::new(collector)]);
+    let collector: Arc<dyn Controller> = Arc::new(collector);
+    world.start_with(vec![collector.clone()]);
     assert_eq!(world.ended("r").await.output, Some(json!({"x": 3, "y": -1})));
     assert_eq!(count().await, 1, "the program can still be looked at");
+    // A revision that was just kept is nobody's who has not said so yet: it goes when it is older.
+    world.kill();
+    world.clock = Arc::new(ManualClock::new(jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)));
+    world.start_with(vec![collector]);
     world.client().api::<WorkflowRun>("default").delete("r", &DeleteOptions::default()).await.unwrap();
     wait::until("nothing is left", BOUND, || async { (count().await == 0).then_some(()) }).await;
     world.stop().await;

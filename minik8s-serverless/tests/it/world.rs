@@ -1,7 +1,7 @@
 //! An API server, the functions of this process, and controllers that can be killed.
 
 use minik8s_core::client::{Client, SharedTransport};
-use minik8s_core::clock::SystemClock;
+use minik8s_core::clock::{SharedClock, SystemClock};
 use minik8s_core::cluster::{Cluster, Extension};
 use minik8s_core::controllers::{Controller, ControllerManager};
 use minik8s_core::store::MemoryStore;
@@ -41,6 +41,8 @@ pub(crate) fn reference() -> FakeInvoker {
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) invoker: FakeInvoker,
+    /// What controllers that start take for the time.
+    pub(crate) clock: SharedClock,
     running: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
@@ -52,7 +54,7 @@ impl World {
     pub(crate) async fn on(store: Arc<dyn minik8s_core::store::Store>, invoker: FakeInvoker) -> Self {
         let cluster =
             Cluster::builder().store(store).extension(Serverless::new()).without_controllers().start().await.unwrap();
-        let mut world = Self { cluster, invoker, running: None };
+        let mut world = Self { cluster, invoker, clock: Arc::new(SystemClock), running: None };
         world.start();
         world
     }
@@ -83,7 +85,7 @@ impl World {
 
     fn start_all(&mut self, transport: SharedTransport, others: Vec<Arc<dyn Controller>>) {
         let all = self.controllers().into_iter().chain(others).collect();
-        let manager = ControllerManager::new(Client::new(transport), Arc::new(SystemClock), all);
+        let manager = ControllerManager::new(Client::new(transport), self.clock.clone(), all);
         let stop = CancellationToken::new();
         self.running = Some((tokio::spawn(manager.run(stop.clone())), stop));
     }

@@ -83,7 +83,11 @@ pub(super) async fn compiled(
     if let Some(known) = lives.compiled(&key) {
         return Ok(known);
     }
-    let workflow = Arc::new(program(client, namespace, revision).await?);
+    let read = program(client, namespace, revision).await;
+    if read.as_ref().is_err_and(ApiError::is_not_found) {
+        lives.forget_revision(revision);
+    }
+    let workflow = Arc::new(read?);
     lives.remember(key, workflow.clone());
     Ok(workflow)
 }

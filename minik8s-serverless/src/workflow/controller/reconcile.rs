@@ -25,8 +25,6 @@ const TAIL: usize = 64;
 const TAIL_BYTES: usize = 48 << 10;
 /// How often a write is tried again that met another one.
 const RETRIES: usize = 10;
-/// After so many looks, more than a second, a record that is not there is gone.
-const PATIENCE: u32 = 9;
 /// The longest sleep: clocks step.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
@@ -46,6 +44,7 @@ impl Reconciler for RunReconciler {
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
         let Some(seen) = self.runs.get(key) else {
             self.lives.take(key);
+            self.lives.is_found(key);
             return Ok(Outcome::Done);
         };
         let known = self.lives.take(key).filter(|live| Some(live.uid()) == seen.metadata.uid.as_deref());
@@ -112,12 +111,14 @@ impl RunReconciler {
         }
         let mut live = match load::load(self.client(), &self.lives, run).await {
             Ok(live) => live,
-            Err(error) if matches!(error.reason, Reason::NotFound | Reason::Invalid) && self.is_certain(key) => {
+            Err(error) if matches!(error.reason, Reason::NotFound | Reason::Invalid) && self.is_gone(key) => {
                 self.lose(namespace, name, &error).await?;
+                self.lives.is_found(key);
                 return Ok(None);
             }
             Err(error) => return Err(self.put_back(key, known, error)),
         };
+        self.lives.is_found(key);
         if let Some(known) = known {
             (live.inbox, live.calls) = (known.inbox, known.calls);
         }
@@ -144,9 +145,8 @@ impl RunReconciler {
         Ok(Some(live))
     }
 
-    /// What is not there now may be there in a moment; what was not for a while has gone.
-    fn is_certain(&self, key: &str) -> bool {
-        self.queue.failures(&key.to_owned()) >= PATIENCE
+    fn is_gone(&self, key: &str) -> bool {
+        self.lives.is_gone(key, tokio::time::Instant::now())
     }
 
     /// Ends a run whose records are gone: nobody can carry it on.
