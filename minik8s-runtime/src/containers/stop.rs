@@ -2,6 +2,7 @@
 
 use super::{Record, containerd_id};
 use crate::connection::{Tolerate, past_leaving_shims, unavailable};
+use crate::problems::Problems;
 use crate::runtime::Inner;
 use containerd_client::services::v1 as api;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult};
@@ -18,8 +19,8 @@ impl Inner {
     pub(crate) async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> RuntimeResult<()> {
         let cid = containerd_id(id);
         let Some(record) = self.record(&cid).await? else { return Ok(()) };
-        // What is frozen hears no signal.
-        self.thaw(&cid).await?;
+        // What is frozen hears no signal but SIGKILL: that one is sent whatever becomes of this.
+        let thawed = self.thaw(&cid).await;
         if !grace.is_zero() {
             if !self.signal(&cid, stop_signal(&record), false).await? {
                 return self.wait(&cid).await;
@@ -28,7 +29,7 @@ impl Inner {
                 return ended;
             }
         }
-        self.kill_task(&cid).await
+        ended(thawed, self.kill_task(&cid).await)
     }
 
     /// Kills every process of the container and waits for the end.
@@ -57,6 +58,17 @@ impl Inner {
     }
 }
 
+/// What a kill came to: where it worked, it does not matter that the container could not be resumed before it.
+fn ended(thawed: RuntimeResult<()>, killed: RuntimeResult<()>) -> RuntimeResult<()> {
+    if killed.is_ok() {
+        return Ok(());
+    }
+    let mut problems = Problems::default();
+    problems.note(thawed);
+    problems.note(killed);
+    problems.none()
+}
+
 /// The image may name its signal, with or without `SIG`, or as a number.
 fn stop_signal(record: &Record) -> Signal {
     let name = record.stop_signal.trim().to_ascii_uppercase();
@@ -70,6 +82,21 @@ fn stop_signal(record: &Record) -> Signal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_kill_that_fails_tells_what_failed_before_it() {
+        let failed = |text: &str| Err(RuntimeError::Invalid(text.to_owned()));
+        for (thawed, killed, told) in [
+            (Ok(()), Ok(()), vec![]),
+            (failed("thaw"), Ok(()), vec![]),
+            (Ok(()), failed("kill"), vec!["kill"]),
+            (failed("thaw"), failed("kill"), vec!["thaw", "kill"]),
+        ] {
+            let error = ended(thawed, killed).map_err(|error| error.to_string()).err().unwrap_or_default();
+            assert_eq!(error.is_empty(), told.is_empty(), "{error}");
+            assert!(told.iter().all(|word| error.contains(word)), "{error}");
+        }
+    }
 
     #[test]
     fn images_spell_their_signal_in_several_ways() {

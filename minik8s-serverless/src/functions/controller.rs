@@ -110,6 +110,9 @@ fn watch(ctx: &ControllerContext, queue: &WorkQueue<String>, world: &Arc<World>,
     pump(ctx, &world.pods, move |change| match change {
         Change::Applied { new: pod, .. } | Change::Deleted(pod) => {
             w.metrics.saw(pod, Instant::now());
+            if matches!(change, Change::Deleted(_)) {
+                w.metrics.gone(pod);
+            }
             revision_key(&pod.metadata).into_iter().for_each(|key| w.concerned(&q, &key));
         }
         Change::Resync => w.functions.list().iter().for_each(|function| q.add(key_of(&**function))),
@@ -134,7 +137,7 @@ fn watch(ctx: &ControllerContext, queue: &WorkQueue<String>, world: &Arc<World>,
     });
 }
 
-/// What belongs to revisions by label.
+/// What belongs to revisions by label, or stands where something of theirs should.
 fn owned<K: ApiResource>(
     ctx: &ControllerContext,
     queue: &WorkQueue<String>,
@@ -144,7 +147,8 @@ fn owned<K: ApiResource>(
     let (q, w) = (queue.clone(), world.clone());
     pump(ctx, informer, move |change| {
         if let Change::Applied { new: object, .. } | Change::Deleted(object) = change {
-            revision_key(object.metadata()).into_iter().for_each(|key| w.concerned(&q, &key));
+            let keys = revision_key(object.metadata()).into_iter().chain([key_of(&**object)]);
+            keys.for_each(|key| w.concerned(&q, &key));
         }
     });
 }
@@ -287,14 +291,17 @@ impl World {
         let load = self.demands.load(namespace, &name, now);
         let set = self.sets.get(&key).filter(|set| is_owned_by(&set.metadata, &revision.metadata));
         let current = set.as_ref().and_then(|s| s.spec.as_ref()?.replicas).unwrap_or(0);
-        let history = memory.histories.entry(name.clone()).or_insert_with(|| History::new(now));
-        history.note(now, load);
         // The newest one is treated as if it had calls already, lest it ends just when they move to it.
         let gets = name == revision::name(function) || serving.iter().any(|t| t.revision == name && t.percent > 0);
         let mut bounds = bounds(function);
         if !gets {
             (bounds.min, bounds.idle, bounds.paused) = (0, HEARD, Duration::ZERO);
         }
+        let pods = self.pods.list_by(BY_REVISION, &key);
+        // What somebody before us had paused was idle, and no call is a reason to wake it.
+        let slept = if pods.iter().any(|pod| is_paused(pod)) { bounds.idle } else { Duration::ZERO };
+        let history = memory.histories.entry(name.clone()).or_insert_with(|| History::idle(now, slept));
+        history.note(now, load);
         let asked = history.decide(now, &bounds, u32::try_from(current).unwrap_or(0));
         let rests = history.rest(now, &bounds).is_some();
         if gets {
@@ -310,7 +317,7 @@ impl World {
             failed: state.failed,
             proven: state.proven,
             has_set: set.is_some(),
-            instances: u32::try_from(self.pods.list_by(BY_REVISION, &key).len()).unwrap_or(u32::MAX),
+            instances: u32::try_from(pods.len()).unwrap_or(u32::MAX),
             asked,
             rests,
             busy: load.waiting + load.active > 0.0,
@@ -366,9 +373,7 @@ impl World {
         let rests = looked.plan.paused.iter().any(|name| object_key(&looked.namespace, name) == key);
         let api = self.ctx.client.api::<Pod>(&looked.namespace);
         for pod in self.pods.list_by(BY_REVISION, key) {
-            let annotations = pod.metadata.annotations.as_ref();
-            let paused = annotations.and_then(|all| all.get(PAUSED)).is_some_and(|value| value == "true");
-            if paused == rests || pod.metadata.deletion_timestamp.is_some() {
+            if is_paused(&pod) == rests || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             if !rests {
@@ -449,6 +454,10 @@ impl World {
 /// True where the one is controlled by the very other.
 fn is_owned_by(meta: &Meta, owner: &Meta) -> bool {
     controller_of(meta).is_some_and(|controller| Some(&controller.uid) == owner.uid.as_ref())
+}
+
+fn is_paused(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().and_then(|all| all.get(PAUSED)).is_some_and(|value| value == "true")
 }
 
 /// What the autoscaler keeps to.

@@ -57,6 +57,12 @@ impl Default for FunctionMetrics {
     }
 }
 
+/// The revision that a pod is of.
+fn key(pod: &Pod) -> Option<String> {
+    let name = pod.metadata.labels.as_ref()?.get(REVISION_LABEL)?;
+    Some(object_key(pod.metadata.namespace.as_deref().unwrap_or_default(), name))
+}
+
 impl FunctionMetrics {
     /// Adds them to a page.
     pub fn register(&self, registry: &mut Registry) {
@@ -73,7 +79,10 @@ impl FunctionMetrics {
                 self.count.inc();
                 under_way.insert(revision.to_owned(), Start { asked: at, bound: None, networked: None, running: None });
             }
-            (_, 0) => drop(under_way.remove(revision)),
+            (_, 0) => {
+                under_way.remove(revision);
+                self.resuming.lock().remove(revision);
+            }
             _ => {}
         }
     }
@@ -83,17 +92,26 @@ impl FunctionMetrics {
         self.resuming.lock().insert(revision.to_owned(), at);
     }
 
+    /// A pod is no more, or soon: it will not go on.
+    pub(super) fn gone(&self, pod: &Pod) {
+        if let Some(key) = key(pod) {
+            self.resuming.lock().remove(&key);
+        }
+    }
+
     /// A pod has changed.
     pub(super) fn saw(&self, pod: &Pod, at: Instant) {
-        let Some(name) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)) else { return };
-        let key = object_key(pod.metadata.namespace.as_deref().unwrap_or_default(), name);
+        let Some(key) = key(pod) else { return };
+        if pod.metadata.deletion_timestamp.is_some() {
+            return self.gone(pod);
+        }
         if is_ready(pod)
             && let Some(asked) = self.resuming.lock().remove(&key)
         {
             self.starts.get_or_create(&Part { part: "resume" }).observe((at - asked).as_secs_f64());
         }
         let mut under_way = self.under_way.lock();
-        let Some(start) = under_way.get_mut(&key).filter(|_| pod.metadata.deletion_timestamp.is_none()) else { return };
+        let Some(start) = under_way.get_mut(&key) else { return };
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             start.bound.get_or_insert(at);
         }
@@ -120,6 +138,34 @@ impl FunctionMetrics {
             for (part, took) in parts {
                 self.starts.get_or_create(&Part { part }).observe(took.as_secs_f64());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_does_not_go_on_is_waited_for_no_more() {
+        let (metrics, now) = (FunctionMetrics::default(), Instant::now());
+        let pod = |ends: Option<&str>| -> Pod {
+            let labels = json!({REVISION_LABEL: "r"});
+            serde_json::from_value(json!({"metadata": {"namespace": "n", "labels": labels, "deletionTimestamp": ends}}))
+                .unwrap()
+        };
+        type Step<'a> = (&'a str, &'a dyn Fn(&FunctionMetrics), bool);
+        let steps: [Step<'_>; 4] = [
+            ("a change", &|m| m.saw(&pod(None), now), true),
+            ("nobody asks any more", &|m| m.asked("n/r", 1, 0, now), false),
+            ("its end begins", &|m| m.saw(&pod(Some("2026-01-01T00:00:00Z")), now), false),
+            ("it is gone", &|m| m.gone(&pod(None)), false),
+        ];
+        for (what, step, waits) in steps {
+            metrics.resumed("n/r", now);
+            step(&metrics);
+            assert_eq!(metrics.resuming.lock().contains_key("n/r"), waits, "{what}");
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct History {
     began: Instant,
     /// When there was load last.
     busy: Instant,
+    /// For how long there was none before that.
+    before: Duration,
     /// Since when there is a rush, and how many it asked for.
     rush: Option<(Instant, u32)>,
 }
@@ -79,13 +81,23 @@ pub struct History {
 impl History {
     /// Nothing was asked before.
     pub fn new(now: Instant) -> Self {
-        Self { samples: VecDeque::new(), began: now, busy: now, rush: None }
+        Self { samples: VecDeque::new(), began: now, busy: now, before: Duration::ZERO, rush: None }
+    }
+
+    /// Nothing was asked for so long already.
+    pub fn idle(now: Instant, before: Duration) -> Self {
+        Self { before, ..Self::new(now) }
+    }
+
+    /// For how long nothing was asked.
+    fn quiet(&self, now: Instant) -> Duration {
+        now.duration_since(self.busy).saturating_add(self.before)
     }
 
     /// What is asked now.
     pub fn note(&mut self, now: Instant, load: Load) {
         if load.is_some() {
-            self.busy = now;
+            (self.busy, self.before) = (now, Duration::ZERO);
         }
         if self.samples.back().is_none_or(|(_, last)| *last != load) {
             if self.samples.is_empty() {
@@ -125,7 +137,7 @@ impl History {
 
     /// How much longer the last instance is kept, paused, where nobody asks for any; `None` where it is not.
     pub fn rest(&self, now: Instant, bounds: &Bounds) -> Option<Duration> {
-        let left = (bounds.idle + bounds.paused).checked_sub(now.duration_since(self.busy))?;
+        let left = (bounds.idle + bounds.paused).checked_sub(self.quiet(now))?;
         let calls = self.samples.back().is_some_and(|(_, load)| load.is_some());
         (bounds.min == 0 && !bounds.paused.is_zero() && !left.is_zero() && !calls).then_some(left)
     }
@@ -154,11 +166,11 @@ impl History {
             self.rush = None;
         }
         let mut wanted = stable.max(rushed.map_or(0, |most| most.max(rush)));
-        if wanted == 0 && (last.is_some() || (current > 0 && now.duration_since(self.busy) < bounds.idle)) {
+        if wanted == 0 && (last.is_some() || (current > 0 && self.quiet(now) < bounds.idle)) {
             wanted = 1;
         }
         // Nobody has called for as long as it takes: whatever the windows remember.
-        if now.duration_since(self.busy) >= bounds.idle && !last.is_some() {
+        if self.quiet(now) >= bounds.idle && !last.is_some() {
             (wanted, self.rush) = (0, None);
         }
         wanted.clamp(bounds.min, bounds.max.max(bounds.min))
@@ -234,6 +246,28 @@ mod tests {
         assert_eq!((rest(31, &BOUNDS), rest(31, &Bounds { min: 1, ..bounds })), (None, None));
         history.note(start + 40 * second, load(1.0, 0.0));
         assert_eq!(history.rest(start + 40 * second, &bounds), None);
+    }
+
+    #[test]
+    fn what_was_idle_before_the_first_look_stays_as_it_is_until_it_is_called() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let bounds = Bounds { paused: 100 * second, ..BOUNDS };
+        let table = [
+            ("not known to be idle", History::new(now), load(0.0, 0.0), (1, None)),
+            ("idle for some of the time", History::idle(now, bounds.idle - second), load(0.0, 0.0), (1, None)),
+            ("idle", History::idle(now, bounds.idle), load(0.0, 0.0), (0, Some(bounds.paused))),
+            ("idle, and a call waits", History::idle(now, bounds.idle), load(1.0, 0.0), (1, None)),
+        ];
+        for (what, mut history, load, want) in table {
+            history.note(now, load);
+            let wanted = history.decide(now, &bounds, 1);
+            let rest = history.rest(now, &bounds).filter(|_| wanted == 0);
+            assert_eq!((wanted, rest), want, "{what}");
+        }
+        let mut called = History::idle(now, bounds.idle);
+        called.note(now, load(0.0, 1.0));
+        called.note(now + second, Load::default());
+        assert_eq!(called.decide(now + 2 * second, &bounds, 1), 1, "the call begins the wait anew");
     }
 
     #[test]

@@ -236,14 +236,7 @@ impl RegistryDoor {
         digest: &str,
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
-        let stored = async {
-            self.0.append(id, parts(request)).await?;
-            self.0.finish(id, digest).await
-        };
-        if let Err(error) = stored.await {
-            self.0.cancel(id).await;
-            return Err(error.into());
-        }
+        self.0.complete(id, parts(request), digest).await?;
         Ok(created(name, digest))
     }
 }

@@ -118,7 +118,10 @@ impl Registry {
     pub async fn begin(&self) -> Result<String, RegistryError> {
         let id = self.uploads.begin();
         let path = self.upload(&id)?;
-        File::create(&path).await.map_err(|source| RegistryError::Io { operation: "make", path, source })?;
+        if let Err(source) = File::create_new(&path).await {
+            self.hold(&id)?.end();
+            return Err(RegistryError::Io { operation: "make", path, source });
+        }
         Ok(id)
     }
 
@@ -143,7 +146,7 @@ impl Registry {
     }
 
     fn upload(&self, id: &str) -> Result<PathBuf, RegistryError> {
-        let fine = !id.is_empty() && id.len() < 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        let fine = !id.is_empty() && id.len() < 32 && id.bytes().all(|b| b.is_ascii_alphanumeric());
         let path = fine.then(|| self.root.join("uploads").join(id));
         path.ok_or_else(|| RegistryError::Malformed(id.to_owned(), "upload"))
     }
@@ -155,9 +158,18 @@ impl Registry {
     pub async fn append<E: std::fmt::Display>(
         &self,
         id: &str,
+        parts: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<u64, RegistryError> {
+        self.add(id, &mut self.hold(id)?, parts).await
+    }
+
+    async fn add<E: std::fmt::Display>(
+        &self,
+        id: &str,
+        held: &mut Held,
         mut parts: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<u64, RegistryError> {
-        let (path, mut held) = (self.upload(id)?, self.hold(id)?);
+        let path = self.upload(id)?;
         let failed = |source| RegistryError::Io { operation: "write to", path: path.clone(), source };
         let file = OpenOptions::new().append(true).open(&path).await;
         let mut file = file.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
@@ -180,11 +192,37 @@ impl Registry {
     /// # Errors
     /// `Digest` where it is another.
     pub async fn finish(&self, id: &str, digest: &str) -> Result<(), RegistryError> {
-        let (from, to, held) = (self.upload(id)?, self.path(digest)?, self.hold(id)?);
+        self.end(id, self.hold(id)?, digest).await
+    }
+
+    /// Adds the rest to an upload and ends it, with nobody else's in between; where that fails, the upload is dropped.
+    ///
+    /// # Errors
+    /// `Contended` where another request writes to it, which goes on; else as `append` and `finish`.
+    pub async fn complete<E: std::fmt::Display>(
+        &self,
+        id: &str,
+        parts: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        digest: &str,
+    ) -> Result<(), RegistryError> {
+        let mut held = self.hold(id)?;
+        let added = match self.path(digest) {
+            Ok(_) => self.add(id, &mut held, parts).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = added {
+            self.drop_held(id, held).await;
+            return Err(error);
+        }
+        self.end(id, held, digest).await
+    }
+
+    async fn end(&self, id: &str, held: Held, digest: &str) -> Result<(), RegistryError> {
+        let (from, to) = (self.upload(id)?, self.path(digest)?);
         let read = from.clone();
         let actual = tokio::task::spawn_blocking(move || digest_of(&read)).await.map_err(io::Error::other).flatten();
-        let actual = actual.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
         held.end();
+        let actual = actual.map_err(|_| RegistryError::Missing(format!("upload {id}")))?;
         if actual != digest {
             let _ = fs::remove_file(&from).await;
             return Err(RegistryError::Digest { expected: digest.to_owned(), actual });
@@ -199,8 +237,14 @@ impl Registry {
 
     /// Drops an upload, unless a request is writing to it.
     pub async fn cancel(&self, id: &str) {
-        if let (Ok(path), Ok(held)) = (self.upload(id), self.hold(id)) {
-            held.end();
+        if let Ok(held) = self.hold(id) {
+            self.drop_held(id, held).await;
+        }
+    }
+
+    async fn drop_held(&self, id: &str, held: Held) {
+        held.end();
+        if let Ok(path) = self.upload(id) {
             let _ = fs::remove_file(path).await;
         }
     }
@@ -213,8 +257,7 @@ impl Registry {
         let digest = digest(&bytes);
         let id = self.begin().await?;
         let whole = futures::stream::iter([Ok::<_, io::Error>(Bytes::from(bytes))]);
-        self.append(&id, whole).await?;
-        self.finish(&id, &digest).await?;
+        self.complete(&id, whole, &digest).await?;
         Ok(digest)
     }
 
@@ -380,12 +423,44 @@ mod tests {
         let more = || stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"more"))]);
         assert!(matches!(registry.append(&id, more()).await, Err(RegistryError::Contended(_))));
         assert!(matches!(registry.finish(&id, &digest(b"all")).await, Err(RegistryError::Contended(_))));
+        let whole = registry.complete(&id, more(), &digest(b"more")).await;
+        assert!(matches!(whole, Err(RegistryError::Contended(_))), "and the other goes on: {whole:?}");
         sender.unbounded_send(Ok(Bytes::from_static(b"all"))).unwrap();
         drop(sender);
         assert_eq!(first.await.unwrap().unwrap(), 3);
         registry.finish(&id, &digest(b"all")).await.unwrap();
         assert!(matches!(registry.append(&id, more()).await, Err(RegistryError::Missing(_))));
         assert_eq!(registry.read(&digest(b"all")).await.unwrap(), b"all");
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_an_upload_and_its_end_are_one() {
+        let (dir, registry) = open();
+        for (announced, stays) in [(digest(b"all"), true), (digest(b"other"), false), ("nonsense".to_owned(), false)] {
+            let id = registry.admit().await.unwrap();
+            let (sender, parts) = futures::channel::mpsc::unbounded::<Result<Bytes, io::Error>>();
+            let whole = registry.complete(&id, parts, &announced);
+            let other = async {
+                // It is held from the first part to the end.
+                let refused = registry.append(&id, stream::iter([Ok::<_, io::Error>(Bytes::new())])).await;
+                sender.unbounded_send(Ok(Bytes::from_static(b"all"))).ok();
+                drop(sender);
+                refused
+            };
+            let (whole, refused) = tokio::join!(whole, other);
+            assert_eq!((whole.is_ok(), refused.is_err()), (stays, true), "{announced}");
+            assert!(std::fs::read_dir(dir.path().join("uploads")).unwrap().next().is_none());
+            assert!(matches!(registry.hold(&id), Err(RegistryError::Missing(_))));
+        }
+        assert_eq!(registry.read(&digest(b"all")).await.unwrap(), b"all");
+    }
+
+    #[tokio::test]
+    async fn two_registries_in_one_directory_have_uploads_of_their_own() {
+        let (dir, one) = open();
+        let other = Registry::open(dir.path()).unwrap();
+        assert_ne!(one.begin().await.unwrap(), other.begin().await.unwrap());
+        assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 2);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Uploads under way: who writes to which, how many there are, and how much is in them.
 
 use super::store::RegistryError;
+use minik8s_core::random;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,11 +38,11 @@ pub(super) struct Held {
 }
 
 impl Uploads {
-    /// The name of a new one, which no other process has.
+    /// The name of a new one, which no other process has, also not in another container over the same directory.
     pub(super) fn begin(&self) -> String {
         let mut all = self.0.lock();
         all.next += 1;
-        let id = format!("{:x}{:08x}", std::process::id(), all.next);
+        let id = format!("{:08x}{}", all.next, random::word(16));
         all.uploads.insert(id.clone(), Upload { held: false, length: 0, touched: Instant::now() });
         id
     }

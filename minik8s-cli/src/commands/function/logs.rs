@@ -8,6 +8,7 @@ use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub(super) async fn run(conn: &Conn, name: &str, follow: bool) -> Result<()> {
@@ -74,45 +75,92 @@ async fn print(conn: &Conn, pod: &str, follow: bool) -> Result<()> {
     Ok(())
 }
 
+/// How long a watch that was refused is not asked for again.
+const REFUSED: Duration = Duration::from_secs(1);
+
 /// Follows every instance from when it starts, those to come too, until the function is deleted.
 async fn all_from_now_on(conn: &Conn, name: &str) -> Result<()> {
-    let (mut heard, mut printing) = (BTreeSet::new(), JoinSet::new());
+    let mut ears = Ears { conn, heard: BTreeSet::new(), printing: JoinSet::new() };
     loop {
         let list = conn.get(&pods(conn, name)).await?;
         let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        items.iter().for_each(|pod| hear(conn, pod, &mut heard, &mut printing));
-        let watch = format!("{}&watch=true&resourceVersion={version}", pods(conn, name));
-        let request = http::Request::get(watch).body(Vec::new())?;
-        let mut lines = std::pin::pin!(conn.client.request_stream(request).await.map_err(explain)?.lines());
-        while let Some(line) = lines.next().await {
-            let event: Value = serde_json::from_str(&line?)?;
-            match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED") => hear(conn, &event["object"], &mut heard, &mut printing),
-                Some("DELETED") => {
-                    heard.remove(&name_of(&event["object"]));
-                    if conn.get(&super::path(conn, Some(name))).await.is_err_and(|e| crate::api::is_not_found(&e)) {
-                        printing.join_all().await;
-                        return Ok(());
-                    }
-                }
-                _ => break,
-            }
+        list["items"].as_array().into_iter().flatten().for_each(|pod| ears.hear(pod));
+        // It may have gone while nobody watched.
+        if is_gone(conn, name).await || ears.watch(name, &version).await? {
+            ears.printing.join_all().await;
+            return Ok(());
         }
     }
 }
 
-fn hear(conn: &Conn, pod: &Value, heard: &mut BTreeSet<String>, printing: &mut JoinSet<()>) {
-    let instance = name_of(pod);
-    if !has_begun(pod) || !heard.insert(instance.clone()) {
-        return;
-    }
-    let conn = conn.clone();
-    printing.spawn(async move {
-        if let Err(error) = print(&conn, &instance, true).await {
-            note(&format!("instance {instance} is heard no more: {error}"));
+async fn is_gone(conn: &Conn, name: &str) -> bool {
+    conn.get(&super::path(conn, Some(name))).await.is_err_and(|e| crate::api::is_not_found(&e))
+}
+
+/// A life of an instance's container.
+type Life = (String, u64);
+
+/// The life that a pod's container has now: one that starts anew has a log anew.
+fn life(pod: &Value) -> Life {
+    let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    (name_of(pod), restarts.unwrap_or_default())
+}
+
+/// Who is listened to.
+struct Ears<'a> {
+    conn: &'a Conn,
+    heard: BTreeSet<Life>,
+    /// Logs that are printed; each tells whose it was if it broke off, to be heard again.
+    printing: JoinSet<Option<Life>>,
+}
+
+impl Ears<'_> {
+    /// Watches instances until the watch ends; true where the function has gone.
+    async fn watch(&mut self, name: &str, version: &str) -> Result<bool> {
+        let watch = format!("{}&watch=true&resourceVersion={version}", pods(self.conn, name));
+        let request = http::Request::get(watch).body(Vec::new())?;
+        let mut lines = std::pin::pin!(self.conn.client.request_stream(request).await.map_err(explain)?.lines());
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line,
+                Some(ended) = self.printing.join_next() => {
+                    if let Ok(Some(life)) = ended {
+                        self.heard.remove(&life);
+                    }
+                    continue;
+                }
+            };
+            let Some(line) = line else { return Ok(false) };
+            let event: Value = serde_json::from_str(&line?)?;
+            match event["type"].as_str() {
+                Some("ADDED" | "MODIFIED") => self.hear(&event["object"]),
+                Some("DELETED") => {
+                    let gone = name_of(&event["object"]);
+                    self.heard.retain(|(instance, _)| *instance != gone);
+                    if is_gone(self.conn, name).await {
+                        return Ok(true);
+                    }
+                }
+                _ => {
+                    tokio::time::sleep(REFUSED).await;
+                    return Ok(false);
+                }
+            }
         }
-    });
+    }
+
+    fn hear(&mut self, pod: &Value) {
+        let life = life(pod);
+        if !has_begun(pod) || !self.heard.insert(life.clone()) {
+            return;
+        }
+        let conn = self.conn.clone();
+        self.printing.spawn(async move {
+            let error = print(&conn, &life.0, true).await.err()?;
+            note(&format!("instance {} is heard no more: {error}", life.0));
+            Some(life)
+        });
+    }
 }
 
 #[cfg(test)]
@@ -132,5 +180,13 @@ mod tests {
         for (status, begun) in table {
             assert_eq!(has_begun(&json!({ "status": status })), begun, "{status}");
         }
+    }
+
+    #[test]
+    fn a_container_that_starts_anew_is_heard_anew() {
+        let pod = |restarts: u64| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"restartCount": restarts}]}});
+        assert_eq!(life(&pod(0)), life(&json!({"metadata": {"name": "p"}})));
+        assert_eq!(life(&pod(1)), life(&pod(1)));
+        assert_ne!(life(&pod(0)), life(&pod(1)));
     }
 }

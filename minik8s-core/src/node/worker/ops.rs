@@ -185,6 +185,10 @@ pub(super) async fn stop(context: Arc<Context>, pod: Arc<Pod>, stop: Stop) -> Do
     if let (Some(hook), Some(container)) = (hook, container) {
         let ip = pod::status(&pod).pod_ip.as_deref().and_then(|ip| ip.parse().ok());
         let place = probe::Place::new(ip, container);
+        // One that stands still could not answer its hook. Where it cannot go on, the hook's own failure tells.
+        if let Err(error) = context.runtime.resume_container(&stop.id).await {
+            tracing::warn!(%error, container = %stop.id, "cannot resume a container before its hook");
+        }
         if let Err(why) = hooks::run(&context, &stop.id, &hook, &place, grace).await {
             context.warning(
                 &pod,

@@ -2,8 +2,10 @@
 
 use super::world::{World, condition, first, one, phase_of, uid};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use minik8s_core::client::PatchType;
 use minik8s_core::network::NetworkPlugin;
+use minik8s_core::node::PAUSED;
 use minik8s_core::runtime::{ExecSpec, Output};
 use minik8s_core::testkit::{FakeOp, Script, Which, wait};
 use serde_json::json;
@@ -156,6 +158,30 @@ async fn termination_runs_the_hook_and_a_shorter_grace_wins() {
     world.delete("p", Some(1)).await;
     world.gone("p").await;
     assert_eq!(world.runtime.count(FakeOp::Exec, &id), 1, "the hook runs once");
+    world.clean().await;
+}
+
+#[tokio::test]
+async fn a_paused_container_goes_on_before_its_hook() {
+    let world = World::new().await;
+    world.runtime.script(Which::Any, Script::forever());
+    let mut spec = one("web:1", &[]);
+    spec["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": ["bye"]}}});
+    world.create("p", spec).await;
+    let pod = world.running("p").await;
+    let id = format!("{}-c-0", uid(&pod));
+    let patch = json!({"metadata": {"annotations": {PAUSED: "true"}}});
+    world.client.api::<Pod>("default").patch("p", PatchType::Merge, &patch).await.unwrap();
+    wait::until("it is paused", super::world::BOUND, || async {
+        world.runtime.snapshot().iter().any(|container| container.paused).then_some(())
+    })
+    .await;
+    world.delete("p", None).await;
+    world.gone("p").await;
+    let calls = world.runtime.calls();
+    let about = calls.iter().filter(|call| call.subject == id).map(|call| call.op);
+    let turns: Vec<_> = about.filter(|op| matches!(op, FakeOp::Pause | FakeOp::Exec | FakeOp::Stop)).collect();
+    assert_eq!(turns, [FakeOp::Pause, FakeOp::Pause, FakeOp::Exec, FakeOp::Stop], "paused, resumed, asked, stopped");
     world.clean().await;
 }
 
