@@ -17,6 +17,7 @@ mod proxy;
 mod secrets;
 mod serve;
 mod sockets;
+mod spelling;
 mod split;
 mod streams;
 mod table;

@@ -213,7 +213,8 @@ where
     };
     let patience = match over {
         Some(Over::Stuck) => return Err("the client does not take its answers".into()),
-        Some(Over::Idle) => idle,
+        // What was handed over may still be on its way.
+        Some(Over::Idle) => stuck,
         None => drain,
     };
     running.as_mut().graceful_shutdown();

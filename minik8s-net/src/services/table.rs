@@ -168,7 +168,11 @@ impl Inner {
         // Before anybody is told that the pod is no more: who asked a service and heard nothing yet is led elsewhere when
         // it asks again.
         self.stale.gone.insert(ip);
-        self.forget_flows()?;
+        if let Err(error) = self.forget_flows() {
+            tracing::warn!(%error, pod = %ip, "flows to a pod that goes cannot be forgotten yet");
+        }
+        // And who asked between that and what follows.
+        self.stale.gone.insert(ip);
         self.stale.fronts.extend(self.program.host_ports(id));
         let go = self.program.remove_pod(id);
         if sound {

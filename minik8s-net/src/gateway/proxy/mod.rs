@@ -5,7 +5,6 @@ mod attempts;
 mod ending;
 mod headers;
 mod mirror;
-mod paths;
 mod rewrite;
 mod sticky;
 mod upgrade;
@@ -15,6 +14,7 @@ pub(super) use headers::Came;
 
 use super::body::{Answer, Outgoing, Source, promised};
 use super::front::Shared;
+use super::spelling::normal_path;
 use super::table::{Asked, Found, Plan, Route, Target};
 use answers::Refusal;
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -173,7 +173,7 @@ fn find(shared: &Shared, came: &Came, request: &Request<Source>, host: &str) -> 
             "the path has elements that lead out of it: what it is matched by would not be what the Service reads";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, why.to_owned()));
     }
-    let normal = paths::normal(path);
+    let normal = normal_path(path);
     let asked = Asked { host, path: &normal, query, method: request.method(), headers: request.headers() };
     let table = shared.table.load();
     match table.find(came.port, &asked) {

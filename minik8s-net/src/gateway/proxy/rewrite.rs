@@ -1,8 +1,9 @@
 //! Other paths: for backends, and for clients that are sent elsewhere.
 
 use super::answers::Refusal;
-use super::{Came, own, paths};
+use super::{Came, own};
 use crate::gateway::body::Answer;
+use crate::gateway::spelling::normal_path;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use minik8s_core::routing::{NewPath, PathRule, Redirect};
@@ -30,7 +31,7 @@ fn changed<'a>(change: &'a NewPath, rule: &PathRule, path: &'a str) -> Cow<'a, s
 pub(super) fn path<B>(change: &NewPath, rule: &PathRule, request: &mut Request<B>) -> Result<(), Refusal> {
     let uri = request.uri();
     // The prefix that was matched stands in it as a rule spells it.
-    let normal = paths::normal(uri.path());
+    let normal = normal_path(uri.path());
     let path = changed(change, rule, &normal);
     let text = match uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -54,7 +55,7 @@ pub(super) fn redirect(redirect: &Redirect, rule: &PathRule, host: &str, came: &
         (None, None) => came.port,
     };
     let port = if port == usual(scheme) { String::new() } else { format!(":{port}") };
-    let normal = paths::normal(uri.path());
+    let normal = normal_path(uri.path());
     let path = redirect.path.as_ref().map_or(uri.path().into(), |change| changed(change, rule, &normal));
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);

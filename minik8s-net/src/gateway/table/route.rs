@@ -1,6 +1,7 @@
 //! One compiled rule, and which of two comes first.
 
 use super::Plan;
+use crate::gateway::spelling::normal_rule;
 use http::{HeaderMap, HeaderName, Method};
 use minik8s_core::routing::{LONGEST_PATH, PathRule, Rule, Wanted, whole_regex};
 use regex::Regex;
@@ -70,7 +71,7 @@ impl Route {
         });
         let query = rule.query.iter().map(|(name, wanted)| Ok::<_, String>((name.clone(), Value::new(wanted)?)));
         Ok(Self {
-            path: rule.path.clone(),
+            path: normal_rule(&rule.path),
             method: method.transpose()?,
             headers: headers.collect::<Result<_, _>>()?,
             query: query.collect::<Result<_, _>>()?,

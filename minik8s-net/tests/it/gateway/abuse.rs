@@ -155,7 +155,7 @@ async fn http2(world: &World, window: u32) -> hyper::client::conn::http2::SendRe
 
 #[tokio::test]
 async fn connections_of_http2_end_when_nothing_is_asked_or_taken_on_them() {
-    let patience = Duration::from_secs(1);
+    let patience = Duration::from_secs(5);
     let config = GatewayConfig { head_patience: patience, body_patience: patience, ..GatewayConfig::default() };
     let (world, _server) = world(config).await;
     let large = Server::acting(Arc::new(|_: &Request<Bytes>| Response::new(Full::from(vec![b'x'; 4 << 20])))).await;
