@@ -35,6 +35,13 @@ impl Devices {
         if count == 0 {
             return Ok(Some(Vec::new()));
         }
+        if holder.is_relative() {
+            let why = format!(
+                "the holder {} is no absolute path: others could not tell whether it is there",
+                holder.display()
+            );
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
         std::fs::create_dir_all(&self.directory)?;
         let _lock = self.lock()?;
         let held = self.read()?;
@@ -96,7 +103,8 @@ impl Devices {
                 continue;
             };
             let holder = PathBuf::from(std::fs::read_to_string(entry.path())?);
-            if holder.exists() {
+            // One of which that cannot be told keeps what it has.
+            if holder.try_exists().unwrap_or(true) {
                 held.insert(name, holder);
             }
         }

@@ -1,6 +1,7 @@
 //! A cluster that is deleted: its object stays until nothing of its jobs is left there, or says why not and how to let go.
 
 use super::site::Site;
+use super::turn::in_time;
 use super::{let_go, status};
 use crate::kinds::{JobCluster, Phase};
 use minik8s_core::api::ApiResult;
@@ -87,10 +88,10 @@ impl Site {
 
     /// Removes what no object knows of, then what the backend has for itself.
     async fn empty(&self, backend: &SharedJobBackend) -> JobResult<()> {
-        for id in backend.kept().await? {
-            backend.remove(&id).await?;
+        for id in in_time(backend.kept()).await? {
+            in_time(backend.remove(&id)).await?;
         }
-        backend.leave().await
+        in_time(backend.leave()).await
     }
 
     async fn stays(&self, cluster: &JobCluster, jobs: &[String]) -> ApiResult<()> {

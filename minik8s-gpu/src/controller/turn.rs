@@ -60,7 +60,7 @@ async fn follow(site: Weak<Site>, stop: CancellationToken) {
     }
 }
 
-async fn in_time<T>(asking: impl Future<Output = JobResult<T>>) -> JobResult<T> {
+pub(super) async fn in_time<T>(asking: impl Future<Output = JobResult<T>>) -> JobResult<T> {
     let why = format!("no answer within {} seconds", ANSWER.as_secs());
     let late = |_| JobError::Away { what: Outage::Lost, why };
     tokio::time::timeout(ANSWER, asking).await.map_err(late).and_then(|told| told)
