@@ -74,16 +74,16 @@ fn a_directory_is_submitted_followed_and_its_results_are_fetched() {
 
 /// A manifest of the cluster, of its key, and of so many jobs, each of which leaves a mark when it runs.
 fn manifest(bed: &SlurmBed, jobs: usize) -> String {
-    let indent = |text: &str| text.lines().fold(String::new(), |all, line| all + "    " + line + "\n");
+    let indent = |by: &str, text: &str| text.lines().fold(String::new(), |all, line| all + by + line + "\n");
     let mut text = format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/ssh-auth\nmetadata: {{name: key}}\nstringData:\n  ssh-privatekey: |\n{}---\n\
          apiVersion: minik8s.io/v1alpha1\nkind: JobCluster\nmetadata: {{name: hpc}}\nspec:\n  pollSeconds: 0.5\n  limits: {{jobs: 12}}\n  slurm:\n\
-         \x20   host: 127.0.0.1\n    port: {}\n    user: {}\n    keySecret: key\n    root: {}\n    knownHosts: |\n  {}",
-        indent(&bed.file("ssh/key")),
+         \x20   host: 127.0.0.1\n    port: {}\n    user: {}\n    keySecret: key\n    root: {}\n    knownHosts: |\n{}",
+        indent("    ", &bed.file("ssh/key")),
         bed.port,
         bed.user,
         bed.root().display(),
-        indent(&bed.file("ssh/known_hosts")),
+        indent("      ", &bed.file("ssh/known_hosts")),
     );
     let marks = bed.dir.join("home/marks");
     for number in 0..jobs {
