@@ -28,6 +28,15 @@ impl Fakes {
     }
 }
 
+/// A cluster whose jobs are the fake's.
+fn local_cluster(name: &str) -> JobCluster {
+    let spec =
+        JobClusterSpec { local: Some(LocalSpec::default()), poll_seconds: Some(0.5), ..JobClusterSpec::default() };
+    let mut cluster = JobCluster { spec, ..JobCluster::default() };
+    cluster.metadata.name = Some(name.to_owned());
+    cluster
+}
+
 #[async_trait]
 impl Backends for Fakes {
     async fn open(&self, cluster: &JobCluster, _: &Client) -> Result<SharedJobBackend, Problem> {
@@ -58,16 +67,7 @@ impl World {
     }
 
     async fn add_cluster(&self, name: &str) {
-        let mut cluster = JobCluster {
-            spec: JobClusterSpec {
-                local: Some(LocalSpec::default()),
-                poll_seconds: Some(0.5),
-                ..JobClusterSpec::default()
-            },
-            ..JobCluster::default()
-        };
-        cluster.metadata.name = Some(name.to_owned());
-        self.cluster.client().api::<JobCluster>("default").create(&cluster).await.unwrap();
+        self.cluster.client().api::<JobCluster>("default").create(&local_cluster(name)).await.unwrap();
     }
 
     fn jobs(&self) -> Api<GpuJob> {

@@ -120,16 +120,7 @@ async fn a_namespace_goes_with_its_clusters_and_jobs_or_says_why_not() {
     namespace.metadata.name = Some("lab".to_owned());
     client.all::<Namespace>().create(&namespace).await.unwrap();
     let (clusters, jobs) = (client.api::<JobCluster>("lab"), client.api::<GpuJob>("lab"));
-    let mut cluster = JobCluster {
-        spec: JobClusterSpec {
-            local: Some(LocalSpec::default()),
-            poll_seconds: Some(0.5),
-            ..JobClusterSpec::default()
-        },
-        ..JobCluster::default()
-    };
-    cluster.metadata.name = Some("hpc".to_owned());
-    clusters.create(&cluster).await.unwrap();
+    clusters.create(&local_cluster("hpc")).await.unwrap();
     let mut job = GpuJob {
         spec: GpuJobSpec { cluster: "hpc".to_owned(), run: "sleep 100000".to_owned(), ..GpuJobSpec::default() },
         ..GpuJob::default()
