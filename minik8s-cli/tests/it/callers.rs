@@ -127,13 +127,23 @@ const WAITING_ROOM: &str = "import asyncio
 async def answer(r, w):
   try:
     await r.readuntil(b'\\r\\n\\r\\n')
-    w.write(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\none')
+    w.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\nConnection: close\\r\\n\\r\\none')
     await w.drain()
   except Exception: pass
   w.close()
 async def main():
   await (await asyncio.start_server(answer, '0.0.0.0', 8080, backlog=4096)).serve_forever()
 asyncio.run(main())";
+
+/// The Deployment `one` and its Service. A server that cannot hold so many who wait (busybox's holds nine) would lose
+/// some of them by itself, or keep them waiting for as long as the kernel takes to try again.
+fn waiting_room(up: &Up) -> Option<String> {
+    let archive = up.python_base()?;
+    up.minik8s(&["image", "import", &archive.display().to_string(), "--name", PYTHON]).ok();
+    let pause = ["python3", "-c", "import time; time.sleep(6)"];
+    let served = Served { image: PYTHON, command: &["python3", "-c", WAITING_ROOM], pause: &pause, grace: 12 };
+    Some(served.text("one", 3))
+}
 
 /// A thousand callers are enough for a machine at a time.
 static CALLING: Mutex<()> = Mutex::new(());
@@ -143,7 +153,8 @@ fn a_thousand_callers_notice_nothing_of_rollouts_lost_pods_and_restarts() {
     const CALLERS: usize = 1000;
     let _alone = CALLING.lock();
     let Some(mut up) = Up::start(Kind::Real) else { return };
-    up.apply("web.yaml", &(web("one", 3) + &web("two", 1)));
+    let Some(one) = waiting_room(&up) else { return };
+    up.apply("web.yaml", &(one + &web("two", 1)));
     up.apply("routes.yaml", ROUTES);
     available(&up, "one", 3);
     until("the Ingress answers", 20, || ask(&up, 80, "shop.example", "/", "").0 == 200);
@@ -180,13 +191,8 @@ fn a_thousand_callers_of_a_service_notice_nothing_of_rollouts() {
     const CALLERS: usize = 1000;
     let _alone = CALLING.lock();
     let Some(up) = Up::start(Kind::Real) else { return };
-    let Some(archive) = up.python_base() else { return };
-    up.minik8s(&["image", "import", &archive.display().to_string(), "--name", PYTHON]).ok();
-    // Nobody stands between callers and pods here: a server that cannot hold so many who wait (busybox's holds nine) would
-    // lose some of them by itself.
-    let pause = ["python3", "-c", "import time; time.sleep(6)"];
-    let served = Served { image: PYTHON, command: &["python3", "-c", WAITING_ROOM], pause: &pause, grace: 12 };
-    up.apply("web.yaml", &served.text("one", 3));
+    let Some(one) = waiting_room(&up) else { return };
+    up.apply("web.yaml", &one);
     available(&up, "one", 3);
     let address: std::net::IpAddr = get(&up, "svc/one", "{.spec.clusterIP}").parse().unwrap();
     let (seen, calling) = callers(&up, (address, 80).into(), CALLERS);

@@ -2,6 +2,9 @@
 
 use super::harness::{IMAGE, Kind, Ran, Up, until, until_or};
 use minik8s_core::testkit::need::{self, Need};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A function that is any HTTP server: busybox' with one page.
@@ -106,7 +109,7 @@ def main(p):
 
 /// So many calls, twenty at once, and more until several instances have answered: how many there were, which were
 /// answered wrongly, and by whom the others were.
-fn load(up: &Up, calls: usize) -> (usize, Vec<String>, std::collections::BTreeSet<String>) {
+fn load(up: &Up, calls: usize) -> (usize, Vec<String>, BTreeSet<String>) {
     let script = up.files().join("load.py");
     std::fs::write(
         &script,
@@ -278,16 +281,33 @@ fn kill_instance(pod: &str) {
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().is_ok_and(|status| status.success()));
 }
 
-/// Lines that begin with CALL in the logs of all instances, as they lie on the node.
-fn calls_in_logs(directory: &std::path::Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            calls_in_logs(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "log") {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            found.extend(text.lines().filter_map(|line| Some(line.split_once(" CALL ")?.1.to_owned())));
+/// Calls that instances have logged, by file. A file that is gone again is remembered: of an instance that is started
+/// more than once, only the last two lives have logs.
+#[derive(Default)]
+struct Logged(BTreeMap<PathBuf, Vec<String>>);
+
+impl Logged {
+    /// Reads lines that begin with CALL in the logs of all instances, as they lie on the node.
+    fn read(&mut self, directory: &Path) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                self.read(&path);
+            } else if path.extension().is_some_and(|ending| ending == "log")
+                && let Ok(text) = std::fs::read_to_string(&path)
+            {
+                let calls = text.lines().filter_map(|line| Some(line.split_once(" CALL ")?.1.to_owned()));
+                self.0.insert(path, calls.collect());
+            }
         }
+    }
+
+    fn calls(&self) -> Vec<&str> {
+        self.0.values().flatten().map(String::as_str).collect()
+    }
+
+    fn files(&self) -> String {
+        self.0.iter().map(|(path, calls)| format!("{} calls in {}\n", calls.len(), path.display())).collect()
     }
 }
 
@@ -324,12 +344,17 @@ fn chaos_under_load_doubles_no_call_and_loses_none_that_was_kept() {
     let mut caller = up.command(std::path::Path::new("python3"));
     caller.arg(&script).arg(&end).stdout(std::fs::File::create(&answers).expect("a file"));
     let mut caller = caller.spawn().expect("python3 starts");
+    let up_data = up.data();
     let answered = || -> Vec<(String, u16)> {
         let text = std::fs::read_to_string(&answers).expect("a file");
         let pair = |line: &str| line.split_once(' ').map(|(n, s)| (n.to_owned(), s.parse().expect("a status")));
         text.lines().filter_map(pair).collect()
     };
-    let good = || answered().iter().filter(|(_, status)| *status == 200).count();
+    let logged = RefCell::new(Logged::default());
+    let good = || {
+        logged.borrow_mut().read(&up_data.join("node"));
+        answered().iter().filter(|(_, status)| *status == 200).count()
+    };
     let fifty_more = |what: &str| {
         let before = good();
         until_or(240, || good() >= before + 50, || format!("calls go on after {what}: {:?}", answered().last()));
@@ -357,15 +382,20 @@ fn chaos_under_load_doubles_no_call_and_loses_none_that_was_kept() {
     assert!(caller.wait().is_ok_and(|status| status.success()));
     let answered = answered();
     assert!(answered.iter().all(|(_, status)| *status != 1), "a wrong answer");
-    let mut logged = Vec::new();
-    let served = |logged: &mut Vec<String>| {
-        logged.clear();
-        calls_in_logs(&up.data().join("node"), logged);
-        answered.iter().filter(|(n, status)| *status == 200 && !logged.contains(n)).count()
+    let undone = || -> Vec<&String> {
+        let mut logged = logged.borrow_mut();
+        logged.read(&up_data.join("node"));
+        let calls: BTreeSet<&str> = logged.calls().into_iter().collect();
+        answered.iter().filter(|(n, status)| *status == 200 && !calls.contains(n.as_str())).map(|(n, _)| n).collect()
     };
-    until("what was answered was done", 120, || served(&mut logged) == 0);
-    let mut once = logged.clone();
+    let told = || {
+        let pods = up.minik8s(&["get", "pods"]).ok() + &up.minik8s(&["get", "events"]).ok();
+        format!("what was answered was done, and not {:?}:\n{}{pods}", undone(), logged.borrow().files())
+    };
+    until_or(120, || undone().is_empty(), told);
+    let logged = logged.into_inner();
     // Calls that are kept may be made again: that is their promise.
+    let mut once = logged.calls();
     once.retain(|n| n.parse::<u32>().is_ok_and(|n| n < 1_000_000));
     let all = once.len();
     once.sort_unstable();

@@ -26,6 +26,8 @@ use tokio_util::task::TaskTracker;
 const SWEEP: Duration = Duration::from_secs(10);
 /// Copies of requests under way at the same time; more are not made.
 const COPIES: usize = 256;
+/// How often [`GatewayConfig::drain`] may pass before connections are cut that still come to their end one by one.
+const LONGEST_DRAIN: u32 = 6;
 
 /// What a gateway is told once. The defaults suit a machine that the world reaches.
 #[derive(Clone, Debug)]
@@ -52,7 +54,8 @@ pub struct GatewayConfig {
     pub max_headers: usize,
     /// How long a connection to an endpoint is kept that nobody uses.
     pub keep_idle: Duration,
-    /// How long requests may take to end when the gateway does.
+    /// How long it may take, when the gateway ends, until another connection has come to its end; those that are left
+    /// then are cut, and all after six times as long.
     pub drain: Duration,
     /// Each request is logged, under the target `minik8s::access`.
     pub access_log: bool,
@@ -241,22 +244,64 @@ impl Gateway {
         wanted.notified().await;
     }
 
-    /// Stops to accept, asks clients to go, and waits until requests have ended, but no longer than
-    /// [`GatewayConfig::drain`].
+    /// Stops to accept, asks clients to go, and waits for requests to end: as long as some do within
+    /// [`GatewayConfig::drain`], and six times that at most.
     pub async fn shutdown(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         self.shared.stop.cancel();
         self.listening.lock().clear();
         self.shared.tasks.close();
-        if tokio::time::timeout(self.shared.config.drain, self.shared.tasks.wait()).await.is_err() {
+        if !ended(&self.shared.tasks, self.shared.config.drain).await {
             tracing::warn!(connections = self.shared.tasks.len(), "connections of the gateway are cut");
         }
     }
+}
+
+/// Waits until all tasks have ended, as long as some do; false where it was given up.
+async fn ended(tasks: &TaskTracker, patience: Duration) -> bool {
+    for _ in 0..LONGEST_DRAIN {
+        let before = tasks.len();
+        if tokio::time::timeout(patience, tasks.wait()).await.is_ok() {
+            return true;
+        }
+        if tasks.len() >= before {
+            break;
+        }
+    }
+    false
 }
 
 async fn sweep(clusters: Arc<Mutex<Clusters>>, idle: Duration) {
     loop {
         tokio::time::sleep(SWEEP).await;
         clusters.lock().sweep(idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_one_by_one_is_waited_for_and_who_does_not_is_not() {
+        // Seconds after which tasks end; whether all did, and when it was over.
+        let cases: [(&[u64], bool, u64); 5] = [
+            (&[], true, 0),
+            (&[3], true, 3),
+            (&[8, 16, 24, 32], true, 32),
+            (&[1, 2, 500], false, 20),
+            (&[5, 15, 25, 35, 45, 55, 65], false, 60),
+        ];
+        for (ends, all, over) in cases {
+            let (tasks, began) = (TaskTracker::new(), Instant::now());
+            ends.iter().for_each(|&end| drop(tasks.spawn(sleep(Duration::from_secs(end)))));
+            tasks.close();
+            assert_eq!(
+                (ended(&tasks, Duration::from_secs(10)).await, began.elapsed().as_secs()),
+                (all, over),
+                "{ends:?}"
+            );
+        }
     }
 }
