@@ -1,6 +1,8 @@
-//! Graphics processors of a machine, as its driver shows them: device nodes with a number, and those that all of them need.
+//! Graphics processors of a machine, as its driver shows them: device nodes with a number, and those that all of them need;
+//! and what else of the driver a container needs.
 
-use super::Devices;
+use super::driver::Place;
+use super::{Devices, Grant, cdi};
 use crate::runtime::DeviceNode;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const GPU: &str = "nvidia.com/gpu";
 /// Where drivers put device nodes.
 const DEV: &str = "/dev";
+/// Where drivers say what containers need for their devices.
+const SPECIFICATIONS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 /// Device nodes that every program with a graphics processor needs, where they are.
 const SHARED: [&str; 4] = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
 
@@ -22,24 +26,43 @@ pub struct Gpus {
 }
 
 impl Gpus {
-    /// Those whose device nodes are in this directory, which is `/dev` but in tests. Where there is no driver, there are none.
+    /// Those whose device nodes are in this directory, which is `/dev` but in tests, where the driver's libraries and programs
+    /// are in `lib` and `bin` below it, and specifications of devices in `cdi`. Where there is no driver, there are none.
     pub fn discover(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         let numbers = numbers(&directory);
-        let table = match directory == Path::new(DEV) {
+        let table = match is_machines(&directory) {
             true => Devices::new(if numbers.is_empty() { PathBuf::new() } else { of_machine() }),
             false => Devices::new(directory.join(".held")),
         };
         Self { directory, numbers, table }
     }
 
-    /// What a container needs that is given these.
-    pub fn nodes(&self, numbers: &[String]) -> Vec<DeviceNode> {
+    /// What a container gets that is given these: what the driver says that it needs, or else the device nodes, and the
+    /// libraries and programs that belong to the driver. Read anew each time: drivers are updated while agents run.
+    pub fn grant(&self, numbers: &[String]) -> Grant {
+        let (specifications, place) = match is_machines(&self.directory) {
+            true => (SPECIFICATIONS.map(PathBuf::from).to_vec(), Place::Machine),
+            false => (vec![self.directory.join("cdi")], Place::Below(self.directory.clone())),
+        };
+        let said = cdi::read(&specifications, GPU).iter().find_map(|spec| spec.grant(numbers));
+        said.unwrap_or_else(|| {
+            let mut grant = Grant { devices: self.nodes(numbers), ..Grant::default() };
+            place.add_to(&mut grant);
+            grant
+        })
+    }
+
+    fn nodes(&self, numbers: &[String]) -> Vec<DeviceNode> {
         let own = numbers.iter().map(|number| format!("nvidia{number}"));
         let shared = SHARED.iter().filter(|name| self.directory.join(name).exists()).map(ToString::to_string);
         let node = |name: String| DeviceNode { path: Path::new(DEV).join(&name), host: self.directory.join(name) };
         own.chain(shared).map(node).collect()
     }
+}
+
+fn is_machines(directory: &Path) -> bool {
+    directory == Path::new(DEV)
 }
 
 /// A place that all processes of this machine share and that does not outlive it.
@@ -77,5 +100,21 @@ mod tests {
         assert_eq!(inside, ["/dev/nvidia2", "/dev/nvidiactl", "/dev/nvidia-uvm"]);
         assert_eq!(nodes[0].host, dir.path().join("nvidia2"));
         assert!(Gpus::discover(dir.path().join("none")).numbers.is_empty());
+    }
+
+    #[test]
+    fn what_the_driver_says_comes_before_what_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["nvidia0", "nvidia1", "nvidiactl"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("cdi")).unwrap();
+        let spec = r#"{"kind": "nvidia.com/gpu", "devices": [{"name": "1", "containerEdits": {"env": ["SAID=1"]}}]}"#;
+        std::fs::write(dir.path().join("cdi/nvidia.json"), spec).unwrap();
+        let gpus = Gpus::discover(dir.path());
+        let of = |numbers: &[&str]| gpus.grant(&numbers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!((of(&["1"]).env.len(), of(&["1"]).devices.len()), (1, 0));
+        // Of both, it does not say what they need.
+        assert_eq!((of(&["0", "1"]).env.len(), of(&["0", "1"]).devices.len()), (0, 3));
     }
 }

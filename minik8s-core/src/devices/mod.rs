@@ -4,9 +4,13 @@
 //! A holder is a path that exists as long as the holder may use its devices (a job's directory, a pod's). Whoever is killed
 //! gives nothing back; what it held is free again once that path is gone.
 
+mod cdi;
+mod driver;
 mod gpus;
+mod grant;
 
 pub use gpus::{GPU, Gpus};
+pub use grant::Grant;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -84,6 +88,15 @@ impl Devices {
         }
         let _lock = self.lock()?;
         self.read()
+    }
+
+    /// Where the table is, for who watches it; made where it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn place(&self) -> io::Result<&Path> {
+        std::fs::create_dir_all(&self.directory)?;
+        Ok(&self.directory)
     }
 
     /// Held until it is dropped; its own file, so that no device is called like it.

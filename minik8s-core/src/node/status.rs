@@ -2,6 +2,7 @@
 
 use super::config::{NodeConfig, architecture, os_image, read};
 use super::context::Context;
+use super::elsewhere::Elsewhere;
 use super::register::register;
 use crate::api::{ApiResult, Revision};
 use crate::client::{Change, Changes, Informer, PatchType};
@@ -59,8 +60,16 @@ impl NodeHealth {
     }
 }
 
-/// The status, with conditions that keep their times while they stay the same.
-pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, old: &Node, now: Timestamp) -> Value {
+/// The status, with conditions that keep their times while they stay the same. So many graphics processors others of this
+/// machine have, such as jobs that run beside pods.
+pub(crate) fn status(
+    config: &NodeConfig,
+    runtime: &str,
+    health: &NodeHealth,
+    elsewhere: usize,
+    old: &Node,
+    now: Timestamp,
+) -> Value {
     let capacity = &config.capacity;
     let kib = |bytes: u64| format!("{}Ki", bytes / 1024);
     let have =
@@ -70,12 +79,14 @@ pub(crate) fn status(config: &NodeConfig, runtime: &str, health: &NodeHealth, ol
     if gpus > 0 {
         amounts.insert(GPU, gpus.to_string());
     }
+    let mut allocatable = amounts.clone();
+    allocatable.entry(GPU).and_modify(|amount| *amount = gpus.saturating_sub(elsewhere).to_string());
     let mut addresses: Vec<Value> =
         config.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
     addresses.push(json!({"type": "Hostname", "address": config.hostname}));
     json!({
         "capacity": amounts,
-        "allocatable": amounts,
+        "allocatable": allocatable,
         "addresses": addresses,
         "conditions": conditions(health, old, now),
         "nodeInfo": {
@@ -137,19 +148,20 @@ fn conditions(health: &NodeHealth, old: &Node, now: Timestamp) -> Vec<NodeCondit
 }
 
 /// Writes the status; answers what the record is now.
-async fn write_status(context: &Context, health: &NodeHealth) -> ApiResult<Node> {
+async fn write_status(context: &Context, health: &NodeHealth, elsewhere: usize) -> ApiResult<Node> {
     let nodes = context.client.all::<Node>();
     let old = match nodes.get_opt(&context.config.name).await? {
         Some(node) => node,
         None => register(context).await?,
     };
-    let status = status(&context.config, &context.runtime_version(), health, &old, context.clock.now());
+    let now = context.clock.now();
+    let status = status(&context.config, &context.runtime_version(), health, elsewhere, &old, now);
     // Conditions of others stay: lists merge by key in a strategic merge patch.
     nodes.patch_status(&context.config.name, PatchType::StrategicMerge, &json!({ "status": status })).await
 }
 
-/// Keeps the record's status true: at once when the health changes or the record shows something else than was
-/// written, and from time to time. Ends with the agent.
+/// Keeps the record's status true: at once when the health changes, others take or give back graphics processors, or the
+/// record shows something else than was written, and from time to time. Ends with the agent.
 pub(crate) async fn keep_status(
     context: Arc<Context>,
     mut health: watch::Receiver<NodeHealth>,
@@ -158,11 +170,13 @@ pub(crate) async fn keep_status(
     let mut changes = record.subscribe();
     // Whatever is known when the time is up is said then.
     let _ = tokio::time::timeout(FIRST_WORD, health.wait_for(NodeHealth::is_known)).await;
+    let elsewhere = Elsewhere::watch(&context.config);
     let mut written = None;
     let mut failures = 0;
     loop {
         let now = health.borrow_and_update().clone();
-        let wait = match write_status(&context, &now).await {
+        let others = elsewhere.count().await;
+        let wait = match write_status(&context, &now, others).await {
             Ok(node) => {
                 failures = 0;
                 written = Some(node);
@@ -179,6 +193,7 @@ pub(crate) async fn keep_status(
             biased;
             () = tokio::time::sleep(wait) => {}
             changed = health.changed() => if changed.is_err() { return },
+            () = elsewhere.differs(others), if failures == 0 => {}
             // While writing fails, its own pace counts.
             () = overwritten(&mut changes, written.as_ref()), if failures == 0 => {
                 tracing::info!(node = context.config.name, "somebody else changed the node's status");
@@ -259,7 +274,7 @@ mod tests {
             {"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:09Z"}]}}))
         .unwrap();
         let all_well = NodeHealth { runtime: Health::Well, network: Health::Well };
-        let well = status(&config, "fake://1", &all_well, &old, now);
+        let well = status(&config, "fake://1", &all_well, 0, &old, now);
         assert_eq!((&well["capacity"]["cpu"], &well["allocatable"]["memory"]), (&json!("2500m"), &json!("4194304Ki")));
         let ready = |status: &Value| {
             let all = status["conditions"].as_array().unwrap().clone();
@@ -267,9 +282,27 @@ mod tests {
         };
         assert_eq!(ready(&well)["lastTransitionTime"], json!("1970-01-01T00:00:09Z"));
         let ill = NodeHealth { runtime: Health::Ill("containerd is down".into()), ..all_well };
-        let ill = ready(&status(&config, "fake://1", &ill, &old, now));
+        let ill = ready(&status(&config, "fake://1", &ill, 0, &old, now));
         assert_eq!((&ill["status"], &ill["message"]), (&json!("False"), &json!("containerd is down")));
         assert_ne!(ill["lastTransitionTime"], json!("1970-01-01T00:00:09Z"));
+    }
+
+    #[test]
+    fn graphics_processors_that_others_have_are_not_for_pods() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = NodeConfig::new("n1", "/tmp/x");
+        let told = |config: &NodeConfig, others: usize| {
+            let now = Timestamp::from_second(1).unwrap();
+            let status = status(config, "", &NodeHealth::default(), others, &Node::default(), now);
+            (status["capacity"][GPU].clone(), status["allocatable"][GPU].clone())
+        };
+        config.gpus = Some(crate::devices::Gpus::discover(dir.path()));
+        assert_eq!(told(&config, 0), (Value::Null, Value::Null));
+        ["nvidia0", "nvidia1"].iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        config.gpus = Some(crate::devices::Gpus::discover(dir.path()));
+        for (others, left) in [(0, "2"), (1, "1"), (2, "0"), (9, "0")] {
+            assert_eq!(told(&config, others), (json!("2"), json!(left)), "{others}");
+        }
     }
 
     #[test]
@@ -294,7 +327,7 @@ mod tests {
             let case = format!("{runtime:?} {network:?}");
             assert_eq!(says(runtime, network), (ready.into(), unavailable.into(), known), "{case}");
         }
-        let first = status(&node, "", &NodeHealth::default(), &Node::default(), Timestamp::from_second(1).unwrap());
+        let first = status(&node, "", &NodeHealth::default(), 0, &Node::default(), Timestamp::from_second(1).unwrap());
         let text = first["conditions"].to_string();
         assert!(
             text.contains("the container runtime has not answered yet; the network has not answered yet"),
@@ -310,7 +343,7 @@ mod tests {
             let mut config = NodeConfig::new("n1", "/tmp/x");
             config.addresses = vec!["192.168.7.1".parse().unwrap()];
             let now = Timestamp::from_second(1).unwrap();
-            let status = status(&config, "fake://1", &health, &Node::default(), now);
+            let status = status(&config, "fake://1", &health, 0, &Node::default(), now);
             let mut node = json!({"metadata": {"name": "n1", "resourceVersion": version}, "status": status});
             edit(&mut node["status"]);
             serde_json::from_value(node).unwrap()

@@ -143,6 +143,9 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// Added to the image's environment, in order.
     pub env: Vec<(String, String)>,
+    /// Directories that are added behind what variables list, with colons between: a variable, and one directory.
+    #[serde(default)]
+    pub paths: Vec<(String, String)>,
     /// Working directory; empty takes the image's.
     pub working_dir: String,
     /// What is mounted into it.

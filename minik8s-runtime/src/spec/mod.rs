@@ -166,7 +166,17 @@ fn environment(input: &Input<'_>) -> Vec<String> {
             None => env.push(entry),
         }
     }
+    input.container.paths.iter().for_each(|(variable, directory)| extend(&mut env, variable, directory));
     env
+}
+
+/// Adds a directory behind what a variable lists. An empty part of a list would mean the working directory.
+fn extend(env: &mut Vec<String>, variable: &str, directory: &str) {
+    match env.iter_mut().find(|entry| entry.split_once('=').is_some_and(|(name, _)| name == variable)) {
+        Some(old) if old.ends_with('=') => old.push_str(directory),
+        Some(old) => *old = format!("{old}:{directory}"),
+        None => env.push(format!("{variable}={directory}")),
+    }
 }
 
 fn namespaces(input: &Input<'_>) -> Vec<Value> {

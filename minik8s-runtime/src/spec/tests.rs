@@ -66,6 +66,15 @@ fn the_environment_is_layered_by_name() {
 }
 
 #[test]
+fn directories_come_behind_what_a_variable_lists() {
+    let pairs = |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    let env = pairs(&[("A", "own"), ("B", "")]);
+    let paths = pairs(&[("PATH", "/x"), ("PATH", "/y"), ("A", "/z"), ("B", "/z"), ("L", "/z")]);
+    let spec = spec_of(&ContainerSpec { env, paths, ..ContainerSpec::default() }, |_| {}).expect("spec");
+    assert_eq!(spec["process"]["env"], json!(["PATH=/bin:/x:/y", "HOSTNAME=web-0", "A=own:/z", "B=/z", "L=/z"]));
+}
+
+#[test]
 fn namespaces_are_joined_by_path() {
     let spec = spec_of(&ContainerSpec::default(), |_| {}).expect("spec");
     let kinds = |spec: &Value| -> Vec<String> {

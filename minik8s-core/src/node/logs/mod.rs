@@ -3,7 +3,6 @@
 
 mod files;
 mod lines;
-mod notify;
 #[cfg(test)]
 mod tests;
 
@@ -11,13 +10,13 @@ pub(crate) use files::{Life, find};
 
 use super::access::LogOptions;
 use crate::api::{ApiError, ApiResult};
+use crate::node::notify::Notify;
 use bytes::Bytes;
 use files::tail_start;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use lines::Printer;
-use notify::Notify;
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio::fs::File;

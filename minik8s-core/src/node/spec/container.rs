@@ -44,6 +44,7 @@ pub(crate) fn container_spec(input: &ContainerInput<'_>, mounts: Vec<Mount>) -> 
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts,
         devices: Vec::new(),
+        paths: Vec::new(),
         resources: container_resources(pod, container, &input.facts.node),
         security: security(pod, container, input.seccomp)?,
         tty: container.tty.unwrap_or(false),

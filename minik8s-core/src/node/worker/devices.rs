@@ -1,10 +1,10 @@
 //! Graphics processors of containers that ask for some: theirs alone, from their start until their pod has ended.
 
-use crate::devices::GPU;
+use crate::devices::{GPU, Grant};
 use crate::node::context::Context;
 use crate::node::images::StartError;
 use crate::node::pod::{self, Role};
-use crate::runtime::DeviceNode;
+use crate::runtime::ContainerSpec;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::path::PathBuf;
 
@@ -24,12 +24,27 @@ fn home(context: &Context, uid: &str) -> PathBuf {
     context.roots(uid).pod.join("devices")
 }
 
-/// Gives a container what it asks for; each of its lives has the same.
-pub(super) fn give(context: &Context, pod: &Pod, container: &Container) -> Result<Vec<DeviceNode>, StartError> {
+/// Gives a container what it asks for; each of its lives has the same devices.
+pub(super) fn give(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    spec: &mut ContainerSpec,
+) -> Result<(), StartError> {
     let count = wanted(container);
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
+    let mut grant = take(context, pod, container, count)?;
+    grant.beside(&spec.mounts, &spec.env);
+    spec.devices = grant.devices;
+    spec.mounts.extend(grant.mounts);
+    spec.env.extend(grant.env);
+    spec.paths = grant.paths;
+    Ok(())
+}
+
+fn take(context: &Context, pod: &Pod, container: &Container, count: usize) -> Result<Grant, StartError> {
     let Some(gpus) = &context.config.gpus else {
         return Err(config(format!("it asks for {GPU}, and this node has none")));
     };
@@ -43,7 +58,7 @@ pub(super) fn give(context: &Context, pod: &Pod, container: &Container) -> Resul
     let holder = home.join(&container.name);
     std::fs::create_dir_all(&holder).map_err(failed)?;
     match gpus.table.take(&holder, &gpus.numbers, count).map_err(failed)? {
-        Some(numbers) => Ok(gpus.nodes(&numbers)),
+        Some(numbers) => Ok(gpus.grant(&numbers)),
         None => Err(config(format!(
             "it asks for {count} graphics processors, and not so many of this machine's {} are free: others, such as jobs \
              that run beside pods, have them",

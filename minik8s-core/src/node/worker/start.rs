@@ -144,7 +144,7 @@ impl Plan {
             };
             let mounts = mounts(&context, &input, &ips)?;
             let mut spec = container_spec(&input, mounts).map_err(|e| config(e.to_string()))?;
-            spec.devices = devices::give(&context, &pod, container)?;
+            devices::give(&context, &pod, container, &mut spec)?;
             make_parent(&spec.log_path).map_err(|e| config(e.to_string()))?;
             forget_old_logs(&spec.log_path, attempt);
             Ok(spec)

@@ -7,12 +7,13 @@ use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
 /// Watches the files of one directory.
-pub(super) struct Notify(AsyncFd<OwnedFd>);
+pub(crate) struct Notify(AsyncFd<OwnedFd>);
 
 impl Notify {
-    pub(super) fn new(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn new(dir: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+        let moved = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::DELETE | moved;
         inotify::add_watch(&fd, dir, what)?;
         // Sound: the descriptor is owned here, and its number never changes.
         #[allow(deprecated, reason = "the replacement is unsafe, and an OwnedFd keeps its promise")]
@@ -21,7 +22,7 @@ impl Notify {
     }
 
     /// Returns once something changed since the last call.
-    pub(super) async fn changed(&self) -> io::Result<()> {
+    pub(crate) async fn changed(&self) -> io::Result<()> {
         let mut buffer = [0; 4096];
         loop {
             let mut guard = self.0.readable().await?;
