@@ -171,6 +171,30 @@ mod tests {
         }
     }
 
+    /// Runs a job's wrapper where `module` is a function that pretends; answers its output and what it left.
+    fn wrapped(job: &JobRequest, module: &str) -> (String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("work")).unwrap();
+        for file in files(job) {
+            std::fs::write(dir.path().join(file.name.as_str()), &file.content).unwrap();
+        }
+        let mut command = Command::new("bash");
+        command.arg(dir.path().join("job.sh")).arg(dir.path()).env("MINIK8S_JOB_ID", "7");
+        let ran = command.env("BASH_FUNC_module%%", format!("() {{ {module}\n}}")).output().unwrap();
+        let left = std::fs::read_to_string(dir.path().join("exit")).unwrap_or_default();
+        (String::from_utf8(ran.stdout).unwrap(), left)
+    }
+
+    #[test]
+    fn modules_are_loaded_in_order_before_commands_which_do_not_run_without_them() {
+        let modules = ["cuda/12.4", "gcc"].map(str::to_owned).to_vec();
+        let job = JobRequest { modules, run: "echo run $LOADED".to_owned(), ..JobRequest::default() };
+        let (out, left) = wrapped(&job, r#"[ "$1" = load ] && export LOADED="$LOADED+$2""#);
+        assert_eq!((out.as_str(), left.starts_with("0 run 7 ")), ("run +cuda/12.4+gcc\n", true), "{left}");
+        let (out, left) = wrapped(&job, "echo no such module >&2; return 1");
+        assert_eq!((out.as_str(), left.starts_with("125 run 7 ")), ("", true), "{left}");
+    }
+
     #[test]
     fn what_the_wrapper_leaves_is_read() {
         let end = |line: &str| Left::parse(line).map(|left| left.end());

@@ -1,20 +1,19 @@
 //! A cluster that is deleted: its object stays until nothing of its jobs is left there, or says why not and how to let go.
 
 use super::site::Site;
-use super::turn::in_time;
+use super::turn::{DENIED_PAUSE, after, in_time};
 use super::{let_go, status};
 use crate::kinds::{JobCluster, Phase};
 use minik8s_core::api::ApiResult;
-use minik8s_core::client::{EventType, PatchType, key_of, reference_of};
+use minik8s_core::client::{EventType, PatchType, key_of};
 use minik8s_core::job::{JobError, JobResult, SharedJobBackend};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Keeps a cluster's object while something of its jobs may be there.
 const FINALIZER: &str = "minik8s.io/remote-jobs";
-/// Where nothing of jobs is there any more, an empty directory is not worth more looks than this.
-const LOOKS: u32 = 5;
 
 fn holds(cluster: &JobCluster) -> bool {
     cluster.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER)
@@ -58,32 +57,37 @@ impl Site {
         there.map(|job| job.metadata.name.clone().unwrap_or_default()).collect()
     }
 
-    /// Lets the cluster's object go where that may be, else says why not.
-    pub(super) async fn leave(&self, backend: Option<&SharedJobBackend>) {
-        let Some(cluster) = self.current().filter(|cluster| holds(cluster)) else { return };
+    /// Lets the cluster's object go where that may be, else says why not. It is not tried again before the answer has passed.
+    pub(super) async fn leave(&self, backend: Option<&SharedJobBackend>) -> Duration {
+        let Some(cluster) = self.current().filter(|cluster| holds(cluster)) else { return Duration::ZERO };
         let done = match self.busy().as_slice() {
             [] => self.let_it_go(&cluster, backend).await,
-            jobs => self.stays(&cluster, jobs).await,
+            jobs => self.stays(&cluster, jobs).await.map(|()| Duration::ZERO),
         };
-        if let Err(error) = done {
+        done.unwrap_or_else(|error| {
             tracing::debug!(%error, "a job cluster that is being deleted cannot be written");
-        }
+            Duration::ZERO
+        })
     }
 
-    async fn let_it_go(&self, cluster: &JobCluster, backend: Option<&SharedJobBackend>) -> ApiResult<()> {
-        let why = match backend {
+    /// Nothing is known of jobs there any more. What nobody knows of may be a job that still runs: the object stays until that
+    /// is ended, or until somebody says that it may be left.
+    async fn let_it_go(&self, cluster: &JobCluster, backend: Option<&SharedJobBackend>) -> ApiResult<Duration> {
+        let (reason, why, least) = match backend {
             Some(backend) => match self.empty(backend).await {
-                Ok(()) => return self.finalizer(cluster, false).await,
-                Err(error) => error.to_string(),
+                Ok(()) => return self.finalizer(cluster, false).await.map(|()| Duration::ZERO),
+                Err(error @ JobError::Denied { .. }) => (error.reason(), error.to_string(), DENIED_PAUSE),
+                Err(error) => (error.reason(), error.to_string(), Duration::ZERO),
             },
-            None => self.problem().map_or_else(|| "it is not connected to yet".to_owned(), |(_, message)| message),
+            None => match self.problem() {
+                Some((reason, why)) => (reason, why, Duration::ZERO),
+                None => ("Connecting", "it is not connected to yet".to_owned(), Duration::ZERO),
+            },
         };
-        if self.partings.fetch_add(1, Ordering::Relaxed) + 1 < LOOKS {
-            return self.say(cluster, "Failed", &why).await;
-        }
-        let note = format!("what is left of its directory there stays: {why}");
-        self.shared.ctx.events.event(&reference_of(cluster), EventType::Warning, "LeftBehind", note);
-        self.finalizer(cluster, false).await
+        let times = self.partings.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let what = format!("what may be left of jobs there is ended and its directory removed first, but {why}");
+        self.say(cluster, reason, &what).await?;
+        Ok(after(times).max(least))
     }
 
     /// Removes what no object knows of, then what the backend has for itself.

@@ -184,3 +184,54 @@ fn expire(job: &GpuJob, status: &GpuJobStatus, now: Timestamp) -> Step {
         _ => Step::Delete,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::GpuJobSpec;
+
+    #[test]
+    fn ends_are_tried_again_where_that_is_right() {
+        let after = |end: EndReason, failures: i32, disruptions: i32| {
+            let spec = GpuJobSpec { backoff_limit: Some(2), ..GpuJobSpec::default() };
+            let status =
+                GpuJobStatus { end: Some(end.as_str().to_owned()), failures, disruptions, ..GpuJobStatus::default() };
+            conclude(&GpuJob { spec, ..GpuJob::default() }, &status)
+        };
+        use EndReason::*;
+        assert_eq!(after(Completed, 0, 0), Step::Finish(true));
+        for end in [Error, OutOfMemory, LaunchError, Lost, DiskFull] {
+            assert_eq!(after(end, 0, 0), Step::Retry(10), "{end:?}");
+            assert_eq!(after(end, 1, 0), Step::Retry(20), "{end:?}");
+            assert_eq!(after(end, 2, 0), Step::Finish(false), "{end:?}");
+        }
+        // Trying again would bring the same.
+        for end in [CompileError, Timeout, Cancelled, DependencyFailed] {
+            assert_eq!(after(end, 0, 0), Step::Finish(false), "{end:?}");
+        }
+        // Others are to blame: these do not count, and are not tried for ever.
+        for end in [NodeFailure, Preempted] {
+            assert_eq!(after(end, 2, 0), Step::Retry(10), "{end:?}");
+            assert_eq!(after(end, 2, 19), Step::Retry(360), "{end:?}");
+            assert_eq!(after(end, 2, 20), Step::Finish(false), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_kept_as_long_as_it_says() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let status = GpuJobStatus {
+            completion_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(1000))),
+            ..GpuJobStatus::default()
+        };
+        let step = |ttl: Option<i64>, now: i64| {
+            let spec = GpuJobSpec { ttl_seconds_after_finished: ttl, ..GpuJobSpec::default() };
+            expire(&GpuJob { spec, ..GpuJob::default() }, &status, at(now))
+        };
+        assert_eq!(step(None, 1_000_000), Step::Rest);
+        assert_eq!(step(Some(60), 1000), Step::Pause(60));
+        assert_eq!(step(Some(60), 1059), Step::Pause(1));
+        assert_eq!(step(Some(60), 1060), Step::Delete);
+        assert_eq!(step(Some(0), 1000), Step::Delete);
+    }
+}

@@ -2,10 +2,10 @@
 
 use super::site::{Site, handle_of, id_of};
 use crate::archive;
-use crate::kinds::{GpuJob, JobEnv, KeyReference, Phase};
+use crate::kinds::{ArchiveReference, GpuJob, JobEnv, KeyReference, Phase};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use minik8s_core::api::{ApiError, Quantity};
-use minik8s_core::job::{After, AfterWhen, Array, FileName, Gpus, JobRequest, Placement, SourceFile};
+use minik8s_core::job::{After, AfterWhen, Array, FileName, Gpus, JobRequest, Placement, SourceFile, digest};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -158,12 +158,33 @@ async fn config_entry(site: &Site, job: &GpuJob, key: &KeyReference) -> Result<V
     text.or(binary).ok_or_else(|| absent("ConfigMap", key))
 }
 
+/// The whole of an archive. Its last part is looked for first: who uploads it writes that last.
+async fn packed(site: &Site, job: &GpuJob, archive: &ArchiveReference) -> Result<Vec<u8>, Flaw> {
+    let mut parts = Vec::new();
+    for name in archive.names().into_iter().rev() {
+        parts.push(config_entry(site, job, &KeyReference { name, key: archive.key.clone() }).await?);
+    }
+    parts.reverse();
+    let whole = parts.concat();
+    match &archive.sha256 {
+        Some(wanted) if digest(&whole) != *wanted => {
+            let found = digest(&whole);
+            Err(Flaw::Bad(format!(
+                "spec.source.archive.sha256: what is in its ConfigMaps has {found}: submit it again"
+            )))
+        }
+        _ => Ok(whole),
+    }
+}
+
 async fn source(site: &Site, job: &GpuJob, most: u64) -> Result<Vec<SourceFile>, Flaw> {
     let Some(source) = &job.spec.source else { return Ok(Vec::new()) };
     let large = || Flaw::Bad(format!("spec.source: its files are more than {most} bytes"));
-    if let Some(key) = &source.archive {
-        let packed = config_entry(site, job, key).await?;
-        let unpacked = archive::unpack(&packed, most);
+    if let Some(archive) = &source.archive {
+        let packed = packed(site, job, archive).await?;
+        // Millions of bytes: not on a thread that others need.
+        let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&packed, most)).await;
+        let unpacked = unpacked.unwrap_or_else(|error| Err(format!("cannot be unpacked: {error}")));
         return unpacked.map_err(|why| Flaw::Bad(format!("spec.source.archive: {why}")));
     }
     let map = config_map(site, job, source.config_map.as_deref().unwrap_or_default()).await?;

@@ -33,7 +33,7 @@ pub(super) struct Site {
     pub(super) looked: Mutex<Option<Instant>>,
     /// Why it does not answer.
     problem: Mutex<Option<(&'static str, String)>>,
-    /// How often nothing but the cluster's own directory was in the way of its object's end.
+    /// How often it could not be seen that nothing is left there, though no job of its is known any more.
     pub(super) partings: AtomicU32,
     pub(super) me: Weak<Site>,
     pub(super) stop: CancellationToken,

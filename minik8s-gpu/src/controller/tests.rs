@@ -20,11 +20,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[derive(Clone, Default)]
-struct Fakes(Arc<Mutex<HashMap<String, FakeJobs>>>, Arc<AtomicU32>);
+struct Fakes(Arc<Mutex<HashMap<String, FakeJobs>>>, Arc<AtomicU32>, Arc<Mutex<Option<Problem>>>);
 
 impl Fakes {
     fn of(&self, cluster: &str) -> FakeJobs {
         self.0.lock().entry(cluster.to_owned()).or_default().clone()
+    }
+
+    /// From now on no cluster can be reached as it is described, or all can.
+    fn close(&self, problem: Option<Problem>) {
+        *self.2.lock() = problem;
     }
 }
 
@@ -41,6 +46,9 @@ fn local_cluster(name: &str) -> JobCluster {
 impl Backends for Fakes {
     async fn open(&self, cluster: &JobCluster, _: &Client) -> Result<SharedJobBackend, Problem> {
         self.1.fetch_add(1, Ordering::Relaxed);
+        if let Some(problem) = self.2.lock().clone() {
+            return Err(problem);
+        }
         Ok(Arc::new(self.of(cluster.metadata.name.as_deref().unwrap_or_default())))
     }
 }

@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After a refused key: whoever tries too often is locked out by many sites.
-const DENIED_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const DENIED_PAUSE: Duration = Duration::from_secs(30);
 /// A quiet cluster is asked so much less often than a busy one, at most.
 const CALM: u32 = 4;
 /// Where no job is, the cluster is still looked at, so that what it says of itself is true. Longer than an unused
@@ -70,21 +70,30 @@ impl Site {
     /// One look at the cluster; answers after how long to look again.
     async fn turn(&self, before: Duration, failures: &mut u32) -> Duration {
         let open = self.opened();
-        if self.leaving() {
-            self.leave(open.as_ref()).await;
-        }
-        let Some(backend) = open else { return self.open(failures).await };
+        let parting = match self.leaving() {
+            true => self.leave(open.as_ref()).await,
+            false => Duration::ZERO,
+        };
+        let pause = match open {
+            Some(backend) => self.look(&backend, before, failures).await,
+            None => self.open(failures).await,
+        };
+        pause.max(parting)
+    }
+
+    /// Asks about all jobs.
+    async fn look(&self, backend: &SharedJobBackend, before: Duration, failures: &mut u32) -> Duration {
         let live = self.live();
         let doubted = self.doubt.swap(false, Ordering::Relaxed);
         if live.is_empty() {
             let fresh = self.looked.lock().is_some_and(|at| at.elapsed() < IDLE);
             let wanted = doubted || *failures > 0 || !fresh;
-            return if wanted { self.glance(&backend, failures).await } else { self.pause() };
+            return if wanted { self.glance(backend, failures).await } else { self.pause() };
         }
         let handles: Vec<JobHandle> = live.iter().map(|(_, handle)| handle.clone()).collect();
         match in_time(backend.poll(&handles)).await {
             Ok(reports) => {
-                self.answered(&backend, failures).await;
+                self.answered(backend, failures).await;
                 let changed = self.learn(&live, reports);
                 if changed { self.pause() } else { before.mul_f64(1.5).clamp(self.pause(), self.pause() * CALM) }
             }
@@ -166,6 +175,7 @@ impl Site {
     }
 }
 
-fn after(failures: u32) -> Duration {
+/// After so many failures.
+pub(super) fn after(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }

@@ -1,7 +1,7 @@
 //! `GpuJob`: a batch job.
 
 use super::check::{between, script, word};
-use super::{AGE, GROUP, GpuJob, GpuJobSpec, NAME, VERSION, column, names, text, wide};
+use super::{AGE, ArchiveReference, GROUP, GpuJob, GpuJobSpec, MOST_PARTS, NAME, VERSION, column, names, text, wide};
 use crate::outputs::Outputs;
 use minik8s_core::api::Quantity;
 use minik8s_core::api::names::dns_subdomain;
@@ -158,6 +158,13 @@ fn check_env(spec: &GpuJobSpec, errors: &mut FieldErrors) {
         {
             errors.required(format!("{field}.valueFrom"), "one of secretKeyRef and configMapKeyRef");
         }
+        let from = variable.value_from.iter();
+        for (kind, key) in
+            from.flat_map(|from| [("secret", &from.secret_key_ref), ("configMap", &from.config_map_key_ref)])
+        {
+            let Some(key) = key else { continue };
+            errors.complaints(&format!("{field}.valueFrom.{kind}KeyRef.name"), &key.name, dns_subdomain(&key.name));
+        }
     }
     for (index, dependency) in spec.dependencies.iter().enumerate() {
         let field = format!("spec.dependencies[{index}]");
@@ -192,6 +199,20 @@ fn check_files(spec: &GpuJobSpec, errors: &mut FieldErrors) {
         && source.config_map.is_some() == source.archive.is_some()
     {
         errors.required("spec.source", "one of configMap and archive");
+    }
+    if let Some(map) = spec.source.as_ref().and_then(|source| source.config_map.as_ref()) {
+        errors.complaints("spec.source.configMap", map, dns_subdomain(map));
+    }
+    spec.source.iter().filter_map(|source| source.archive.as_ref()).for_each(|archive| check_archive(archive, errors));
+}
+
+fn check_archive(archive: &ArchiveReference, errors: &mut FieldErrors) {
+    let field = "spec.source.archive";
+    errors.complaints(&format!("{field}.name"), &archive.name, dns_subdomain(&archive.name));
+    between(&format!("{field}.parts"), archive.parts.map(i64::from), 1, MOST_PARTS.into(), errors);
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if let Some(sha256) = archive.sha256.as_ref().filter(|text| !is_digest(text)) {
+        errors.invalid(format!("{field}.sha256"), &Value::from(sha256.as_str()), "must be 64 hexadecimal digits");
     }
 }
 
@@ -241,8 +262,59 @@ mod tests {
             ("results", json!(["ok/*.txt", "../*"]), "spec.results[1]"),
             ("results", json!(["/root/*"]), "spec.results[0]"),
             ("source", json!({}), "spec.source"),
+            ("source", json!({"archive": {"name": "a", "key": "k", "parts": 97}}), "spec.source.archive.parts"),
+            ("source", json!({"archive": {"name": "a", "key": "k", "sha256": "F0"}}), "spec.source.archive.sha256"),
         ] {
             assert_eq!(with(name, bad.clone()), [field], "{name}: {bad}");
+        }
+    }
+
+    #[test]
+    fn what_means_something_to_a_shell_is_refused_by_field_or_is_nothing_but_text() {
+        let nasty = "x'\"; $(touch /tmp/owned) `id` | & > /tmp/owned \\";
+        let with = |pointer: &str| {
+            let mut spec = json!({
+                "cluster": "c", "run": "true", "partition": "p", "account": "a", "qos": "q", "constraint": "c", "memory": "1Gi",
+                "array": "0-1", "gpus": {"count": 1, "type": "t"}, "dependencies": [{"job": "j", "condition": "Ended"}],
+                "modules": ["m"], "env": [{"name": "A", "value": "v"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+                "source": {"archive": {"name": "n", "key": "k", "sha256": "0".repeat(64)}}, "compile": "true",
+                "output": "o", "error": "e", "results": ["r"],
+            });
+            *spec.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = nasty.into();
+            fields(spec)
+        };
+        for (pointer, field) in [
+            ("/cluster", "spec.cluster"),
+            ("/partition", "spec.partition"),
+            ("/account", "spec.account"),
+            ("/qos", "spec.qos"),
+            ("/constraint", "spec.constraint"),
+            ("/memory", "spec.memory"),
+            ("/array", "spec.array"),
+            ("/gpus/type", "spec.gpus.type"),
+            ("/dependencies/0/job", "spec.dependencies[0].job"),
+            ("/dependencies/0/condition", "spec.dependencies[0].condition"),
+            ("/modules/0", "spec.modules[0]"),
+            ("/env/0/name", "spec.env[0].name"),
+            ("/env/1/valueFrom/secretKeyRef/name", "spec.env[1].valueFrom.secretKeyRef.name"),
+            ("/source/archive/name", "spec.source.archive.name"),
+            ("/source/archive/sha256", "spec.source.archive.sha256"),
+        ] {
+            let told = with(pointer);
+            assert!(!told.is_empty() && told.iter().all(|told| told == field), "{pointer}: {told:?}");
+        }
+        // Commands are a shell's own; the others are only ever quoted, looked up, or written at home.
+        for pointer in [
+            "/run",
+            "/compile",
+            "/env/0/value",
+            "/source/archive/key",
+            "/env/1/valueFrom/secretKeyRef/key",
+            "/output",
+            "/error",
+            "/results/0",
+        ] {
+            assert_eq!(with(pointer), Vec::<String>::new(), "{pointer}");
         }
     }
 

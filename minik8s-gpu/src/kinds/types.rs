@@ -198,9 +198,43 @@ plain! {
         /// Each entry of this ConfigMap is a file.
         #[serde(skip_serializing_if = "Option::is_none")]
         config_map: Option<String>,
-        /// This entry of a ConfigMap is a tar archive, gzipped or not.
+        /// This entry of a ConfigMap, or of several, is a tar archive, gzipped or not.
         #[serde(skip_serializing_if = "Option::is_none")]
-        archive: Option<KeyReference>,
+        archive: Option<ArchiveReference>,
+    }
+}
+
+plain! {
+    /// An archive in ConfigMaps.
+    ArchiveReference {
+        /// The ConfigMap; of one in parts, what their names begin with: `NAME-1`, `NAME-2`.
+        name: String,
+        /// The entry.
+        key: String,
+        /// In how many ConfigMaps it is, each of which has a piece of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parts: Option<i32>,
+        /// SHA-256 of the whole.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    }
+}
+
+/// Most ConfigMaps that an archive may be in.
+pub const MOST_PARTS: i32 = 96;
+
+impl ArchiveReference {
+    /// The name of a part, counted from 1.
+    pub fn part(&self, number: usize) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    /// The ConfigMaps it is in, in order.
+    pub fn names(&self) -> Vec<String> {
+        match self.parts.and_then(|parts| usize::try_from(parts).ok()) {
+            None => vec![self.name.clone()],
+            Some(parts) => (1..=parts).map(|number| self.part(number)).collect(),
+        }
     }
 }
 

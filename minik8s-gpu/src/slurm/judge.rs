@@ -81,7 +81,7 @@ enum Coarse {
 fn coarse(state: &str) -> Coarse {
     match state {
         "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "SPECIAL_EXIT" | "RESV_DEL_HOLD"
-        | "PD" | "CF" | "RQ" | "RH" | "RF" | "SE" | "RD" | "POWER_UP_NODE" => Coarse::Waits,
+        | "PD" | "CF" | "RQ" | "RH" | "RF" | "SE" | "RD" | "POWER_UP_NODE" | "RECONFIG_FAIL" => Coarse::Waits,
         "RUNNING" | "SIGNALING" | "RESIZING" | "STAGE_OUT" | "LAUNCH_FAILED" | "UPDATE_DB" | "R" | "SI" | "RS"
         | "SO" => Coarse::Runs,
         "SUSPENDED" | "STOPPED" | "S" | "ST" => Coarse::Stopped,
@@ -140,10 +140,15 @@ impl Seen<'_> {
         if exit == Some((0, 53)) {
             return JobState::Ended(JobEnd::new(EndReason::LaunchError, None));
         }
+        let gone = self.answer.gone.iter().any(|gone| gone == self.name);
         let age = self.answer.now.zip(row.end).map(|(now, end)| now.as_second() - end.as_second());
         let soon = age.is_some_and(|age| age < i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX));
-        if soon && !self.answer.gone.iter().any(|gone| gone == self.name) {
+        if soon && !gone {
             return JobState::Finishing;
+        }
+        // Its wrapper claims it before all else: it never began. Older versions give that a plain exit code.
+        if said.is_none() && !gone && !self.answer.claims.contains_key(self.name) {
+            return JobState::Ended(JobEnd::new(EndReason::LaunchError, None));
         }
         let code = exit.map(|(code, signal)| if signal > 0 { 128 + signal } else { code });
         let reason = said.filter(|_| code == Some(0)).unwrap_or(EndReason::Error);
@@ -224,6 +229,19 @@ mod tests {
             ("REQUEUED", "None", "", JobState::Queued),
             ("REQUEUE_HOLD", "None", "", JobState::Queued),
             ("SPECIAL_EXIT", "None", "", JobState::Queued),
+            // After Slurm's list of job states; some are flags that few versions print.
+            ("REQUEUE_FED", "None", "", JobState::Queued),
+            ("RESV_DEL_HOLD", "ReservationDeleted", "", JobState::Queued),
+            ("POWER_UP_NODE", "None", "", JobState::Queued),
+            ("RECONFIG_FAIL", "None", "", JobState::Queued),
+            ("RESIZING", "None", "", JobState::Running),
+            ("SIGNALING", "None", "", JobState::Running),
+            ("UPDATE_DB", "None", "", JobState::Running),
+            ("LAUNCH_FAILED", "None", "", JobState::Running),
+            ("PD", "Resources", "", JobState::Queued),
+            ("OOM", "OutOfMemory", "", ended(EndReason::OutOfMemory, None)),
+            ("NF", "NodeDown", "", ended(EndReason::NodeFailure, None)),
+            ("CANCELLED by 1000", "None", "", ended(EndReason::Cancelled, None)),
             ("RUNNING", "None", "", JobState::Running),
             ("STAGE_OUT", "None", "", JobState::Running),
             ("SUSPENDED", "None", "", JobState::Suspended),

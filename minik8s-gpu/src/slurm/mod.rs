@@ -8,10 +8,12 @@
 mod args;
 mod judge;
 mod parse;
+#[cfg(test)]
+mod recorded;
 mod remote;
 mod ssh;
 
-pub use ssh::SshConfig;
+pub use ssh::{SshConfig, Traffic};
 
 use crate::{archive, script};
 use async_trait::async_trait;
@@ -70,6 +72,11 @@ impl SlurmBackend {
     pub fn new(config: SlurmConfig) -> io::Result<Self> {
         let ssh = Ssh::new(config.ssh.clone())?;
         Ok(Self { config, ssh, version: Mutex::default(), aliases: Mutex::default() })
+    }
+
+    /// What was exchanged with the machine so far.
+    pub fn traffic(&self) -> Traffic {
+        self.ssh.traffic()
     }
 
     async fn run(&self, text: Text, args: &[&str], input: Bytes) -> JobResult<Answer> {

@@ -247,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_and_nothing_is_handed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().display().to_string();
+        let full = ("tar", "cat >/dev/null; echo 'tar: x: Cannot write: No space left on device' >&2; exit 2");
+        let sbatch = ("sbatch", "echo 12");
+        let out = run(Text::Submit, &[full, sbatch], &at, &["mk8s-a-1", "60", ""], "x");
+        assert_eq!(out, "D|tar: x: Cannot write: No space left on device\n");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "what was begun is gone");
+        let file = root.path().join("a-file");
+        std::fs::write(&file, "").unwrap();
+        let out = run(Text::Submit, &[sbatch], &file.display().to_string(), &["mk8s-a-1", "60", ""], "");
+        assert!(out.starts_with("D|mkdir:"), "{out}");
+    }
+
+    #[test]
     fn files_that_stay_are_told() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("mk8s-a-1")).unwrap();

@@ -41,6 +41,17 @@ pub struct SshConfig {
     pub command: Duration,
 }
 
+/// What was exchanged with a machine so far, without what encryption adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Commands that were run there.
+    pub commands: u64,
+    /// Bytes of commands and of their input.
+    pub sent: u64,
+    /// Bytes of their output.
+    pub received: u64,
+}
+
 /// What a command answered.
 pub(super) struct Answer {
     pub(super) code: i32,
@@ -52,6 +63,8 @@ pub(super) struct Answer {
 const MOST: u64 = 64 << 20;
 /// A connection of ours that does not say that it lives by then does not.
 const ALIVE: Duration = Duration::from_secs(2);
+/// What is sent may take a second more for each of so many bytes.
+const SLOWEST: usize = 128 << 10;
 /// The destination in our own configuration file; no real name, so that nothing else can be meant.
 const TARGET: &str = "cluster";
 const PREFIX: &str = "mk8s-ssh-";
@@ -63,6 +76,7 @@ pub(super) struct Ssh {
     /// The master, where there is one. Held while one is made, so that there are never two.
     session: Mutex<Option<Arc<Session>>>,
     channels: Semaphore,
+    traffic: parking_lot::Mutex<Traffic>,
 }
 
 impl Ssh {
@@ -93,7 +107,13 @@ impl Ssh {
             io::Write::write_all(&mut file, content)?;
         }
         let channels = Semaphore::new(config.channels.max(1));
-        Ok(Self { config, files, session: Mutex::default(), channels })
+        let traffic = parking_lot::Mutex::default();
+        Ok(Self { config, files, session: Mutex::default(), channels, traffic })
+    }
+
+    /// What was exchanged so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        *self.traffic.lock()
     }
 
     async fn session(&self) -> JobResult<Arc<Session>> {
@@ -158,10 +178,11 @@ impl Ssh {
     pub(super) async fn run(&self, text: Text, args: &[&str], input: Bytes) -> JobResult<Answer> {
         let lost = |why: String| JobError::Away { what: Outage::Lost, why };
         let _turn = self.channels.acquire().await.map_err(|_| lost("the connection is closed".to_owned()))?;
+        let bound = self.config.command + Duration::from_secs((input.len() / SLOWEST) as u64);
         for _ in 0..40 {
             let session = self.session().await?;
             let work = self.once(&session, text, args, &input);
-            match tokio::time::timeout(self.config.command, work).await {
+            match tokio::time::timeout(bound, work).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 // Somebody else uses up the channels: they come free again.
                 Ok(Err(error)) if chain(&error).contains("refused by peer") => {
@@ -176,12 +197,19 @@ impl Ssh {
                     if !matches!(checked, Ok(Ok(()))) {
                         self.forget(&session).await;
                     }
-                    let seconds = self.config.command.as_secs();
+                    let seconds = bound.as_secs();
                     return Err(lost(format!("{} did not answer within {seconds} seconds", self.config.host)));
                 }
             }
         }
         Err(lost(format!("{} allows no more commands at a time: lower spec.slurm.channels", self.config.host)))
+    }
+
+    fn count(&self, commands: u64, sent: usize, received: usize) {
+        let mut traffic = self.traffic.lock();
+        traffic.commands += commands;
+        traffic.sent += sent as u64;
+        traffic.received += received as u64;
     }
 
     async fn forget(&self, broken: &Arc<Session>) {
@@ -212,6 +240,8 @@ impl Ssh {
             }
         };
         command.arg(&script).arg("minik8s").args(args);
+        let words = script.len() + args.iter().map(|arg| arg.len()).sum::<usize>() + input.len();
+        self.count(1, words, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().await?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let feed = async {
@@ -235,6 +265,7 @@ impl Ssh {
             }
         };
         let ((), out_read, err_read) = tokio::join!(feed, read_out, read_err);
+        self.count(0, 0, out.len() + err.len());
         out_read.and(err_read).map_err(openssh::Error::ChildIo)?;
         let code = match child.wait().await {
             Ok(status) => status.code().unwrap_or(-1),

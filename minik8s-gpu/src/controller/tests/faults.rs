@@ -19,6 +19,22 @@ fn key_refused() -> JobError {
 }
 
 impl World {
+    /// What a cluster that is deleted says of why it is still there.
+    async fn says_why_it_stays(&self, name: &str, reason: &str) -> String {
+        until(&format!("{name} says that it stays for {reason}"), BOUND, || async {
+            let conditions = self.clusters().get(name).await.ok()?.status?.conditions;
+            conditions.into_iter().find(|c| c.type_ == "Deleted" && c.reason == reason).map(|c| c.message)
+        })
+        .await
+    }
+
+    async fn cluster_gone(&self, name: &str) {
+        until(&format!("{name} is gone"), BOUND, || async {
+            self.clusters().get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+
     async fn obstructed(&self, name: &str) -> (GpuJob, String) {
         until(&format!("{name} says what is in its way"), BOUND, || async {
             let job = self.jobs().get(name).await.ok()?;
@@ -88,28 +104,58 @@ async fn deleting_a_cluster_ends_its_jobs_and_leaves_nothing_there() {
     let ended = world.reaches("a", Phase::Failed).await;
     assert_eq!(ended.status.as_ref().unwrap().end.as_deref(), Some("Cancelled"));
     assert_eq!(world.file(&job, 1, "stdout"), "part\n", "its output came home");
-    until("the cluster is gone", BOUND, || async {
-        world.clusters().get_opt("one").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    world.cluster_gone("one").await;
     assert_eq!((world.kept("one"), world.fakes.of("one").left()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_never_had_a_job_or_does_not_answer_without_one_goes() {
-    let world = World::new(&["fresh", "used"]).await;
+async fn a_cluster_that_never_had_a_job_goes_and_one_that_had_stays_until_it_answers_or_is_let_go() {
+    let world = World::new(&["fresh", "used", "lost"]).await;
     world.fakes.of("fresh").connected(false);
     world.says("fresh", "Unreachable").await;
-    world.create("j", "used", GpuJobSpec { run: "true".to_owned(), ..GpuJobSpec::default() }).await;
-    world.reaches("j", Phase::Succeeded).await;
-    world.fakes.of("used").connected(false);
-    for name in ["fresh", "used"] {
-        world.clusters().delete(name, &DeleteOptions::default()).await.unwrap();
-        until(&format!("{name} is gone"), BOUND, || async {
-            world.clusters().get_opt(name).await.unwrap().is_none().then_some(())
-        })
-        .await;
+    for (job, name) in [("j", "used"), ("k", "lost")] {
+        world.create(job, name, GpuJobSpec { run: "true".to_owned(), ..GpuJobSpec::default() }).await;
+        world.reaches(job, Phase::Succeeded).await;
+        world.fakes.of(name).connected(false);
     }
+    for name in ["fresh", "used", "lost"] {
+        world.clusters().delete(name, &DeleteOptions::default()).await.unwrap();
+    }
+    world.cluster_gone("fresh").await;
+    // Much later, it still tries; how to let go of it stands where people look.
+    let told = world.says_why_it_stays("used", "Unreachable").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.says_why_it_stays("used", "Unreachable").await, told);
+    assert!(told.contains("removed first") && told.contains("kubectl patch jobcluster used -n default"), "{told}");
+    world.fakes.of("used").connected(true);
+    world.cluster_gone("used").await;
+    assert!(world.clusters().get_opt("lost").await.unwrap().is_some(), "nobody has let go of it yet");
+    let force = json!({"metadata": {"finalizers": null}});
+    world.clusters().patch("lost", PatchType::Merge, &force).await.unwrap();
+    world.cluster_gone("lost").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_whose_key_is_gone_before_it_says_what_brings_it_back_and_how_to_let_go() {
+    let world = World::new(&["one"]).await;
+    let job = world.run("a", "echo part\nsleep 100000").await;
+    world.reaches("a", Phase::Running).await;
+    let why = "there is no Secret \"key\": make one with `kubectl create secret generic key`";
+    world.fakes.close(Some(Problem { reason: "SecretNotFound", message: why.to_owned() }));
+    // A change of what the cluster is makes its connection anew, as a controller that starts does.
+    let change = json!({"spec": {"pollSeconds": 1.0}});
+    world.clusters().patch("one", PatchType::Merge, &change).await.unwrap();
+    world.says("one", "SecretNotFound").await;
+    world.clusters().delete("one", &DeleteOptions::default()).await.unwrap();
+    let told = world.says_why_it_stays("one", "SecretNotFound").await;
+    for part in ["(1: a)", "kubectl create secret generic key", "kubectl patch jobcluster one -n default"] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    assert_eq!(world.jobs().get("a").await.unwrap().status.unwrap().phase, Phase::Running, "nobody could end it");
+    world.fakes.close(None);
+    world.cluster_gone("one").await;
+    let status = world.reaches("a", Phase::Failed).await.status.unwrap();
+    assert_eq!((status.end.as_deref(), world.file(&job, 1, "stdout").as_str()), (Some("Cancelled"), "part\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,6 +83,31 @@ async fn a_stopped_slurm_is_told_holds_up_nobody_and_its_jobs_are_followed_after
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_expires_and_a_host_key_that_changes_are_told_apart_and_no_end_of_a_job() {
+    let Some(world) = World::start().await else { return };
+    world.patient("a", "hpc").await;
+    world.bed.fault(&["key"]);
+    world.bed.fault(&["ssh-drop"]);
+    world.says("hpc", "KeyRefused").await;
+    assert_eq!(world.jobs().get("a").await.unwrap().status.unwrap().phase, Phase::Running, "no answer is no end");
+    // It is taken again, but by another host, as far as anybody can tell.
+    world.bed.fault(&["host-key"]);
+    let keys = world.bed.dir.join("ssh/authorized_keys");
+    std::fs::write(keys, world.bed.file("ssh/key.pub")).unwrap();
+    world.says("hpc", "HostKeyChanged").await;
+    let key = world.bed.file("ssh/host_key.pub");
+    let known = format!("[127.0.0.1]:{} {}", world.bed.port, key.trim());
+    let change = serde_json::json!({"spec": {"slurm": {"knownHosts": known}}});
+    world.cluster.client().api::<JobCluster>("default").patch("hpc", PatchType::Merge, &change).await.unwrap();
+    world.says("hpc", "Answers").await;
+    world.go_on();
+    let (job, status) = world.ends("a").await;
+    assert_eq!((status.phase, status.attempt), (Phase::Succeeded, 1));
+    assert_eq!(world.output(&job, "stdout"), "before\nafter\n");
+    assert_eq!((world.submissions(), world.left()), (1, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_behind_another_host_is_reached_through_it() {
     let Some(world) = World::start().await else { return };
     world.bed.fault(&["jump-start"]);
