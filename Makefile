@@ -21,6 +21,7 @@ demo: build
 
 # One cargo call, one profile, one set of features: nothing is compiled twice.
 test: setup
+	@scripts/check-cuda.sh --install || true # its test says what is missing
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
 

@@ -18,6 +18,7 @@ needs=(
   "etcd:etcd-server"         # only for tests, which start their own on free ports
   "kill:procps"              # only for tests, which end what they started
   "cc:gcc"                   # the linker, and the C parts of the TLS library
+  "g++:g++"                  # only for tests: what compiles the CUDA example needs it
   "nginx:nginx-light"        # only what benchmarks compare the gateway with; tests start none
   "wrk:wrk"                  # only the client of that benchmark
   "python3:python3"          # only for tests: calls by twenty at once, and what a function is called with
