@@ -1,5 +1,5 @@
 //! Jobs on a real Slurm behind a real sshd, both on this machine: how fast they are handed over, how soon their end is noticed,
-//! and what a look at 10, 100 and 1,000 of them costs. Takes some minutes. Needs what tests with Slurm need.
+//! and what a look at 10, 100 and 1,000 of them costs. Takes two minutes. Needs what tests with Slurm need.
 //!
 //! The floors go over one multiplexed connection of OpenSSH's own: plain `sbatch`, `sbatch --wait`, and plain `squeue`.
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use minik8s_benches::{Table, Timings, show};
+use minik8s_benches::{Table, Timings, show, times};
 use minik8s_core::client::{TypedEvent, WatchOptions};
 use minik8s_core::cluster::Cluster;
-use minik8s_core::job::{JobBackend, JobHandle, JobId, JobRequest};
+use minik8s_core::job::{JobBackend, JobHandle, JobId, JobRequest, JobState};
 use minik8s_gpu::GpuExtension;
 use minik8s_gpu::kinds::{GpuJob, GpuJobSpec, JobCluster, JobClusterSpec, SlurmSpec};
 use minik8s_gpu::slurm::SlurmBackend;
@@ -20,7 +20,7 @@ use tokio::process::Command;
 
 const AT_ONCE: usize = 4;
 const SUBMITTED: usize = 60;
-const NOTICED: usize = 15;
+const NOTICED: usize = 10;
 const SIZES: [usize; 3] = [10, 100, 1_000];
 const LOOKS: usize = 10;
 
@@ -32,7 +32,7 @@ async fn main() -> Result<()> {
     backend.kept().await?;
     submit(&backend, &plain).await?;
     notice(&bed, &plain).await?;
-    look(&backend, &plain).await
+    look(&bed, &backend, &plain).await
 }
 
 /// OpenSSH's own multiplexed connection.
@@ -166,25 +166,58 @@ async fn ended(cluster: &Cluster, name: &str, run: &str) -> Result<()> {
     anyhow::bail!("the watch ended before the job")
 }
 
-async fn look(backend: &SlurmBackend, plain: &Plain) -> Result<()> {
+/// Jobs that are held, with files as those of a running one, made by one command: what is measured is the look, not how they
+/// came there.
+async fn held(bed: &SlurmBed, plain: &Plain, count: usize) -> Result<Vec<JobHandle>> {
+    let script = format!(
+        "mkdir -p {root}; cd {root}; for n in $(seq {count}); do d=mk8s-l$n-1; mkdir -p $d/work; echo out >$d/stdout; : >$d/stderr; \
+         id=$(sbatch --parsable --hold --job-name=$d --output=/dev/null --wrap true); : >$d/attempt; echo $id >$d/jobid; \
+         echo $id >$d/claim; echo $n $id; done",
+        root = bed.root().display()
+    );
+    let one = |line: &str| {
+        let (number, id) = line.split_once(' ')?;
+        Some(JobHandle::new(&JobId::new(format!("l{number}"), 1), id.trim()))
+    };
+    let jobs: Vec<JobHandle> = plain.run(&script).await?.lines().filter_map(one).collect();
+    ensure!(jobs.len() == count, "{} jobs of {count} were made", jobs.len());
+    Ok(jobs)
+}
+
+async fn look(bed: &SlurmBed, backend: &SlurmBackend, plain: &Plain) -> Result<()> {
     let most = SIZES.iter().copied().max().unwrap_or_default();
-    let all = (0..most).map(|number| async move { backend.submit(&request(&format!("l{number}"))).await });
-    let all: Vec<JobHandle> = stream::iter(all).buffered(AT_ONCE).try_collect().await?;
-    let mut table = Table::new(["jobs", "a look at all", "plain squeue by ssh"]);
+    let all = held(bed, plain, most).await?;
+    let mut table = Table::new(["jobs", "a look at all", "squeue by ssh", "of it", "commands", "bytes", "of squeue"]);
     for size in SIZES {
         let (mut ours, mut floor) = (Timings::default(), Timings::default());
         let ids: Vec<&str> = all[..size].iter().map(|job| job.native.as_str()).collect();
         let squeue = format!("squeue -h -t all -j {}", ids.join(","));
+        let (mut theirs, before) = (0, backend.traffic());
+        let mut commands = 0;
         for _ in 0..LOOKS {
-            let began = Instant::now();
-            ensure!(backend.poll(&all[..size]).await?.len() == size, "a report for each");
+            let (known, began) = (bed.commands(), Instant::now());
+            let reports = backend.poll(&all[..size]).await?;
             ours.add(began.elapsed());
+            commands += bed.commands() - known;
+            let known =
+                reports.iter().filter(|report| report.state == JobState::Queued && report.output.len() == 2).count();
+            ensure!(known == size, "{known} of {size} jobs are known with their files");
             let began = Instant::now();
-            plain.run(&squeue).await?;
+            theirs = plain.run(&squeue).await?.len() + squeue.len();
             floor.add(began.elapsed());
         }
-        table.row([size.to_string(), show(ours.percentile(0.5)), show(floor.percentile(0.5))]);
+        let (ours, floor, after) = (ours.percentile(0.5), floor.percentile(0.5), backend.traffic());
+        let bytes = (after.sent + after.received - before.sent - before.received) / LOOKS as u64;
+        table.row([
+            size.to_string(),
+            show(ours),
+            show(floor),
+            times(ours, floor),
+            format!("{:.1}", commands as f64 / LOOKS as f64),
+            bytes.to_string(),
+            theirs.to_string(),
+        ]);
     }
-    table.print("What does a look cost, states, files and ends included? Medians.");
+    table.print("What does a look cost, states and sizes of output included? Medians; commands as in sshd's log, bytes of both directions.");
     Ok(())
 }

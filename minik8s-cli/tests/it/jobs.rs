@@ -1,6 +1,7 @@
 //! Jobs, from the command line: on this machine, and on a real Slurm while the control plane is killed again and again.
 
 use super::harness::{Kind, Up, until, until_or};
+use minik8s_core::job::digest;
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_gpu::testkit::SlurmBed;
 use std::collections::BTreeSet;
@@ -95,6 +96,60 @@ fn manifest(bed: &SlurmBed, jobs: usize) -> String {
         );
     }
     text
+}
+
+/// Bytes that nothing makes smaller.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..bytes / 8).flat_map(|_| next()).collect()
+}
+
+#[test]
+fn a_directory_of_twenty_million_bytes_arrives_as_it_is_and_goes_with_its_job() {
+    const FILES: u64 = 20;
+    let Some(bed) = SlurmBed::start() else { return };
+    let Some(up) = Up::start(Kind::Fake) else { return };
+    up.apply("hpc.yaml", &manifest(&bed, 0));
+    let dir = up.files().join("large");
+    let mut sums: Vec<String> = Vec::new();
+    for number in 0..FILES {
+        let (name, content) = (format!("data/{}/{number}.bin", number % 3), noise(number + 1, 1_000_000));
+        let path = dir.join(&name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &content).unwrap();
+        sums.push(format!("{}  {name}\n", digest(&content)));
+    }
+    sums.sort();
+    let job = "apiVersion: minik8s.io/v1alpha1\nkind: GpuJob\nmetadata: {name: large}\nspec:\n  cluster: hpc\n  \
+               run: find data -type f | xargs sha256sum | sort >sums.txt\n  results: [sums.txt]\n";
+    std::fs::write(dir.join("job.yaml"), job).unwrap();
+    let place = dir.display().to_string();
+    let maps = || up.minik8s(&["get", "configmaps"]).out.matches("large-source-").count();
+    up.minik8s(&["job", "submit", "-f", &place, "--wait"]).ok();
+    assert_eq!(maps(), 21, "as many pieces as it takes, none of which is larger than an object may be");
+    let fetched = up.files().join("fetched");
+    up.minik8s(&["job", "results", "large", "-o", &fetched.display().to_string()]).ok();
+    assert_eq!(std::fs::read_to_string(fetched.join("sums.txt")).unwrap(), sums.concat(), "the same bytes arrived");
+    up.minik8s(&["delete", "gpujob", "large"]).ok();
+    until_or(120, || maps() == 0, || format!("{} pieces are left", maps()));
+
+    // What a cluster does not take is told by field, before anything is sent.
+    let few = "apiVersion: minik8s.io/v1alpha1\nkind: JobCluster\nmetadata: {name: few}\nspec: {local: {}, limits: {sourceBytes: 5000000}}\n";
+    up.apply("few.yaml", few);
+    std::fs::write(dir.join("job.yaml"), job.replace("cluster: hpc", "cluster: few")).unwrap();
+    let why = up.minik8s(&["job", "submit", "-f", &place]).refused();
+    assert!(why.contains("5000000 bytes") && why.contains("spec.limits.sourceBytes"), "{why}");
+    let own = job.replace("  run:", "  source: {configMap: x}\n  run:");
+    std::fs::write(dir.join("job.yaml"), own).unwrap();
+    let why = up.minik8s(&["job", "submit", "-f", &place]).refused();
+    assert!(why.contains("spec.source is the directory itself"), "{why}");
+    assert_eq!((maps(), up.minik8s(&["job", "get"]).out.contains("large")), (0, false));
 }
 
 #[test]

@@ -1,30 +1,27 @@
 //! `job`: batch jobs, handed over with the files they start with, looked at, and their files fetched.
 
+mod source;
+
 use super::{get, logs};
 use crate::api::{Conn, MERGE};
 use crate::args::{Job, JobLogs, JobResults, JobSubmit};
 use crate::manifest;
 use crate::output::{note, say};
 use anyhow::{Context, Result, anyhow, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use futures::AsyncReadExt;
-use minik8s_core::job::{FileName, SourceFile, digest};
-use minik8s_gpu::archive;
+use futures::{AsyncRead, AsyncReadExt};
+use minik8s_core::job::FileName;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use source::{MANIFEST, Source};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The manifest in a directory.
-const MANIFEST: &str = "job.yaml";
-/// What an object may hold, less what surrounds it.
-const MOST: usize = 1_000_000;
 const LOOK: Duration = Duration::from_millis(300);
+/// Bytes of a file that are held at a time.
+const PIECE: usize = 64 << 10;
 
 pub(crate) async fn run(conn: &Conn, command: &Job) -> Result<ExitCode> {
     match command {
@@ -105,10 +102,15 @@ async fn submit(conn: &Conn, options: &JobSubmit) -> Result<ExitCode> {
         bail!("{}: holds a {}, not a GpuJob; other kinds are for `minik8s apply`", job.place(), job.kind());
     }
     let namespace = job.namespace().unwrap_or(&conn.namespace).to_owned();
-    let source = directory.map(pack).transpose()?;
-    let map = format!("{}-source", job.name());
-    if source.is_some() {
-        job.object["spec"]["source"] = json!({"archive": {"name": map, "key": "source.tar.gz"}});
+    let source = match directory {
+        Some(directory) => Some(Source::of(conn, &namespace, &job.object, directory).await?),
+        None => None,
+    };
+    if let (Some(source), Some(spec)) = (&source, job.object["spec"].as_object_mut()) {
+        if spec.contains_key("source") {
+            bail!("{}: spec.source is the directory itself: leave it out, or submit the manifest alone", job.place());
+        }
+        spec.insert("source".to_owned(), source.reference());
     }
     let base = format!("/apis/minik8s.io/v1alpha1/namespaces/{namespace}/gpujobs");
     let place = job.place();
@@ -116,24 +118,26 @@ async fn submit(conn: &Conn, options: &JobSubmit) -> Result<ExitCode> {
     if let Some(source) = source {
         // The job waits for it; with the job it goes.
         let owner = json!({"apiVersion": "minik8s.io/v1alpha1", "kind": "GpuJob", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]});
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": map, "ownerReferences": [owner]},
-            "binaryData": {"source.tar.gz": STANDARD.encode(source)},
-        });
-        conn.post(&format!("/api/v1/namespaces/{namespace}/configmaps"), &map).await.context(
-            "the job is there, but not its files: delete it (`minik8s delete gpujob NAME`), then submit it again",
-        )?;
+        source.upload(conn, &namespace, &owner).await.with_context(|| {
+            let name = job.name();
+            format!("job {name} is there, but not its files: `minik8s delete gpujob {name}`, then submit it again")
+        })?;
     }
     say(&format!("gpujob.minik8s.io/{} submitted", job.name()));
-    if options.wait { wait(conn, &format!("{base}/{}", job.name()), job.name()).await } else { Ok(ExitCode::SUCCESS) }
+    if !options.wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut there = conn.clone();
+    there.namespace = namespace;
+    wait(&there, job.name()).await
 }
 
 /// Follows a job to its end, and ends as it did.
-async fn wait(conn: &Conn, path: &str, name: &str) -> Result<ExitCode> {
+async fn wait(conn: &Conn, name: &str) -> Result<ExitCode> {
     let logs = JobLogs { name: name.to_owned(), follow: true, stderr: false, tail: None, task: None, attempt: None };
     print_log(conn, &logs).await?;
     loop {
-        let job = conn.get(path).await?;
+        let job = conn.get(&path(conn, name)).await?;
         let status = &job["status"];
         let code = status["exitCode"].as_i64();
         match status["phase"].as_str() {
@@ -150,53 +154,6 @@ async fn wait(conn: &Conn, path: &str, name: &str) -> Result<ExitCode> {
     }
 }
 
-/// The files of a directory, but its manifest and what version control keeps, as an archive.
-fn pack(directory: &Path) -> Result<Vec<u8>> {
-    let mut files = Vec::new();
-    collect(directory, &mut PathBuf::new(), &mut files)?;
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(&archive::pack("", &files)?)?;
-    let packed = packed.finish()?;
-    if packed.len() > MOST {
-        bail!(
-            "{} is {} bytes when it is packed, and an object holds {MOST}: leave out what can be made or fetched there",
-            directory.display(),
-            packed.len()
-        );
-    }
-    Ok(packed)
-}
-
-fn collect(base: &Path, below: &mut PathBuf, files: &mut Vec<SourceFile>) -> Result<()> {
-    let here = base.join(&below);
-    let mut entries: Vec<_> = std::fs::read_dir(&here)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("cannot read {}", here.display()))?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        let top = below.as_os_str().is_empty();
-        if name == ".git" || top && name == MANIFEST {
-            continue;
-        }
-        below.push(&name);
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() {
-            collect(base, below, files)?;
-        } else if kind.is_file() {
-            let name = below.to_str().map(FileName::new).and_then(Result::ok);
-            let name = name.with_context(|| format!("{} has a name that cannot be sent", path.display()))?;
-            let executable = entry.metadata()?.permissions().mode() & 0o111 != 0;
-            let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            files.push(SourceFile { name, content: content.into(), executable });
-        } else {
-            bail!("{} is neither a file nor a directory: jobs take no links", path.display());
-        }
-        below.pop();
-    }
-    Ok(())
-}
-
 async fn results(conn: &Conn, options: &JobResults) -> Result<()> {
     let job = conn.get(&path(conn, &options.name)).await?;
     let files = job["status"]["files"].as_array().cloned().unwrap_or_default();
@@ -208,22 +165,39 @@ async fn results(conn: &Conn, options: &JobResults) -> Result<()> {
         let name = file["name"].as_str().unwrap_or_default();
         let target = target(&job, name).map_err(|why| anyhow!("the file name {name:?} {why}"))?;
         let request = request(conn, options, name)?;
-        let mut stream = Box::pin(conn.client.request_stream(request).await.map_err(crate::api::explain)?);
-        let mut content = Vec::new();
-        stream.read_to_end(&mut content).await?;
+        let stream = conn.client.request_stream(request).await.map_err(crate::api::explain)?;
         let whole = !file["truncated"].as_bool().unwrap_or(false);
-        if whole && file["sha256"].as_str() != Some(digest(&content).as_str()) {
-            bail!("{name} did not arrive as it is: try again");
-        }
+        let wanted = file["sha256"].as_str().filter(|_| whole);
         let place = options.directory.join(target.as_str());
-        if let Some(parent) = place.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        }
-        std::fs::write(&place, &content).with_context(|| format!("cannot write {}", place.display()))?;
+        let bytes = save(Box::pin(stream), &place, wanted).await.with_context(|| format!("cannot fetch {name}"))?;
         let cut = if whole { "" } else { " (only its beginning)" };
-        say(&format!("{} {} bytes{cut}", place.display(), content.len()));
+        say(&format!("{} {bytes} bytes{cut}", place.display()));
     }
     Ok(())
+}
+
+/// Writes what comes beside its place, and puts it there once it is what it should be: a result may be larger than memory.
+async fn save(mut stream: impl AsyncRead + Unpin, place: &Path, sha256: Option<&str>) -> Result<u64> {
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let usual = std::fs::Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().prefix(".minik8s-").permissions(usual).tempfile_in(parent)?;
+    let (mut sum, mut piece, mut bytes) = (Sha256::new(), vec![0; PIECE], 0);
+    loop {
+        let count = stream.read(&mut piece).await?;
+        if count == 0 {
+            break;
+        }
+        sum.update(&piece[..count]);
+        file.write_all(&piece[..count])?;
+        bytes += count as u64;
+    }
+    let found: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if sha256.is_some_and(|wanted| wanted != found) {
+        bail!("it did not arrive as it is: try again");
+    }
+    file.persist(place)?;
+    Ok(bytes)
 }
 
 /// What a file is called here: output by the names that the job gives it, results by their own.
@@ -255,21 +229,6 @@ fn request(conn: &Conn, options: &JobResults, name: &str) -> Result<http::Reques
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn directories_are_packed_without_their_manifest_and_links_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("src/.git")).unwrap();
-        for name in ["job.yaml", "a.cu", "src/job.yaml", "src/.git/x"] {
-            std::fs::write(dir.path().join(name), name).unwrap();
-        }
-        let packed = pack(dir.path()).unwrap();
-        let names: Vec<String> =
-            archive::unpack(&packed, 1 << 20).unwrap().iter().map(|file| file.name.to_string()).collect();
-        assert_eq!(names, ["a.cu", "src/job.yaml"]);
-        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
-        assert!(pack(dir.path()).is_err());
-    }
 
     #[test]
     fn files_are_called_as_the_job_says() {
