@@ -1,6 +1,11 @@
 // Serves one JavaScript function over HTTP: the handler (FUNCTION_HANDLER, "file.function") is called with the JSON body
 // of each request, and what it returns, or its promise resolves to, is the answer, as JSON. An exception is answered with
-// 500; its stack goes to the log and nowhere else. Code that cannot be loaded ends the process with status 65.
+// 500; its stack goes to the log and nowhere else, behind the id of the request. Code that cannot be loaded ends the
+// process with status 65.
+//
+// A handler of two arguments is given what else is known of the call as the second: requestId ("-" where whoever called
+// gave none), idempotencyKey, method, path (below the function's own address, with the query), headers (by names in lower
+// case), and deadline (when nobody waits any more, in milliseconds since 1970); undefined where there is no such thing.
 //
 // A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller, and cannot be ended: the process takes no more
 // calls, lets the others end, and is started again. Where the call does not let anything else run (a loop), a thread that
@@ -9,6 +14,7 @@
 import http from 'node:http';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { inspect } from 'node:util';
 import { Worker } from 'node:worker_threads';
 
 const timeout = 1000 * Number(process.env.FUNCTION_TIMEOUT || 0);
@@ -68,8 +74,17 @@ function end(status) {
   look();
 }
 
-async function timed(params) {
-  if (timeout <= 0) return await call(params);
+function contextOf(request) {
+  const { method, url: path, headers } = request;
+  const id = headers['x-request-id'] ?? '';
+  const requestId = /^[!-~]{1,128}$/.test(id) ? id : '-';
+  const deadline = timeout > 0 ? Date.now() + timeout : undefined;
+  return { requestId, idempotencyKey: headers['idempotency-key'], method, path, headers, deadline };
+}
+
+async function timed(params, context) {
+  const given = call.length >= 2 ? [params, context] : [params];
+  if (timeout <= 0) return await call(...given);
   const id = Symbol();
   running.set(id, Date.now() + timeout);
   tell();
@@ -78,7 +93,7 @@ async function timed(params) {
     end(70);
   }, timeout + 1);
   try {
-    return await call(params);
+    return await call(...given);
   } finally {
     clearTimeout(late);
     running.delete(id);
@@ -87,6 +102,7 @@ async function timed(params) {
 }
 
 const server = http.createServer(async (request, response) => {
+  const context = contextOf(request);
   const parts = [];
   for await (const part of request) parts.push(part);
   const text = Buffer.concat(parts).toString();
@@ -97,9 +113,9 @@ const server = http.createServer(async (request, response) => {
     return answer(response, 400, { error: `the body is no JSON: ${error.message}` });
   }
   try {
-    answer(response, 200, await timed(params));
+    answer(response, 200, await timed(params, context));
   } catch (error) {
-    console.error(error);
+    console.error(`request ${context.requestId} failed\n${inspect(error)}`);
     answer(response, 500, { error: `the function failed: ${error?.name}` });
   }
 });

@@ -2,7 +2,10 @@
 
 The handler (FUNCTION_HANDLER, "file.function") is called with the JSON body of each request, and what it returns is
 the answer, as JSON. A call without a body gets {}. An exception is answered with 500; its traceback goes to the log and
-nowhere else. At most FUNCTION_CONCURRENCY calls run at once, each in a thread; more wait for their turn.
+nowhere else, behind the id of the request. At most FUNCTION_CONCURRENCY calls run at once, each in a thread; more wait for
+their turn.
+
+A handler that must be given two arguments is given the call's Context as the second.
 
 A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller. A thread cannot be ended, so the process ends
 instead: it takes no more calls, lets the others end, and is started again. Where the call does not let any other thread
@@ -15,6 +18,7 @@ import faulthandler
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -40,6 +44,37 @@ def load(handler):
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(65)
+
+
+class Context:
+    """What is known of a call beside its body."""
+
+    def __init__(self, method, path, headers, deadline):
+        self.method = method
+        # Below the function's own address, with the query.
+        self.path = path
+        # By names in lower case.
+        self.headers = headers
+        # One call has one; callers and this log speak of it by that. "-" where whoever called gave none.
+        self.request_id = headers.get("x-request-id", "")
+        if not re.fullmatch(r"[!-~]{1,128}", self.request_id):
+            self.request_id = "-"
+        # Calls that mean the same thing have the same, attempts of one call among them. None where there is none.
+        self.idempotency_key = headers.get("idempotency-key")
+        # When nobody waits any more, in seconds since 1970. None where there is no such time.
+        self.deadline = deadline
+
+
+def wants_context(function):
+    """True where a function must be given two arguments."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    # Not by way of `inspect`, which takes longer to load than all else here.
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    own = 1 if hasattr(function, "__self__") else 0
+    return code.co_argcount - own - len(function.__defaults__ or ()) == 2
 
 
 class Closed(Exception):
@@ -102,6 +137,7 @@ class Connection:
 class Server:
     def __init__(self, function, port, concurrency):
         self.function = function
+        self.wants_context = wants_context(function)
         self.turns = threading.Semaphore(concurrency) if concurrency > 0 else None
         self.ending = threading.Event()
         self.lock = threading.Lock()
@@ -115,22 +151,24 @@ class Server:
         self.timeout = float(os.environ.get("FUNCTION_TIMEOUT", "0"))
         self.sock = socket.create_server(("", port), backlog=1024)
 
-    def call(self, body):
+    def call(self, method, path, headers, body):
+        context = Context(method, path, headers, time.time() + self.timeout if self.timeout > 0 else None)
         try:
             params = json.loads(body) if body.strip() else {}
         except ValueError as error:
             return 400, json.dumps({"error": f"the body is no JSON: {error}"})
         try:
             if self.turns is None:
-                return 200, self.run_one(params)
+                return 200, self.run_one(params, context)
             with self.turns:
-                return 200, self.run_one(params)
+                return 200, self.run_one(params, context)
         except BaseException as error:
-            traceback.print_exc()
+            # In one piece, lest lines of others stand within.
+            sys.stderr.write(f"request {context.request_id} failed\n{traceback.format_exc()}")
             sys.stderr.flush()
             return 500, json.dumps({"error": f"the function failed: {type(error).__name__}"})
 
-    def run_one(self, params):
+    def run_one(self, params, context):
         me = threading.get_ident()
         if self.timeout > 0:
             with self.arming:
@@ -140,7 +178,8 @@ class Server:
                     self.arm()
                     self.called.set()
         try:
-            return json.dumps(self.function(params))
+            given = (params, context) if self.wants_context else (params,)
+            return json.dumps(self.function(*given))
         finally:
             self.due.pop(me, None)
 
@@ -177,9 +216,9 @@ class Server:
                     if self.ending.is_set() and not connection.buffer:
                         return
                     self.idle.add(sock)
-                method, _, headers, body = self.next(connection, sock)
+                method, path, headers, body = self.next(connection, sock)
                 try:
-                    status, text = self.call(body)
+                    status, text = self.call(method, path, headers, body)
                     close = self.ending.is_set() or headers.get("connection", "").lower() == "close"
                     connection.answer(status, "application/json", text.encode(), close, method == "HEAD")
                 finally:
