@@ -32,12 +32,12 @@ pub(crate) async fn run(args: &Args, options: &Invoke) -> Result<()> {
     let path = format!("/function/{namespace}/{name}");
     let limit = Duration::from_secs(options.timeout);
     let asked = tokio::time::timeout(limit, ask(&gateway, &path, body)).await;
-    let (status, text) = asked.with_context(|| format!("no answer within {} s", options.timeout))??;
+    let (status, id, text) = asked.with_context(|| format!("no answer within {} s", options.timeout))??;
     if status == http::StatusCode::NOT_FOUND && text.starts_with("gateway: ") {
         bail!("there is no function {namespace}/{name}: `minik8s get functions -A` shows those there are");
     }
     if !status.is_success() {
-        bail!("{path} answered {status}: {}", text.trim());
+        bail!("{path} answered {status} (request {id}): {}", text.trim());
     }
     say(text.trim_end());
     Ok(())
@@ -56,7 +56,7 @@ fn data(text: &str) -> Result<Vec<u8>> {
 }
 
 /// A gateway that listens, as nodes say.
-async fn find(conn: &Conn) -> Result<String> {
+pub(super) async fn find(conn: &Conn) -> Result<String> {
     let nodes = conn.get("/api/v1/nodes").await?;
     for node in nodes["items"].as_array().into_iter().flatten() {
         let place = node.pointer("/metadata/annotations/minik8s.io~1gateway").and_then(Value::as_str);
@@ -70,7 +70,7 @@ async fn find(conn: &Conn) -> Result<String> {
     bail!("no node's gateway listens; name one with --gateway HOST:PORT")
 }
 
-async fn ask(gateway: &str, path: &str, body: Vec<u8>) -> Result<(http::StatusCode, String)> {
+async fn ask(gateway: &str, path: &str, body: Vec<u8>) -> Result<(http::StatusCode, String, String)> {
     let stream = TcpStream::connect(gateway).await.with_context(|| format!("cannot reach the gateway {gateway}"))?;
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(driver);
@@ -80,7 +80,8 @@ async fn ask(gateway: &str, path: &str, body: Vec<u8>) -> Result<(http::StatusCo
         .body(Full::<Bytes>::from(body))?;
     let response = sender.send_request(request).await.map_err(|error| anyhow!("the gateway broke off: {error}"))?;
     let status = response.status();
+    let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned();
     let bytes = response.into_body().collect().await?.to_bytes();
     driver.abort();
-    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    Ok((status, id, String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -1,6 +1,6 @@
 //! The invoker of a real cluster: functions through a gateway, URLs directly, containers as pods.
 
-use super::http::{Ask, Failed, Http, HttpPolicy};
+use super::http::{Ask, Failed, Http, HttpPolicy, REQUEST_HEADER};
 use super::invoker::{Heartbeat, Invocation, Invoker};
 use super::job;
 use super::machine::Failure;
@@ -71,7 +71,7 @@ impl ClusterInvoker {
             let result = match self.gateway() {
                 Ok(gateway) => {
                     let (url, run) = (format!("http://{gateway}{path}"), run.to_owned());
-                    let (method, headers) = (Method::POST, Vec::new());
+                    let (method, headers) = (Method::POST, request_id(call));
                     let ask = Ask { method, url: &url, headers, key: &call.key, run, body: &call.input };
                     self.inner.call(ask, alive).await
                 }
@@ -99,6 +99,13 @@ impl ClusterInvoker {
             }
         }
     }
+}
+
+/// What logs call a call: the name of what is called once, the key of an attempt.
+fn request_id(call: &Invocation) -> Vec<(HeaderName, HeaderValue)> {
+    let id = if call.step.is_empty() { &call.run } else { &call.key };
+    let id = id.parse::<HeaderValue>().ok();
+    id.map(|id| (HeaderName::from_static(REQUEST_HEADER), id)).into_iter().collect()
 }
 
 /// Where the gateway of a node listens, if it has one and is ready.

@@ -5,6 +5,7 @@ mod attempts;
 mod ending;
 mod headers;
 mod mirror;
+mod request_id;
 mod rewrite;
 mod sticky;
 mod upgrade;
@@ -25,10 +26,11 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 /// Answers one request.
-pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<Source>) -> Response<Answer> {
+pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, mut request: Request<Source>) -> Response<Answer> {
     let began = Instant::now();
     let line = shared.config.access_log.then(|| format!("{} {}", request.method(), request.uri()));
     let grpc = answers::is_grpc(request.headers());
+    let id = request_id::give(request.headers_mut());
     let mut about = None;
     let mut response = match serve(shared, came, request, began, &mut about).await {
         Ok(response) => response,
@@ -44,8 +46,10 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: Request<S
     }
     if let Some(line) = line {
         let (status, took) = (response.status().as_u16(), began.elapsed());
-        tracing::info!(target: "minik8s::access", client = %came.peer, request = line, status, ?took);
+        let id = id.to_str().unwrap_or_default();
+        tracing::info!(target: "minik8s::access", client = %came.peer, request = line, id, status, ?took);
     }
+    response.headers_mut().insert(request_id::REQUEST_ID, id);
     response
 }
 
