@@ -257,6 +257,51 @@ fn a_container_of_a_step_runs_once_and_its_word_is_the_output() {
     until("its pods are gone", 60, || up_get(&up, "{.items[*].metadata.name}").is_empty());
 }
 
+#[test]
+fn a_job_of_a_step_runs_on_its_cluster_and_its_end_is_the_output() {
+    let Some(up) = Up::start_with(Kind::Fake, &["--node-name", "node-1", "--local-jobs"]) else { return };
+    let job = |name: &str, more: Value| {
+        let mut spec = json!({"cluster": "here", "env": [{"name": "OWN", "value": "own"}]});
+        more.as_object().into_iter().flatten().for_each(|(field, value)| spec[field] = value.clone());
+        let caught = json!([{"errors": ["*"], "resultPath": format!("$.{name}"), "next": if name == "bad" { "wrong" } else { "done" }}]);
+        let next = match name {
+            "good" => "bad",
+            "bad" => "wrong",
+            _ => "done",
+        };
+        json!({"name": name, "task": {"gpuJob": spec}, "resultPath": format!("$.{name}"), "catch": caught, "next": next})
+    };
+    let checks = r#"test "$WORKFLOW_INPUT" = '{"n":7}' -a "$OWN" = own && echo hello > out.txt"#;
+    let steps = json!([
+        job("good", json!({"run": checks, "results": ["out.txt"]})),
+        job("bad", json!({"run": "exit 3"})),
+        job("wrong", json!({"run": "true", "memory": "none"})),
+        {"name": "done", "succeed": {}}]);
+    let cluster = object("JobCluster", "here", &json!({"local": {"slots": 2}, "pollSeconds": 1}));
+    apply(
+        &up,
+        &[
+            cluster,
+            object("Workflow", "jobs", &json!({"startAt": "good", "steps": steps})),
+            run_of("jobs", &json!({"n": 7})),
+        ],
+    );
+    let status = all_over(&up, 1).remove("jobs").unwrap_or_default();
+    let output = &status["output"];
+    assert_eq!((&output["good"]["end"], &output["good"]["exitCode"]), (&json!("Completed"), &json!(0)), "{status}");
+    let files = output["good"]["files"].as_array().into_iter().flatten();
+    assert!(files.clone().any(|file| file["name"] == "results/out.txt" && file["bytes"] == 6), "{status}");
+    let name = output["good"]["job"].as_str().unwrap_or_default();
+    let fetched = up.files().join("fetched");
+    up.minik8s(&["job", "results", name, "-o", &fetched.display().to_string()]).ok();
+    assert_eq!(std::fs::read_to_string(fetched.join("out.txt")).unwrap_or_default(), "hello\n");
+    assert_eq!(output["bad"]["error"], "TaskFailed", "{status}");
+    assert!(output["bad"]["cause"].as_str().is_some_and(|cause| cause.contains("with 3 (Error)")), "{status}");
+    assert_eq!(output["wrong"]["error"], "Refused", "what can never be made is not tried again: {status}");
+    up.minik8s(&["delete", "workflowrun", "jobs"]).ok();
+    until("its jobs are gone", 120, || up.minik8s(&["get", "gpujobs", "-o", "name"]).out.trim().is_empty());
+}
+
 fn up_get(up: &Up, path: &str) -> String {
     up.minik8s(&["get", "pods", "-o", &format!("jsonpath={path}")]).out
 }

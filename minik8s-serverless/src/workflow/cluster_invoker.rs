@@ -1,10 +1,10 @@
-//! The invoker of a real cluster: functions through a gateway, URLs directly, containers as pods.
+//! The invoker of a real cluster: functions through a gateway, URLs directly, containers and jobs as objects.
 
 use super::http::{Ask, Failed, Http, HttpPolicy, REQUEST_HEADER};
 use super::invoker::{Heartbeat, Invocation, Invoker};
-use super::job;
 use super::machine::Failure;
 use super::program::Target;
+use super::work;
 use async_trait::async_trait;
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
@@ -138,13 +138,14 @@ impl Invoker for ClusterInvoker {
                 let ask = Ask { method, url: &http.url, headers, key: &call.key, run, body: &call.input };
                 self.outer.call(ask, alive).await.map_err(|failed| failed.failure)
             }
-            Target::Job(job) => job::run(&self.client, call, job, alive).await,
+            Target::Job(job) => work::run(&self.client, call, job, alive).await,
+            Target::GpuJob(job) => work::run(&self.client, call, job, alive).await,
         }
     }
 
     async fn abandon(&self, call: &Invocation) {
-        if matches!(call.target, Target::Job(_)) {
-            job::abandon(&self.client, call).await;
+        if let Some(work) = work::of(&call.target) {
+            work::abandon(&self.client, call, work).await;
         }
     }
 }

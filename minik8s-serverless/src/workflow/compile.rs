@@ -235,9 +235,9 @@ impl Compiler {
     }
 
     fn task(&mut self, at: &str, spec: &TaskSpec, step: &StepSpec) -> Action {
-        let given = [spec.function.is_some(), spec.http.is_some(), spec.job.is_some()];
+        let given = [spec.function.is_some(), spec.http.is_some(), spec.job.is_some(), spec.gpu_job.is_some()];
         if given.iter().filter(|is| **is).count() != 1 {
-            self.errors.required(at, "exactly one of function, http, job");
+            self.errors.required(at, "exactly one of function, http, job, gpuJob");
         }
         let place = at.strip_suffix(".task").unwrap_or(at);
         let heartbeat = self.seconds(&format!("{place}.heartbeatSeconds"), step.heartbeat_seconds);
@@ -272,6 +272,13 @@ impl Compiler {
                 }
             }
             Target::Http(http.clone())
+        } else if let Some(job) = &spec.gpu_job {
+            for (field, what) in [("cluster", "the JobCluster it runs on"), ("run", "the shell commands to run")] {
+                if job.0.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+                    self.errors.required(format!("{at}.gpuJob.{field}"), what);
+                }
+            }
+            Target::GpuJob(job.clone())
         } else {
             let job = spec.job.clone().unwrap_or_default();
             if spec.job.is_some() && job.image.is_empty() {

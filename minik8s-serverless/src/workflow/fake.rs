@@ -58,7 +58,9 @@ impl Invoker for FakeInvoker {
         let name = match &call.target {
             Target::Function(function) => format!("{}/{}", function.namespace, function.name),
             Target::Http(http) => http.url.clone(),
-            Target::Job(_) => return Err(Failure::new("NotAllowed", "functions of this process are no containers")),
+            Target::Job(_) | Target::GpuJob(_) => {
+                return Err(Failure::new("NotAllowed", "functions of this process are no containers"));
+            }
         };
         let function = self.functions.lock().get(&name).cloned();
         let function = function.ok_or_else(|| Failure::new("NotFound", format!("there is no function {name}")))?;

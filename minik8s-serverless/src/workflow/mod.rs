@@ -13,7 +13,6 @@ mod fake;
 mod graph;
 mod http;
 mod invoker;
-mod job;
 mod kinds;
 pub mod machine;
 mod narrate;
@@ -26,6 +25,7 @@ mod size;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub use self::http::{HttpPolicy, KEY_HEADER, RUN_HEADER};
 pub use checks::{Check, CheckError, Comparison, described};
@@ -35,10 +35,10 @@ pub use config::WorkflowsConfig;
 pub use controller::{CallLimits, events, program as program_of};
 pub use fake::FakeInvoker;
 pub use invoker::{Heartbeat, Invocation, Invoker};
-pub use job::RUN_LABEL;
 pub use machine::Failure;
 pub use narrate::{Line, narrate};
 pub use objects::{History, RunFailure, RunSpec, RunStatus, Workflow, WorkflowRecord, WorkflowRun, WorkflowStatus};
+pub use work::RUN_LABEL;
 
 use minik8s_core::controllers::Controller;
 use minik8s_core::server::Kind;

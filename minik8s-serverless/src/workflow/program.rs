@@ -1,7 +1,7 @@
 //! The one form in which workflows are run, whatever shape they were written in.
 
 use super::checks::Check;
-use super::spec::{FunctionRef, HttpSpec, JobSpec};
+use super::spec::{FunctionRef, GpuJobSpec, HttpSpec, JobSpec};
 use crate::expr::{Expr, Path, Place, Template};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -123,6 +123,8 @@ pub enum Target {
     Http(HttpSpec),
     /// A container that runs to its end.
     Job(JobSpec),
+    /// A job on a `JobCluster`.
+    GpuJob(GpuJobSpec),
 }
 
 /// A condition and where it leads.

@@ -112,7 +112,7 @@ pub struct StepSpec {
     pub end: bool,
 }
 
-/// What a task calls: exactly one of the three.
+/// What a task calls: exactly one of the four.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskSpec {
@@ -125,6 +125,9 @@ pub struct TaskSpec {
     /// A container that runs to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<JobSpec>,
+    /// A job on a `JobCluster`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_job: Option<GpuJobSpec>,
 }
 
 /// A Function.
@@ -168,6 +171,11 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
+
+/// The `spec` of a `GpuJob`, as that kind has it. Its input is in the variable `WORKFLOW_INPUT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GpuJobSpec(pub serde_json::Map<String, Value>);
 
 /// Rules, the first that holds wins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -52,6 +52,10 @@ fn what_is_wrong_is_told_by_field() {
         ),
         (steps(json!([{"name": "a", "task": {"job": {}}, "end": true}])), &["spec.steps[0].task.job.image"]),
         (
+            steps(json!([{"name": "a", "task": {"gpuJob": {}}, "end": true}])),
+            &["spec.steps[0].task.gpuJob.cluster", "spec.steps[0].task.gpuJob.run"],
+        ),
+        (
             steps(json!([choice(json!([{"when": "input.y >", "next": "b"}])), end("b")])),
             &["spec.steps[0].choice.rules[0].when"],
         ),

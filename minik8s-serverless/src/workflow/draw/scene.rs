@@ -140,6 +140,9 @@ fn what(step: &Step) -> Option<String> {
             format!("{method} {}", http.url)
         }
         Action::Task(Task { target: Target::Job(job), .. }) => job.image.clone(),
+        Action::Task(Task { target: Target::GpuJob(job), .. }) => {
+            format!("on {}", job.0.get("cluster").and_then(|cluster| cluster.as_str()).unwrap_or_default())
+        }
         Action::Map { concurrency, .. } if *concurrency < usize::MAX => format!("{concurrency} at once"),
         Action::Wait(WaitFor::Millis(millis)) => format!("{} s", *millis as f64 / 1000.0),
         Action::Wait(WaitFor::SecondsAt(path) | WaitFor::UntilAt(path)) => path.source().to_owned(),
