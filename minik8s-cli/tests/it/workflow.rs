@@ -83,6 +83,23 @@ fn runs_are_begun_followed_drawn_and_stopped() {
 }
 
 #[test]
+fn it_is_said_what_a_run_waits_for_that_does_not_go_on() {
+    let Some(up) = Up::start(Kind::Fake) else { return };
+    let call = "apiVersion: minik8s.io/v1alpha1
+kind: Workflow
+metadata: {name: calls}
+spec:
+  startAt: ask
+  steps: [{name: ask, task: {function: {name: nothing}}, timeoutSeconds: 20, end: true}]
+";
+    up.apply("calls.yaml", call);
+    let ran = up.minik8s(&["workflow", "run", "calls"]);
+    for part in ["waiting for ask", "there is no function default/nothing", "no node's gateway listens", "Timeout"] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+}
+
+#[test]
 fn a_workflow_of_the_first_minik8s_applies_and_a_mismatch_of_types_names_step_and_reason() {
     let Some(up) = Up::start(Kind::Fake) else { return };
     up.apply("old.yaml", OLD);

@@ -3,6 +3,7 @@
 mod history;
 mod picture;
 mod run;
+mod still;
 
 use crate::api::Conn;
 use crate::args::WorkflowCommand;

@@ -1,6 +1,6 @@
 //! `workflow run`: begins a run, and waits for its end.
 
-use super::{collection, each_change, output, path, phase};
+use super::{collection, output, path, phase, still};
 use crate::api::Conn;
 use crate::args::WorkflowRunOptions;
 use crate::output::{note, say};
@@ -28,7 +28,7 @@ pub(super) async fn run(conn: &Conn, options: &WorkflowRunOptions) -> Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
     note(&format!("workflowrun.minik8s.io/{name} begun"));
-    let run = each_change(conn, name, async |_| Ok(())).await?;
+    let run = still::wait(conn, name).await?;
     match phase(&run) {
         "Succeeded" => {
             say(&serde_json::to_string_pretty(&output(conn, &run).await?.unwrap_or_default())?);
