@@ -1,7 +1,7 @@
 //! Triggers of a process that is killed while they deliver.
 
 use super::flows::{apply, is_over, object, runs};
-use super::harness::{Kind, Up, until, until_or};
+use super::harness::{Kind, Up, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sends one event after the other and remembers those that were accepted.
 struct Sender {
@@ -73,10 +73,13 @@ fn given(all: &BTreeMap<String, Value>, kind: &str) -> BTreeMap<String, usize> {
 #[test]
 fn what_was_accepted_is_delivered_however_often_the_process_is_killed() {
     const KILLS: usize = 8;
+    const BURST: usize = 25;
     // Beyond the ports that others are given by chance.
     let port = 20_000 + std::process::id() % 10_000;
     let address = format!("127.0.0.1:{port}");
-    let arguments = ["--node-name", "node-1", "--webhooks", &address];
+    let watched = tempfile::tempdir().expect("a directory");
+    let inbox = watched.path().display().to_string();
+    let arguments = ["--node-name", "node-1", "--webhooks", &address, "--trigger-path", &inbox];
     let Some(mut up) = Up::start_with(Kind::Fake, &arguments) else { return };
     let workflow = json!({"keepFinished": 100_000, "startAt": "a", "steps": [{"name": "a", "pass": {}, "end": true}]});
     let trigger = |name: &str, source: &str, what: Value, id: &str| {
@@ -91,13 +94,18 @@ fn what_was_accepted_is_delivered_however_often_the_process_is_killed() {
             object("Workflow", "keep", &workflow),
             trigger("hook", "webhook", json!({}), "${event.data.id}"),
             trigger("maps", "object", maps, "${event.data.object.metadata.name}"),
+            trigger("files", "file", json!({"path": inbox, "events": ["Modified"]}), "${event.data.name}"),
             trigger("time", "cron", json!({"schedule": "* * * * *"}), "${event.data.time}"),
         ],
     );
-    let is_ready = |up: &Up| {
-        up.minik8s(&["get", "trigger", "maps", "-o", "jsonpath={.status.conditions[0].status}"]).out == "True"
+    let is_ready = |name: &str| {
+        up.minik8s(&["get", "trigger", name, "-o", "jsonpath={.status.conditions[0].status}"]).out == "True"
     };
-    until("objects are watched", 60, || is_ready(&up));
+    until("objects and files are watched", 60, || is_ready("maps") && is_ready("files"));
+    // From then on nothing that changes is forgotten.
+    until("it is known when files were looked at", 60, || {
+        !up.minik8s(&["get", "trigger", "files", "-o", "jsonpath={.status.seenAt}"]).out.is_empty()
+    });
     let sender = Sender::start(address.parse().expect("an address"));
     let mut made = BTreeSet::new();
     for kill in 0..KILLS {
@@ -111,21 +119,38 @@ fn what_was_accepted_is_delivered_however_often_the_process_is_killed() {
                 made.insert(name);
             }
         }
+        // In the middle of a burst of files.
+        let directory = watched.path().to_owned();
+        let burst = std::thread::spawn(move || {
+            (0..BURST).for_each(|n| std::fs::write(directory.join(format!("f{kill}-{n}")), "x").expect("a file"));
+        });
+        let moment = Instant::now();
+        while !watched.path().join(format!("f{kill}-{kill}")).exists() {
+            assert!(moment.elapsed() < Duration::from_secs(60), "the burst does not begin");
+            std::thread::yield_now();
+        }
         up.kill();
+        burst.join().expect("files are written");
         up.run();
     }
     let accepted = sender.stop();
+    let files: Vec<String> = (0..KILLS).flat_map(|kill| (0..BURST).map(move |n| format!("f{kill}-{n}"))).collect();
     let missing = |all: &BTreeMap<String, Value>| {
-        let (events, objects) = (given(all, "hook"), given(all, "maps"));
+        let (events, objects, told) = (given(all, "hook"), given(all, "maps"), given(all, "files"));
         let events = accepted.iter().filter(|id| !events.contains_key(*id)).count();
-        (events, made.iter().filter(|name| !objects.contains_key(*name)).count())
+        let objects = made.iter().filter(|name| !objects.contains_key(*name)).count();
+        (events, objects, files.iter().filter(|name| !told.contains_key(*name)).count())
     };
     let mut last = BTreeMap::new();
     let done = || {
         last = runs(&up);
-        last.values().all(is_over) && missing(&last) == (0, 0) && !given(&last, "time").is_empty()
+        last.values().all(is_over) && missing(&last) == (0, 0, 0) && !given(&last, "time").is_empty()
     };
-    until_or(180, done, || "everything that was accepted is delivered".to_owned());
+    let began = Instant::now();
+    while !done() {
+        let left = missing(&runs(&up));
+        assert!(began.elapsed() < Duration::from_secs(240), "events, objects, files that are not delivered: {left:?}");
+    }
     assert!(
         made.len() == 3 * KILLS && accepted.len() >= 5 * KILLS,
         "{} objects, {} events",

@@ -135,4 +135,62 @@ mod tests {
             assert!(step.next.unwrap() > at(now));
         }
     }
+
+    /// What fires where somebody looks every so many minutes, and each time knows no more than the status says.
+    fn fired(schedule: &str, from: &str, to: &str, minutes: i64) -> Vec<String> {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let cron = CronSource {
+            schedule: schedule.into(),
+            time_zone: "Europe/Berlin".into(),
+            starting_deadline_seconds: Some(86_400),
+        };
+        let mut trigger = Trigger::default();
+        trigger.metadata.creation_timestamp = serde_json::from_value(json!(from)).expect("a time");
+        let (mut now, mut fired) = (at(from), Vec::new());
+        while now < at(to) {
+            now += SignedDuration::from_mins(minutes);
+            let step = decide(&trigger, &cron, now).unwrap();
+            fired.extend(step.fire.map(|time| time.to_string()));
+            // As it comes back from the API, to a process that was just started.
+            let status = serde_json::to_value(&step.status).unwrap();
+            trigger.status = Some(serde_json::from_value(status).unwrap());
+        }
+        fired
+    }
+
+    #[test]
+    fn restarts_around_a_change_of_clocks_lose_no_time_and_repeat_none() {
+        let table: [(&str, &str, &str, &[&str]); 4] = [
+            // 2:30 does not exist on 29 March, and comes twice on 25 October.
+            (
+                "30 2 * * *",
+                "2026-03-28T00:00:00Z",
+                "2026-03-30T12:00:00Z",
+                &["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+            ),
+            (
+                "30 2 * * *",
+                "2026-10-24T00:00:00Z",
+                "2026-10-26T12:00:00Z",
+                &["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+            ),
+            (
+                "0 12 * * *",
+                "2026-03-28T00:00:00Z",
+                "2026-03-30T12:00:00Z",
+                &["2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z", "2026-03-30T10:00:00Z"],
+            ),
+            (
+                "0 1-4 25 10 *",
+                "2026-10-24T22:00:00Z",
+                "2026-10-25T12:00:00Z",
+                &["2026-10-24T23:00:00Z", "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T03:00:00Z"],
+            ),
+        ];
+        for (schedule, from, to, want) in table {
+            for minutes in [1, 7, 20, 30, 59] {
+                assert_eq!(fired(schedule, from, to, minutes), want, "{schedule}, looked at every {minutes} minutes");
+            }
+        }
+    }
 }
