@@ -5,6 +5,7 @@
 //! node's gateway.
 
 pub mod expr;
+mod front;
 pub mod functions;
 pub mod registry;
 pub mod triggers;
@@ -14,6 +15,7 @@ use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::Controller;
 use minik8s_core::server::{HttpDoor, Kind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything of this crate, as one part of a cluster.
@@ -22,6 +24,7 @@ pub struct Serverless {
     functions: functions::FunctionsConfig,
     workflows: workflow::WorkflowsConfig,
     triggers: triggers::TriggersConfig,
+    front: Option<SocketAddr>,
 }
 
 impl Serverless {
@@ -54,6 +57,13 @@ impl Serverless {
         Self { triggers, ..self }
     }
 
+    /// Listens here, where the gateways of all nodes can reach it, for calls that nobody waits for (`Prefer:
+    /// respond-async`) and for webhooks at gateways. Port 0 takes a free one. Default: nowhere, and every call is waited for.
+    #[must_use]
+    pub fn front(self, address: SocketAddr) -> Self {
+        Self { front: Some(address), ..self }
+    }
+
     /// How workflows are run.
     #[must_use]
     pub fn workflows(self, workflows: workflow::WorkflowsConfig) -> Self {
@@ -78,10 +88,14 @@ impl Extension for Serverless {
     }
 
     fn controllers(&self) -> Vec<Arc<dyn Controller>> {
+        let triggers = self.triggers.clone();
+        let front =
+            self.front.map(|address| Arc::new(front::FrontController { address, triggers }) as Arc<dyn Controller>);
         [
-            functions::controllers(&self.functions),
+            functions::controllers(&self.functions, front.is_some()),
             workflow::controllers(&self.workflows),
             triggers::controllers(&self.triggers, &self.workflows),
+            front.into_iter().collect(),
         ]
         .concat()
     }

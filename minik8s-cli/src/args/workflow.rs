@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand};
 use minik8s_serverless::triggers::TriggersConfig;
 use minik8s_serverless::workflow::{HttpPolicy, WorkflowsConfig};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +70,12 @@ pub(crate) struct WorkflowOptions {
     /// Listen here for events that triggers of webhooks take, in plain HTTP [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     webhooks: Option<SocketAddr>,
+    /// Take events that triggers of webhooks take at every gateway too, below /trigger, with TLS where the gateway has it
+    #[arg(long)]
+    webhooks_at_gateways: bool,
+    /// Where gateways of all nodes find what takes calls that nobody waits for [default: any port of the API's address]
+    #[arg(long, value_name = "IP:PORT")]
+    front: Option<SocketAddr>,
     /// A file or directory of this machine that triggers may watch; may be repeated [default: none]
     #[arg(long, value_name = "PATH")]
     trigger_path: Vec<PathBuf>,
@@ -90,6 +96,16 @@ impl WorkflowOptions {
     }
 
     pub(crate) fn triggers(&self) -> TriggersConfig {
-        TriggersConfig { webhooks: self.webhooks, files: self.trigger_path.clone(), ..TriggersConfig::default() }
+        TriggersConfig {
+            webhooks: self.webhooks,
+            at_gateways: self.webhooks_at_gateways,
+            files: self.trigger_path.clone(),
+            ..TriggersConfig::default()
+        }
+    }
+
+    /// Where calls that nobody waits for are taken, of a machine that others reach at this address.
+    pub(crate) fn front(&self, own: IpAddr) -> SocketAddr {
+        self.front.unwrap_or(SocketAddr::new(own, 0))
     }
 }

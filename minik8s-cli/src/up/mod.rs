@@ -146,16 +146,16 @@ async fn control_plane(
         .server_names(options.tls_san.iter().cloned())
         .pki(data.join("pki"))
         .listen(listener);
+    let chosen = options.advertise_address.or(node_ip).or_else(parts::main_address);
+    let own = if address.ip().is_unspecified() { chosen } else { Some(address.ip()) };
     let registry = Registry::open(data.join("registry"))?;
-    let serverless = Serverless::new()
-        .registry(registry)
-        .workflows(options.workflows.workflows())
-        .triggers(options.workflows.triggers());
+    let serverless = own.into_iter().fold(Serverless::new(), |all, own| all.front(options.workflows.front(own)));
+    let serverless =
+        serverless.registry(registry).workflows(options.workflows.workflows()).triggers(options.workflows.triggers());
     let metrics = serverless.metrics();
     builder = builder.extension(serverless).metrics(move |page| metrics.register(page));
     if address.ip().is_unspecified() {
         builder = builder.server_names(parts::own_addresses().iter().map(ToString::to_string));
-        let chosen = options.advertise_address.or(node_ip).or_else(parts::main_address);
         builder = chosen.into_iter().fold(builder, ClusterBuilder::advertise);
     }
     Ok((builder, address, lock))

@@ -40,7 +40,7 @@ fn get(up: &Up, what: &str, path: &str) -> String {
 }
 
 /// Ready, as it is now: what is said of the function before its last change does not count.
-fn ready(up: &Up, name: &str) {
+pub(super) fn ready(up: &Up, name: &str) {
     let state = || get(up, &format!("function/{name}"), "{.status}");
     let told = "{.status.conditions[0].status} {.status.observedGeneration} {.metadata.generation}";
     let is = || {
@@ -199,7 +199,7 @@ fn python_functions_are_made_of_files_called_changed_and_undone() {
 }
 
 /// With the Python base, and one function made of this.
-fn with_function(up: &Up, name: &str, text: &str, more: &[&str]) -> bool {
+pub(super) fn with_function(up: &Up, name: &str, text: &str, more: &[&str]) -> bool {
     let Some(base) = up.python_base() else { return false };
     up.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]).ok();
     let files = code(up, name, text);

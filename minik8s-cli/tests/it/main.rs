@@ -22,6 +22,7 @@ mod harness;
 mod jobs;
 mod join;
 mod kubectl;
+mod later;
 mod legacy;
 mod lifecycle;
 mod machines;

@@ -142,7 +142,7 @@ fn what_was_accepted_is_delivered_however_often_the_process_is_killed() {
         (events, objects, files.iter().filter(|name| !told.contains_key(*name)).count())
     };
     let mut last = BTreeMap::new();
-    let done = || {
+    let mut done = || {
         last = runs(&up);
         last.values().all(is_over) && missing(&last) == (0, 0, 0) && !given(&last, "time").is_empty()
     };

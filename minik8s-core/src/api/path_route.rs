@@ -43,6 +43,10 @@ pub struct PathRouteSpec {
     /// Requests wait where nobody can take them, instead of being refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Who gets those that need not be waited for instead, as they came: a POST to the very path that says `Prefer:
+    /// respond-async`. A Service of `kube-system`; its weight means nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<PathBackend>,
     /// How long a request may take until its answer begins; 0 for any time.
     pub timeout_seconds: i64,
     /// Largest body of requests; 0 for any.

@@ -194,7 +194,7 @@ pub struct FunctionRevisionStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Invocation {
-    /// Names and the rest. The uid is the call's `Idempotency-Key`.
+    /// Names and the rest. The name is the call's `X-Request-Id`.
     pub metadata: ObjectMeta,
     /// What is called.
     pub spec: InvocationSpec,
@@ -213,6 +213,9 @@ pub struct InvocationSpec {
     pub function: String,
     /// What it is called with: JSON, no more than 256 KiB.
     pub body: String,
+    /// The `Idempotency-Key` of all attempts; the object's uid where it is empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub idempotency_key: String,
     /// How long the result is kept.
     pub ttl_seconds: i64,
 }

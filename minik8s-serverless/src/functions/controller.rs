@@ -43,6 +43,8 @@ const UNLIMITED: f64 = 100.0;
 /// Keeps functions.
 pub(super) struct FunctionController {
     pub(super) config: FunctionsConfig,
+    /// Calls that nobody waits for are taken.
+    pub(super) deferred: bool,
 }
 
 #[async_trait]
@@ -63,6 +65,7 @@ impl Controller for FunctionController {
             memory: Mutex::default(),
             metrics: self.config.metrics.clone(),
             builds: self.config.registry.is_some(),
+            deferred: self.deferred,
             ctx: ctx.clone(),
         };
         world.revisions.add_index(BY_FUNCTION, |r| vec![function_key(r)]);
@@ -175,6 +178,8 @@ struct World {
     metrics: FunctionMetrics,
     /// Images are built in this process.
     builds: bool,
+    /// Calls that nobody waits for are taken.
+    deferred: bool,
 }
 
 /// A function and all that is known of it.
@@ -245,7 +250,7 @@ impl World {
         let now = Instant::now();
         let namespace = function.metadata.namespace.clone().unwrap_or_default();
         let route = self.routes.get(key).filter(|route| is_owned_by(&route.metadata, &function.metadata));
-        let serving: Vec<FunctionTraffic> = route.map(|route| serving(&route)).unwrap_or_default();
+        let serving: Vec<FunctionTraffic> = route.map(|route| objects::serving(&route)).unwrap_or_default();
         let mut all = self.memory.lock();
         let memory = all.entry(key.to_owned()).or_default();
         let seen: Vec<Seen> = revisions.iter().map(|r| self.seen(&function, r, &serving, memory, now)).collect();
@@ -392,11 +397,11 @@ impl World {
         let api = self.ctx.client.api::<PathRoute>(&looked.namespace);
         let (name, traffic) = (looked.function.metadata.name.as_deref().unwrap_or_default(), &looked.plan.traffic);
         match self.routes.get(&object_key(&looked.namespace, name)) {
-            None => there(api.create(&objects::route(&looked.function, traffic)).await.map(drop)),
+            None => there(api.create(&objects::route(&looked.function, traffic, self.deferred)).await.map(drop)),
             // Somebody else's: the function's status says so.
             Some(route) if !is_owned_by(&route.metadata, &looked.function.metadata) => Ok(()),
             Some(route) => {
-                let spec = objects::route_spec(&looked.function, traffic);
+                let spec = objects::route_spec(&looked.function, traffic, self.deferred);
                 if route.spec == spec {
                     return Ok(());
                 }
@@ -476,12 +481,6 @@ fn bounds(function: &Function) -> Bounds {
         target: scale.target.filter(|t| *t > 0.0).unwrap_or(usual),
         rate: scale.rate.filter(|r| *r > 0.0),
     }
-}
-
-/// Who gets calls now.
-fn serving(route: &PathRoute) -> Vec<FunctionTraffic> {
-    let of = |b: &minik8s_core::api::PathBackend| FunctionTraffic { revision: b.service.clone(), percent: b.weight };
-    route.spec.backends.iter().map(of).collect()
 }
 
 fn unmade(error: serde_json::Error) -> ApiError {

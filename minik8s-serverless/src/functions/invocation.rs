@@ -1,6 +1,6 @@
 //! Calls that nobody waits for: an `Invocation` is one, durable in the store, with its result beside it. At least once:
 //! an attempt is counted before it is made, and one whose end was not seen (a crash, a broken connection) is made again
-//! under the same `Idempotency-Key`, which is the object's uid.
+//! under the same `Idempotency-Key`: the caller's, or else the object's uid.
 
 use super::InvokerChoice;
 use super::api::{Invocation, InvocationStatus};
@@ -74,7 +74,8 @@ enum Next {
     Forget,
 }
 
-fn is_over(status: &InvocationStatus) -> bool {
+/// True where nothing more comes of a call.
+pub(crate) fn is_over(status: &InvocationStatus) -> bool {
     matches!(status.phase.as_str(), "Succeeded" | "Failed")
 }
 
@@ -148,8 +149,9 @@ impl Calls {
         let meta = &invocation.metadata;
         let namespace = meta.namespace.clone().unwrap_or_default();
         let function = FunctionRef { namespace: namespace.clone(), name: invocation.spec.function.clone() };
+        let given = Some(&invocation.spec.idempotency_key).filter(|key| !key.is_empty());
         let call = Call {
-            key: meta.uid.clone().unwrap_or_default(),
+            key: given.or(meta.uid.as_ref()).cloned().unwrap_or_default(),
             namespace,
             run: meta.name.clone().unwrap_or_default(),
             step: String::new(),

@@ -197,7 +197,9 @@ impl Kind for RevisionKind {
 }
 
 /// Largest body of a call that is kept in the store.
-const LARGEST_BODY: usize = 256 << 10;
+pub(crate) const LARGEST_BODY: usize = 256 << 10;
+/// Longest key that a caller may give.
+pub(crate) const LONGEST_KEY: usize = 256;
 
 pub(crate) struct InvocationKind(KindNames);
 
@@ -248,6 +250,11 @@ impl Kind for InvocationKind {
             errors.too_long("spec.body", LARGEST_BODY);
         } else if serde_json::from_str::<serde::de::IgnoredAny>(body).is_err() {
             errors.invalid_shown("spec.body", "", "must be JSON");
+        }
+        let key = text(new, "/spec/idempotencyKey");
+        if key.len() > LONGEST_KEY || !key.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+            let why = format!("must be at most {LONGEST_KEY} plain letters");
+            errors.invalid("spec.idempotencyKey", &json!(key), &why);
         }
         if let Some(ttl) = number(new, "/spec/ttlSeconds").filter(|n| !(0..=604_800).contains(n)) {
             errors.invalid("spec.ttlSeconds", &json!(ttl), "must be between 0 and 604800");

@@ -18,6 +18,8 @@ pub mod revision;
 pub mod scale;
 mod status;
 
+pub(crate) use invocation::is_over;
+pub(crate) use kind::{LARGEST_BODY, LONGEST_KEY};
 pub use metrics::FunctionMetrics;
 
 use crate::registry::Registry;
@@ -58,8 +60,10 @@ pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
     ]
 }
 
-pub(crate) fn controllers(config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
-    let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(controller::FunctionController { config: config.clone() })];
+/// The loops behind functions; `deferred` where something takes calls that nobody waits for.
+pub(crate) fn controllers(config: &FunctionsConfig, deferred: bool) -> Vec<Arc<dyn Controller>> {
+    let functions = controller::FunctionController { config: config.clone(), deferred };
+    let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(functions)];
     let invoker = config.invoker.clone();
     all.push(Arc::new(invocation::InvocationController { invoker }));
     if let Some(registry) = config.registry.clone() {

@@ -2,6 +2,7 @@
 
 use super::api::{Function, FunctionRevision, FunctionSpec, FunctionTraffic};
 use super::revision::{FUNCTION_LABEL, REVISION_LABEL};
+use crate::front;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
 use minik8s_core::api::{Hold, PathBackend, PathRoute, PathRouteSpec};
@@ -91,8 +92,8 @@ pub fn url(function: &Function) -> String {
     format!("/function/{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// What gateways do with a function's calls.
-pub fn route_spec(function: &Function, traffic: &[FunctionTraffic]) -> PathRouteSpec {
+/// What gateways do with a function's calls; those that nobody waits for go to the front where there is one (`deferred`).
+pub fn route_spec(function: &Function, traffic: &[FunctionTraffic], deferred: bool) -> PathRouteSpec {
     let spec = &function.spec;
     let backend = |t: &FunctionTraffic| PathBackend { service: t.revision.clone(), port: PORT, weight: t.percent };
     PathRouteSpec {
@@ -104,14 +105,25 @@ pub fn route_spec(function: &Function, traffic: &[FunctionTraffic]) -> PathRoute
             patience_seconds: spec.timeout_seconds.into(),
             concurrency: spec.concurrency,
         }),
+        deferred: deferred.then(|| PathBackend {
+            service: front::SERVICE.to_owned(),
+            port: front::PORT.into(),
+            weight: 1,
+        }),
         timeout_seconds: spec.timeout_seconds.into(),
         max_body_bytes: spec.max_body_bytes,
     }
 }
 
+/// Who gets calls now.
+pub fn serving(route: &PathRoute) -> Vec<FunctionTraffic> {
+    let of = |b: &PathBackend| FunctionTraffic { revision: b.service.clone(), percent: b.weight };
+    route.spec.backends.iter().map(of).collect()
+}
+
 /// A function's route. It has the function's name.
-pub fn route(function: &Function, traffic: &[FunctionTraffic]) -> PathRoute {
-    let mut route = PathRoute { spec: route_spec(function, traffic), ..PathRoute::default() };
+pub fn route(function: &Function, traffic: &[FunctionTraffic], deferred: bool) -> PathRoute {
+    let mut route = PathRoute { spec: route_spec(function, traffic, deferred), ..PathRoute::default() };
     route.metadata.name = function.metadata.name.clone();
     route.metadata.namespace = function.metadata.namespace.clone();
     route.metadata.owner_references = Some(vec![controller_reference(function)]);

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 pub struct TriggersConfig {
     /// Where webhooks are listened for, in plain HTTP. Default: nowhere.
     pub webhooks: Option<SocketAddr>,
+    /// Webhooks are taken at every gateway, with TLS and without, where the control plane has a front
+    /// ([`Serverless::front`](crate::Serverless::front)). Default: no.
+    pub at_gateways: bool,
     /// Directories and files of this machine that triggers may watch. Default: none.
     pub files: Vec<PathBuf>,
     /// The largest body of a webhook, in bytes; 0 for 512 KiB, which is also the most.

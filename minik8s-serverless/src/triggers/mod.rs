@@ -22,6 +22,8 @@ mod sources;
 mod watch;
 mod webhook;
 
+pub(crate) use webhook::{Hooks, WEBHOOKS};
+
 pub use cloud_event::{EventError, events};
 pub use config::TriggersConfig;
 pub use emit::TRIGGER_LABEL;

@@ -99,7 +99,7 @@ async fn work(source: &Source) -> Result<(), Broken> {
     match (&source.trigger.spec.object, &source.trigger.spec.file) {
         (Some(object), _) => watch::run(source, object).await,
         (None, Some(file)) => files::run(source, file).await,
-        (None, None) if source.config.webhooks.is_none() => {
+        (None, None) if source.config.webhooks.is_none() && !source.config.at_gateways => {
             let message =
                 "webhooks are listened for nowhere: start the control plane with an address for them".to_owned();
             Err(Broken { reason: "NotConfigured", message })

@@ -27,7 +27,7 @@ pub const KEY_HEADER: &str = "idempotency-key";
 /// The header that names the run, `namespace/name`.
 pub const RUN_HEADER: &str = "x-workflow-run";
 /// The header that names a call, for the logs of all who deal with it.
-pub const REQUEST_HEADER: &str = "x-request-id";
+pub(super) const REQUEST_HEADER: &str = "x-request-id";
 
 /// Which URLs steps may call. They are called from where the controllers run, which may reach more than pods do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod functions;
 mod guide;
 mod invokers;
+mod later;
 mod shims;
 mod triggers;
 mod workflows;

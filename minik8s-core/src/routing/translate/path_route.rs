@@ -1,21 +1,29 @@
 //! `PathRoute`: a path that leads to Services whatever the host.
 
 use super::{Problem, RouteState, World, key_of, owner};
-use crate::api::{PathRoute, PathRouteSpec};
+use crate::api::{PathBackend, PathRoute, PathRouteSpec};
 use crate::routing::translate::Translation;
-use crate::routing::{Backend, Hold, NewPath, PathRule, Plan, Rewrite, Rule, Speaks, Weighted};
+use crate::routing::{Backend, Hold, NewPath, PathRule, Plan, Rewrite, Rule, Speaks, Wanted, Weighted};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Below it, the first part of a path is a namespace, and the path is that namespace's.
 const BY_NAMESPACE: &str = "/function";
+/// Where Services of the cluster itself are.
+const SYSTEM: &str = "kube-system";
+/// Paths that are that namespace's.
+const OF_SYSTEM: [&str; 2] = ["/invocation", "/trigger"];
+/// What a `Prefer` says of a request that need not be waited for (RFC 7240).
+const RESPOND_ASYNC: &str = r"(?i)(.*[,\s])?respond-async\s*([,;].*)?";
+/// How requests that need not be waited for wait until they are taken.
+const DEFERRED: Hold = Hold { queue: 1000, patience: Duration::from_secs(15), concurrency: None };
 
 pub(super) fn translate(world: &World, made: &mut Translation) {
     for route in &world.path_routes {
         let mut state = RouteState::default();
         match of_another(route) {
             Some(problem) => state.problems.push(problem),
-            None => made.routes.rules.push(one(route)),
+            None => made.routes.rules.extend([one(route)].into_iter().chain(deferred(route))),
         }
         made.path_routes.insert(key_of(&route.metadata), state);
     }
@@ -24,8 +32,12 @@ pub(super) fn translate(world: &World, made: &mut Translation) {
 /// Why a route must not have its path, where that belongs to another namespace.
 fn of_another(route: &PathRoute) -> Option<Problem> {
     let path = &route.spec.path;
-    let below = path.strip_prefix(BY_NAMESPACE).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let below = |prefix| path.strip_prefix(prefix).filter(|rest: &&str| rest.is_empty() || rest.starts_with('/'));
     let own = route.metadata.namespace.as_deref().unwrap_or_default();
+    if own != SYSTEM && OF_SYSTEM.into_iter().any(|prefix| below(prefix).is_some()) {
+        return Some(Problem::new("Reserved", format!("path {path} belongs to namespace {SYSTEM}")));
+    }
+    let below = below(BY_NAMESPACE)?;
     let whose = below.trim_start_matches('/').split('/').next().unwrap_or_default();
     let fine = below.starts_with('/') && !below.starts_with("//") && whose == own;
     let whose = if whose.is_empty() { "all namespaces".to_owned() } else { format!("namespace {whose}") };
@@ -52,8 +64,29 @@ fn one(route: &PathRoute) -> Rule {
     Rule { owner, path: PathRule::prefix(&spec.path), plan: Arc::new(plan), ..Rule::default() }
 }
 
+/// What is done with requests that need not be waited for.
+fn deferred(route: &PathRoute) -> Option<Rule> {
+    let spec = &route.spec;
+    let backend = PathBackend { weight: 1, ..spec.deferred.clone()? };
+    let plan = Plan {
+        backends: vec![weighted(SYSTEM, &backend)],
+        max_body: u64::try_from(spec.max_body_bytes).ok().filter(|n| *n > 0),
+        hold: Some(DEFERRED),
+        ..Plan::default()
+    };
+    Some(Rule {
+        owner: owner("PathRoute", &route.metadata),
+        place: (0, 1),
+        path: PathRule::Exact(spec.path.clone()),
+        method: Some("POST".to_owned()),
+        headers: vec![("prefer".to_owned(), Wanted::Regex(RESPOND_ASYNC.to_owned()))],
+        plan: Arc::new(plan),
+        ..Rule::default()
+    })
+}
+
 /// A Service that is not there yet is one without endpoints: who waits may as well wait for it.
-fn weighted(namespace: &str, backend: &crate::api::PathBackend) -> Weighted {
+fn weighted(namespace: &str, backend: &PathBackend) -> Weighted {
     let service = Backend::Service {
         namespace: namespace.to_owned(),
         name: backend.service.clone(),
@@ -100,6 +133,39 @@ mod tests {
     }
 
     #[test]
+    fn what_need_not_be_waited_for_goes_to_the_cluster_itself() {
+        let route: PathRoute = serde_json::from_value(json!({"metadata": {"name": "f", "namespace": "ns"}, "spec": {
+            "path": "/function/ns/f", "maxBodyBytes": 7, "backends": [{"service": "f-1", "port": 80, "weight": 1}],
+            "deferred": {"service": "later", "port": 80}}}))
+        .unwrap();
+        let rules = translate(&World { path_routes: vec![Arc::new(route)], ..World::default() }).routes.rules;
+        let [_, rule] = &rules[..] else { panic!("{rules:?}") };
+        assert_eq!((&rule.path, rule.method.as_deref()), (&PathRule::Exact("/function/ns/f".into()), Some("POST")));
+        let backend = &rule.plan.backends[0];
+        assert!(
+            matches!(&backend.backend, Backend::Service { namespace, name, .. } if namespace == SYSTEM && name == "later")
+        );
+        assert_eq!((backend.weight, rule.plan.max_body, rule.plan.rewrite.path.is_some()), (1, Some(7), false));
+        let [(header, Wanted::Regex(pattern))] = &rule.headers[..] else { panic!("{:?}", rule.headers) };
+        assert_eq!(header, "prefer");
+        let pattern = crate::routing::whole_regex(pattern).unwrap();
+        let table = [
+            ("respond-async", true),
+            ("Respond-Async", true),
+            ("respond-async, wait=10", true),
+            ("return=minimal,respond-async", true),
+            ("handling=lenient, respond-async;x", true),
+            ("respond-asynchronously", false),
+            ("no-respond-async", false),
+            ("wait=10", false),
+            ("", false),
+        ];
+        for (value, want) in table {
+            assert_eq!(pattern.is_match(value), want, "{value}");
+        }
+    }
+
+    #[test]
     fn a_path_of_another_namespace_is_refused_by_name() {
         let refused = |namespace: &str, path: &str| {
             let mut route = PathRoute::default();
@@ -111,13 +177,16 @@ mod tests {
             assert_eq!(made.routes.rules.is_empty(), !problems.is_empty(), "{path}");
             problems.first().map(|problem| problem.message.clone()).unwrap_or_default()
         };
-        for fine in ["/function/a/f", "/function/a", "/functional", "/x/function/b/f", "/"] {
+        for fine in ["/function/a/f", "/function/a", "/functional", "/x/function/b/f", "/", "/triggers"] {
             assert_eq!(refused("a", fine), "", "{fine}");
         }
         let told = refused("a", "/function/b/f");
         assert_eq!(told, "path /function/b/f belongs to namespace b: paths of namespace a begin with /function/a/");
-        for path in ["/function", "/function/", "/function//a", "/function/b", "/function/ab/f/x"] {
+        for path in ["/function", "/function/", "/function//a", "/function/b", "/function/ab/f/x", "/trigger/a/b"] {
             assert!(refused("a", path).contains("belongs to"), "{path}");
+        }
+        for path in ["/invocation", "/trigger"] {
+            assert_eq!(refused(SYSTEM, path), "", "{path}");
         }
     }
 }

@@ -53,10 +53,10 @@ impl Kind for PathRouteKind {
             check_path("spec.rewrite", text(new, "/spec/rewrite"), errors);
         }
         for (index, backend) in items(new, "/spec/backends").enumerate() {
-            let field = |name: &str| format!("spec.backends[{index}].{name}");
-            let service = text(backend, "/service");
-            errors.complaints(&field("service"), service, dns_1035_label(service));
-            check_port(&field("port"), number(backend, "/port"), errors);
+            check_backend(&format!("spec.backends[{index}]"), backend, errors);
+        }
+        if let Some(backend) = new.pointer("/spec/deferred").filter(|backend| !backend.is_null()) {
+            check_backend("spec.deferred", backend, errors);
         }
         let amounts = ["timeoutSeconds", "maxBodyBytes", "hold/queue", "hold/patienceSeconds", "hold/concurrency"];
         for name in amounts {
@@ -65,6 +65,12 @@ impl Kind for PathRouteKind {
             }
         }
     }
+}
+
+fn check_backend(at: &str, backend: &Value, errors: &mut FieldErrors) {
+    let service = text(backend, "/service");
+    errors.complaints(&format!("{at}.service"), service, dns_1035_label(service));
+    check_port(&format!("{at}.port"), number(backend, "/port"), errors);
 }
 
 #[cfg(test)]
@@ -79,7 +85,7 @@ mod tests {
             errors.0.into_iter().map(|c| c.field).collect::<Vec<_>>()
         };
         let backend = json!({"service": "f-1", "port": 80});
-        let table: [(Value, &[&str]); 4] = [
+        let table: [(Value, &[&str]); 6] = [
             (json!({"path": "/function/a/b", "rewrite": "/", "backends": [backend]}), &[]),
             (json!({"path": "x", "backends": [backend]}), &["spec.path"]),
             (
@@ -87,6 +93,11 @@ mod tests {
                 &["spec.backends[0].service", "spec.backends[0].port"],
             ),
             (json!({"path": "/x", "backends": [], "hold": {"queue": -1}}), &["spec.hold.queue"]),
+            (json!({"path": "/x", "backends": [backend], "deferred": backend}), &[]),
+            (
+                json!({"path": "/x", "backends": [], "deferred": {"service": "-"}}),
+                &["spec.deferred.service", "spec.deferred.port"],
+            ),
         ];
         for (spec, want) in table {
             assert_eq!(fields(spec.clone()), want, "{spec}");

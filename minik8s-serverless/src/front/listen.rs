@@ -1,0 +1,133 @@
+//! A small HTTP server: so many connections at once, heads that come in time, and answers in JSON.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use minik8s_core::api::{ApiError, Reason};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once.
+const CONNECTIONS: usize = 256;
+/// A request is sent within this time.
+const SLOWEST: Duration = Duration::from_secs(30);
+
+/// A request.
+pub(crate) type Asked = Request<Incoming>;
+/// What it is answered with.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Serves connections until `stop`.
+pub(crate) async fn accept<F, Fut>(stop: &CancellationToken, listener: TcpListener, answer: F)
+where
+    F: Fn(Asked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = async {
+                let place = places.clone().acquire_owned().await;
+                (listener.accept().await, place)
+            } => accepted,
+        };
+        let (Ok((stream, _)), Ok(place)) = accepted else { continue };
+        let (answer, stop) = (answer.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = serve(stream, answer) => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve<F, Fut>(stream: TcpStream, answer: F)
+where
+    F: Fn(Asked) -> Fut,
+    Fut: Future<Output = Answer>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(SLOWEST);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// All of a body of at most so many bytes, which comes in time.
+pub(crate) async fn whole(body: Incoming, limit: usize) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(SLOWEST, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body may have at most {limit} bytes")))
+        }
+        Ok(Err(_)) => Err(Refused::new(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
+    }
+}
+
+/// An answer in JSON.
+pub(crate) fn say(status: StatusCode, body: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Why a request is not served.
+pub(crate) struct Refused {
+    status: StatusCode,
+    why: String,
+    more: Option<(HeaderName, &'static str)>,
+}
+
+impl Refused {
+    pub(crate) fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into(), more: None }
+    }
+
+    /// Says more in a header.
+    pub(crate) fn with(self, name: HeaderName, value: &'static str) -> Self {
+        Self { more: Some((name, value)), ..self }
+    }
+
+    pub(crate) fn answer(self) -> Answer {
+        let mut answer = say(self.status, &json!({"error": self.why}));
+        if let Some((name, value)) = self.more {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::new(status_of(&error), error.to_string())
+    }
+}
+
+/// What is said of an object that cannot be written: that it may be tried again, or need not.
+fn status_of(error: &ApiError) -> StatusCode {
+    match error.reason {
+        Reason::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::Invalid | Reason::BadRequest => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::NotFound => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
