@@ -122,9 +122,11 @@ async fn follow(
         let began = Instant::now();
         switch(true)?;
         until_ready(&pods, "app=web", 2).await?;
-        followed.add(began.elapsed());
+        let reacted = began.elapsed();
+        followed.add(reacted);
         switch(false)?;
         until_ready(&pods, "app=web", 1).await?;
+        progress(&format!("two after {reacted:.1?}, one again after {:.1?}", began.elapsed()));
     }
     let mut floor = Timings::default();
     for _ in 0..ROUNDS {
@@ -159,7 +161,7 @@ async fn until_ready(pods: &Api<Pod>, labels: &str, want: usize) -> Result<()> {
     let options = WatchOptions { label_selector: labels.to_owned(), ..WatchOptions::default() };
     let list = minik8s_core::client::ListOptions { label_selector: labels.to_owned(), ..Default::default() };
     let mut changes = pods.watch(&options).await?;
-    let limit = Instant::now() + Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_secs(300);
     loop {
         let all = pods.list(&list).await?.items;
         if all.len() == want && all.iter().all(is_ready) {
@@ -167,7 +169,7 @@ async fn until_ready(pods: &Api<Pod>, labels: &str, want: usize) -> Result<()> {
         }
         let left = limit.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, changes.next()).await {
-            Err(_) => bail!("no {want} ready pods with {labels} within a minute, but {}", all.len()),
+            Err(_) => bail!("no {want} ready pods with {labels} within five minutes, but {}", all.len()),
             Ok(None) => bail!("the watch ended"),
             Ok(Some(event)) => drop::<TypedEvent<Pod>>(event?),
         }

@@ -7,6 +7,7 @@ use minik8s_core::controllers::PodRanges;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where a cluster of this machine keeps its things.
 #[derive(Debug, Clone, ClapArgs)]
@@ -90,6 +91,10 @@ pub(crate) struct ControlPlane {
     /// and external.metrics.k8s.io
     #[arg(long, value_name = "URL", help_heading = "Autoscaling")]
     pub(crate) metrics_adapter: Option<String>,
+    /// Over how long a time usage of cpu is averaged, such as 5s [default: the time between two looks at an autoscaler where
+    /// that is known here, 15s elsewhere]
+    #[arg(long, value_name = "DURATION", value_parser = crate::up::period, help_heading = "Autoscaling")]
+    pub(crate) metric_resolution: Option<Duration>,
     #[command(flatten)]
     pub(crate) workflows: super::workflow::WorkflowOptions,
     #[command(flatten)]

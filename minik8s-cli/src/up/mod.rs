@@ -18,7 +18,7 @@ pub(crate) use agent::agent;
 pub(crate) use down::down;
 pub(crate) use host_dns::dns;
 pub(crate) use parts::{containerd_config, jobs};
-pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations};
+pub(crate) use tuning::{Autoscaling, LostNodes, Scheduling, Tolerations, period};
 
 use crate::args::{ControlPlane, JobOptions, NodeOptions, StoreKind, Up};
 use crate::output::say;
@@ -140,6 +140,9 @@ async fn control_plane(
         Some(url) => Cluster::builder().metrics_adapter(url)?,
         None => Cluster::builder(),
     };
+    if let Some(resolution) = options.metric_resolution {
+        builder = builder.metric_resolution(resolution);
+    }
     builder = builder
         .settings(settings)
         .pod_ranges(options.ranges.pods())

@@ -88,7 +88,7 @@ fn span(text: &str) -> Result<SignedDuration, String> {
     if found.is_negative() { Err(format!("{text:?} is negative")) } else { Ok(found) }
 }
 
-fn period(text: &str) -> Result<Duration, String> {
+pub(crate) fn period(text: &str) -> Result<Duration, String> {
     let found = span(text)?.unsigned_abs();
     if found < Duration::from_secs(1) { Err(format!("{text} is less than 1s")) } else { Ok(found) }
 }

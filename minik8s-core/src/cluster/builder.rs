@@ -17,7 +17,11 @@ use jiff::SignedDuration;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+
+/// How soon usage of pods follows the truth at most, and at least, where nobody says.
+const RESOLUTIONS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
 /// What a cluster is made of. Every part has a default but nodes: without one, the cluster is a control plane.
 pub struct ClusterBuilder {
@@ -35,6 +39,7 @@ pub struct ClusterBuilder {
     pub(super) election: Option<ElectionConfig>,
     pub(super) node_failures: NodeFailures,
     pub(super) horizontal: HorizontalConfig,
+    pub(super) resolution: Option<Duration>,
     pub(super) pod_ranges: Option<PodRanges>,
     pub(super) metrics: Vec<AddMetrics>,
 }
@@ -58,6 +63,7 @@ impl Default for ClusterBuilder {
             election: None,
             node_failures: NodeFailures::default(),
             horizontal: HorizontalConfig::default(),
+            resolution: None,
             pod_ranges: None,
             metrics: Vec::new(),
         }
@@ -217,6 +223,19 @@ impl ClusterBuilder {
     /// `BadRequest` for anything but plain HTTP to a host.
     pub fn metrics_adapter(self, url: &str) -> ApiResult<Self> {
         Ok(Self { server: self.server.metrics_adapter(url)?, ..self })
+    }
+
+    /// See [`ApiServerBuilder::metric_resolution`]. Default: the time between two looks at an autoscaler, but from 2 to 15
+    /// seconds.
+    #[must_use]
+    pub fn metric_resolution(self, resolution: Duration) -> Self {
+        Self { resolution: Some(resolution), ..self }
+    }
+
+    /// What was said, or what follows from how often autoscalers look.
+    pub(super) fn resolution(&self) -> Duration {
+        let (least, most) = RESOLUTIONS;
+        self.resolution.unwrap_or_else(|| self.horizontal.sync_period.clamp(least, most))
     }
 
     /// How autoscalers are followed. Default: as in Kubernetes, four times a minute.

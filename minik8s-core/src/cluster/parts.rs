@@ -47,7 +47,7 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let on_drop = shutdown.clone().drop_guard();
     let addresses: Vec<SocketAddr> = builder.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let advertise = addresses.iter().find_map(|a| advertised(*a, builder.advertise, &builder.nodes));
-    let server = builder.server.clone().nodes(nodes.clone());
+    let server = builder.server.clone().nodes(nodes.clone()).metric_resolution(builder.resolution());
     let server = start_server(server, &builder.extensions, advertise).await?;
     let metrics = server.metrics().clone();
     std::mem::take(&mut builder.metrics).into_iter().for_each(|add| metrics.register(add));

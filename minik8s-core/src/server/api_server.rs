@@ -43,6 +43,7 @@ pub struct ApiServerBuilder {
     advertise: Option<SocketAddr>,
     adapter: Option<Adapter>,
     patience: Duration,
+    resolution: Duration,
 }
 
 impl ApiServerBuilder {
@@ -112,6 +113,13 @@ impl ApiServerBuilder {
         Ok(Self { adapter: Some(Adapter::new(url)?), ..self })
     }
 
+    /// Over how long a time usage of cpu is averaged, where somebody asks at least that often: what goes up and down
+    /// faster is not seen, and load is noticed so much later. 15 seconds unless said; less than a second is one.
+    #[must_use]
+    pub fn metric_resolution(self, resolution: Duration) -> Self {
+        Self { resolution, ..self }
+    }
+
     /// How long the store may not be followed before the server sends those away who speak gRPC with it, nodes above all:
     /// what they would see here is old, and another server may follow the store. 15 seconds unless said.
     #[must_use]
@@ -150,7 +158,7 @@ impl ApiServerBuilder {
             admission: self.admission,
             advertise: self.advertise,
             metrics: Metrics::default(),
-            usage: Usage::new(self.nodes.clone()),
+            usage: Usage::new(self.nodes.clone(), self.resolution),
             scraper: Scraper::new(self.nodes.clone()),
             adapter: self.adapter,
             nodes: self.nodes,
@@ -241,6 +249,7 @@ impl ApiServer {
             advertise: None,
             adapter: None,
             patience: STORE_PATIENCE,
+            resolution: super::usage::RESOLUTION,
         }
     }
 

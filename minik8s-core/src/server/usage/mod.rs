@@ -4,6 +4,7 @@
 mod history;
 mod rate;
 
+pub(crate) use history::RESOLUTION;
 pub(crate) use rate::{NodeRates, PodRates, Rate};
 
 use super::asked::Asked;
@@ -35,11 +36,13 @@ pub(crate) struct Usage {
     answers: Asked<Answer>,
     /// Readings by node.
     histories: Arc<Mutex<HashMap<String, History>>>,
+    resolution: Duration,
 }
 
 impl Usage {
-    pub(crate) fn new(nodes: NodeDirectory) -> Self {
-        Self { nodes, answers: Asked::new(FRESH), histories: Arc::default() }
+    /// Cpu is averaged over `resolution`, see [`ApiServerBuilder::metric_resolution`](super::ApiServerBuilder).
+    pub(crate) fn new(nodes: NodeDirectory, resolution: Duration) -> Self {
+        Self { nodes, answers: Asked::new(FRESH), histories: Arc::default(), resolution }
     }
 
     /// What a node uses.
@@ -95,7 +98,8 @@ impl Usage {
         let now = Instant::now();
         let mut histories = self.histories.lock();
         histories.retain(|name, history| name == node || !history.is_stale(now));
-        histories.entry(node.to_owned()).or_default().add(now, reading).map(Arc::new)
+        let history = histories.entry(node.to_owned()).or_insert_with(|| History::over(self.resolution));
+        history.add(now, reading).map(Arc::new)
     }
 }
 

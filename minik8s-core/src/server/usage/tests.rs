@@ -46,7 +46,7 @@ impl NodeAccess for Node {
 fn world(hangs: bool) -> (Usage, Arc<Node>) {
     let (nodes, node) = (NodeDirectory::default(), Arc::new(Node { hangs, ..Node::default() }));
     nodes.register("n", node.clone());
-    (Usage::new(nodes), node)
+    (Usage::new(nodes, RESOLUTION), node)
 }
 
 #[tokio::test(start_paused = true)]
