@@ -15,8 +15,8 @@ use minik8s_net::gateway::{GatewayConfig, GatewayMetrics, NodeGateway};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
 use minik8s_runtime::{ContainerdRuntime, PrivateContainerd};
 use minik8s_serverless::Serverless;
-use minik8s_serverless::functions::FunctionMetrics;
 use minik8s_serverless::functions::api::Function;
+use minik8s_serverless::functions::{FunctionMetrics, FunctionsConfig};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,20 +53,20 @@ async fn inside() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let at = listener.local_addr()?;
     let config = GatewayConfig { http_port: Some(80), https_port: None, ..GatewayConfig::default() };
-    let gateway = NodeGateway::new(config, GatewayMetrics::default(), Ipv4Addr::LOCALHOST.into(), Arc::default());
-    let serverless = Serverless::new();
-    let metrics = serverless.metrics();
-    let shown = metrics.clone();
+    let (metrics, of_gateway) = (FunctionMetrics::default(), GatewayMetrics::default());
+    let mut page = Registry::default();
+    metrics.register(&mut page);
+    of_gateway.register(&mut page);
+    let gateway = NodeGateway::new(config, of_gateway, Ipv4Addr::LOCALHOST.into(), Arc::default());
+    let serverless = Serverless::new().functions(FunctionsConfig { metrics, ..FunctionsConfig::default() });
     let cluster = Cluster::builder()
         .node(NodeConfig::new("bench", directory.path().join("node")), runtime.clone(), network.clone())
         .companion(Arc::new(gateway.listener(listener, 80, false)))
         .extension(serverless)
-        .metrics(move |page| metrics.register(page))
         .start()
         .await?;
     let client = cluster.client();
-    measure(&client, at).await?;
-    parts(&shown)?;
+    measure(&client, at, &Page(page)).await?;
     client.api::<Function>("default").delete("bench", &DeleteOptions::default()).await?;
     until("no instance is left", &client, |pods| pods.is_empty()).await?;
     idle(&client).await?;
@@ -83,21 +83,31 @@ fn function(name: &str, scale: serde_json::Value) -> Result<Function> {
         "image": IMAGE, "command": ["sh", "-c", script], "concurrency": 0, "scale": scale}}))?)
 }
 
-async fn measure(client: &Client, gateway: SocketAddr) -> Result<()> {
+async fn measure(client: &Client, gateway: SocketAddr, page: &Page) -> Result<()> {
     let functions = client.api::<Function>("default");
     functions.create(&function("bench", json!({"idleSeconds": 1}))?).await?;
     until("an instance is tried", client, |pods| !pods.is_empty()).await?;
     let (mut cold, mut paused) = (Timings::default(), Timings::default());
+    // The first instance, which nobody has asked for, is waited for until there is a node.
+    until("nothing runs", client, |pods| pods.is_empty()).await?;
+    let mut before = page.read()?;
     for _ in 0..COLD {
         until("nothing runs", client, |pods| pods.is_empty()).await?;
         cold.add(call(gateway, PATH).await?);
     }
+    until("nothing runs", client, |pods| pods.is_empty()).await?;
+    parts("a cold start in its parts, as the metrics have it", &before, &page.read()?);
     let rests = json!({"spec": {"scale": {"pausedSeconds": 3600}}});
     functions.patch("bench", PatchType::Merge, &rests).await?;
+    // From zero once more.
+    call(gateway, PATH).await?;
+    until("the instance rests", client, |pods| matches!(pods, [pod] if rests_now(pod))).await?;
+    before = page.read()?;
     for _ in 0..COLD {
         until("the instance rests", client, |pods| matches!(pods, [pod] if rests_now(pod))).await?;
         paused.add(call(gateway, PATH).await?);
     }
+    parts("from paused in its parts", &before, &page.read()?);
     functions.patch("bench", PatchType::Merge, &json!({"spec": {"scale": {"min": 1}}})).await?;
     let pod = until("an instance", client, |pods| pods.iter().any(is_ready)).await?;
     let address = pod.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.clone()).context("no address")?;
@@ -152,22 +162,45 @@ async fn load(to: SocketAddr, path: &'static str) -> Result<f64> {
     Ok(per_second(count, began.elapsed()))
 }
 
-/// The means of cold starts' parts.
-fn parts(metrics: &FunctionMetrics) -> Result<()> {
-    let (mut page, mut text) = (Registry::default(), String::new());
-    metrics.register(&mut page);
-    prometheus_client::encoding::text::encode(&mut text, &page)?;
-    let of = |kind: &str, part: &str| -> Option<f64> {
-        let start = format!("function_cold_start_seconds_{kind}{{part=\"{part}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
-    };
-    let mut table = Table::new(["part", "mean", "count"]);
-    for part in ["schedule", "sandbox", "create", "start", "all", "resume"] {
-        let (Some(sum), Some(count)) = (of("sum", part), of("count", part)) else { continue };
-        table.row([part.to_owned(), show(Duration::from_secs_f64(sum / count)), format!("{count}")]);
+/// What is counted.
+struct Page(Registry);
+
+/// Sum and count of each part of a cold start, in the order in which they follow.
+type Parts = Vec<(&'static str, f64, f64)>;
+
+const PARTS: [(&str, &str); 8] = [
+    ("function_cold_start", "schedule"),
+    ("function_cold_start", "sandbox"),
+    ("function_cold_start", "create"),
+    ("function_cold_start", "start"),
+    ("function_cold_start", "all"),
+    ("function_cold_start", "resume"),
+    ("gateway_woken", "wait"),
+    ("gateway_woken", "first_byte"),
+];
+
+impl Page {
+    fn read(&self) -> Result<Parts> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0)?;
+        let of = |name: &str, kind: &str, part: &str| -> f64 {
+            let start = format!("{name}_seconds_{kind}{{part=\"{part}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
+        };
+        Ok(PARTS.iter().map(|(name, part)| (*part, of(name, "sum", part), of(name, "count", part))).collect())
     }
-    table.print("a cold start in its parts, as the metrics have it");
-    Ok(())
+}
+
+/// The means of what came in between.
+fn parts(title: &str, before: &Parts, after: &Parts) {
+    let mut table = Table::new(["part", "mean", "count"]);
+    for ((part, sum, count), (_, sum_before, count_before)) in after.iter().zip(before) {
+        let (sum, count) = (sum - sum_before, count - count_before);
+        if count > 0.0 {
+            table.row([(*part).to_owned(), show(Duration::from_secs_f64(sum / count)), format!("{count}")]);
+        }
+    }
+    table.print(title);
 }
 
 /// What functions take of this process while nobody calls them.

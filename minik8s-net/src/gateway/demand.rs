@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How often it is told while there is load.
 const TURN: Duration = Duration::from_secs(1);
-/// Who waits for endpoints is told of at once, but not more often than this.
+/// Who waits for endpoints, or comes after a while, is told of at once, but not more often than this.
 const GAP: Duration = Duration::from_millis(50);
 
 /// Tells what is asked until it is dropped.
@@ -22,15 +22,17 @@ pub(super) async fn tell(ctx: &CompanionContext, gateway: &Gateway) {
     let mut turn = tokio::time::interval(TURN);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What an agent before this one told is not so any more.
-    let mut unheard = true;
+    let (mut unheard, mut load) = (true, false);
     loop {
         let soon = tokio::select! {
             biased;
             () = gateway.wanted() => true,
-            _ = turn.tick() => false,
+            // Without load there is nothing to look at: who comes then is told of at once.
+            _ = turn.tick(), if load || unheard => false,
         };
         let told = gateway.demand();
-        if told.is_none() && !unheard {
+        load = told.is_some();
+        if !load && !unheard {
             continue;
         }
         unheard = match write(ctx, told.unwrap_or_default()).await {
@@ -41,6 +43,7 @@ pub(super) async fn tell(ctx: &CompanionContext, gateway: &Gateway) {
             }
         };
         if soon {
+            turn.reset();
             tokio::time::sleep(GAP).await;
         }
     }

@@ -238,7 +238,8 @@ impl Gateway {
         self.clusters.lock().demand()
     }
 
-    /// Ends when a request waits for a backend without endpoints.
+    /// Ends when the cluster should be told at once of what is asked: a request waits for a backend without endpoints, or is
+    /// the first after a while.
     pub async fn wanted(&self) {
         let wanted = self.clusters.lock().wanted();
         wanted.notified().await;

@@ -28,11 +28,18 @@ struct AnswerLabels {
     code: &'static str,
 }
 
+/// `wait` until there was an endpoint, `first_byte` from there until the answer began.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WakeLabels {
+    part: &'static str,
+}
+
 /// What a gateway counts. Cheap to clone.
 #[derive(Clone)]
 pub struct GatewayMetrics {
     answers: Family<AnswerLabels, Counter>,
     times: Family<RouteLabels, Histogram>,
+    wakes: Family<WakeLabels, Histogram>,
     pub(super) retries: Counter,
     pub(super) ejections: Counter,
     pub(super) connections: Gauge,
@@ -71,6 +78,7 @@ impl Default for GatewayMetrics {
         Self {
             answers: Family::default(),
             times: Family::new_with_constructor(histogram),
+            wakes: Family::new_with_constructor(histogram),
             retries: Counter::default(),
             ejections: Counter::default(),
             connections: Gauge::default(),
@@ -92,10 +100,19 @@ impl GatewayMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("gateway_requests", "Requests by route and class of the answer", self.answers.clone());
         registry.register("gateway_request_duration_seconds", "Time until the answer began", self.times.clone());
+        let help = "Requests that came where no endpoint was and waited for one, in their parts";
+        registry.register("gateway_woken_seconds", help, self.wakes.clone());
         registry.register("gateway_retries", "Requests that were sent to another endpoint", self.retries.clone());
         registry.register("gateway_ejections", "Endpoints that were left out for a while", self.ejections.clone());
         registry.register("gateway_connections", "Connections of clients", self.connections.clone());
         registry.register("gateway_unroutable", "Requests for which there is no route", self.refused.clone());
+    }
+
+    /// A request has waited for an endpoint where there was none, and then for the beginning of its answer.
+    pub(super) fn woke(&self, waited: Duration, first_byte: Duration) {
+        for (part, took) in [("wait", waited), ("first_byte", first_byte)] {
+            self.wakes.get_or_create(&WakeLabels { part }).observe(took.as_secs_f64());
+        }
     }
 
     /// What is counted of a backend of a route.

@@ -21,7 +21,7 @@ type Key = (String, String, u16);
 pub(in crate::gateway) struct Clusters {
     all: HashMap<Key, Arc<Cluster>>,
     table: Arc<ServiceTable>,
-    /// Wakes who tells the cluster that somebody waits for endpoints.
+    /// Wakes who tells the cluster what is asked.
     wanted: Arc<Notify>,
 }
 
@@ -54,7 +54,7 @@ impl Clusters {
         }
     }
 
-    /// Told whenever somebody waits for a backend without endpoints.
+    /// Told whenever somebody waits for a backend without endpoints, or asks one after a while.
     pub(in crate::gateway) fn wanted(&self) -> Arc<Notify> {
         self.wanted.clone()
     }
@@ -144,9 +144,10 @@ impl Cluster {
         wanted.dedup();
         let before = self.members.load();
         let known = |address: SocketAddr| before.endpoints.iter().find(|e| e.address() == address).cloned();
+        let any = !wanted.is_empty();
         let endpoints = wanted.into_iter().map(|a| known(a).unwrap_or_else(|| Arc::new(Endpoint::new(a)))).collect();
         self.members.store(Arc::new(Members { state, endpoints }));
-        self.line.look();
+        self.line.look(any);
     }
 
     /// The least busy of the endpoints that are not left out and have fewer requests than this; those that are as busy

@@ -135,19 +135,21 @@ pub(in crate::gateway) struct Lease {
     endpoint: Arc<Endpoint>,
     /// Whom it concerns that there is room again.
     line: Option<Arc<Line>>,
+    /// How long the request has waited, where there was no endpoint at all when it came.
+    woke: Option<Duration>,
 }
 
 impl Lease {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, line: None }
+        Self { endpoint, line: None, woke: None }
     }
 
     /// Where the endpoint has fewer requests than this.
     pub(super) fn within(endpoint: &Arc<Endpoint>, limit: usize) -> Option<Self> {
         let more = |active: usize| (active < limit).then_some(active + 1);
         endpoint.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Self { endpoint: endpoint.clone(), line: None })
+        Some(Self { endpoint: endpoint.clone(), line: None, woke: None })
     }
 
     /// Tells the line when it ends.
@@ -155,6 +157,17 @@ impl Lease {
         let mut lease = self;
         lease.line = Some(line);
         lease
+    }
+
+    /// Notes that the request has waited for so long where there was no endpoint.
+    pub(super) fn having_woken(mut self, waited: Option<Duration>) -> Self {
+        self.woke = waited;
+        self
+    }
+
+    /// How long the request has waited, where there was no endpoint when it came.
+    pub(in crate::gateway) fn woke(&self) -> Option<Duration> {
+        self.woke
     }
 }
 

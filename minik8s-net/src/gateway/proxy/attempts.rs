@@ -12,6 +12,7 @@ use minik8s_core::routing::{Hold, Speaks};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a request is sent again at most because an endpoint failed it.
 const AGAIN: usize = 4;
@@ -55,9 +56,13 @@ pub(super) async fn send(
             Some(lease) => lease,
             None => next(cluster, plan.hold.as_ref(), &tried, again == 0).await?,
         };
-        let address = lease.address();
+        let (address, woke, leased) = (lease.address(), lease.woke(), Instant::now());
         let spare = request.body().again();
-        let why = match one(shared, plan, lease, request, http2, fresh).await {
+        let tried_once = one(shared, plan, lease, request, http2, fresh).await;
+        if let (Some(waited), Ok(_)) = (woke, &tried_once) {
+            shared.metrics.woke(waited, leased.elapsed());
+        }
+        let why = match tried_once {
             Ok(sent) if codes > 0 && plan.retry.codes.contains(&sent.response.status().as_u16()) => {
                 let Some(body) = spare else { return Ok(sent) };
                 *request.body_mut() = body;
