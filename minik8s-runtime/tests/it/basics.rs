@@ -62,6 +62,59 @@ async fn a_stop_is_polite_then_kills() {
     h.runtime.stop_container("nobody", SOON).await.expect("missing");
 }
 
+/// The group above all containers, frozen by hand: what is below cannot go on. Goes on when this is dropped.
+struct Frozen {
+    file: std::path::PathBuf,
+    word: &'static str,
+}
+
+impl Frozen {
+    fn above(h: &Harness) -> Self {
+        let root = std::path::Path::new("/sys/fs/cgroup");
+        let old = root.join("freezer").join(&h.config.cgroup_root).join("freezer.state");
+        let new = root.join(&h.config.cgroup_root).join("cgroup.freeze");
+        let (file, freeze, word) = if old.exists() { (old, "FROZEN", "THAWED") } else { (new, "1", "0") };
+        std::fs::write(&file, freeze).expect("the group above is frozen");
+        Self { file, word }
+    }
+
+    /// The kernel's older freezer keeps also what is killed.
+    fn is_old(&self) -> bool {
+        self.word == "THAWED"
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = std::fs::write(&self.file, self.word);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_resumed_is_killed_all_the_same_or_told_of() {
+    if !able() {
+        return;
+    }
+    let h = Harness::with_image().await;
+    h.sandbox("pod-4").await;
+    h.run("pod-4", &h.script("still", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
+    until("it is up", SOON, || async { (!lines(&h, "still").is_empty()).then_some(()) }).await;
+    h.runtime.pause_container("still").await.expect("pause");
+    let frozen = Frozen::above(&h);
+    h.runtime.resume_container("still").await.expect_err("the group above is frozen");
+    let stopped = h.runtime.stop_container("still", Duration::from_millis(100)).await;
+    match frozen.is_old() {
+        false => stopped.expect("SIGKILL reaches what is frozen"),
+        true => {
+            let told = stopped.expect_err("nothing can end it").to_string();
+            assert!(told.contains("still runs after SIGKILL"), "{told}");
+        }
+    }
+    drop(frozen);
+    h.runtime.stop_container("still", SOON).await.expect("stop again");
+    assert_eq!(exit_code(&h, "still").await, 137);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_name_the_thing() {
     if !able() {
