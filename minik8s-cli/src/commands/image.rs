@@ -43,7 +43,8 @@ async fn list(runtime: &ContainerdRuntime) -> Result<()> {
     let images = runtime.images().await?;
     let row = |image: &ImageInfo| {
         let id = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-        let name = image.names.first().cloned().unwrap_or_else(|| "<none>".into());
+        // One that was fetched by its digest has no other name.
+        let name = image.names.first().or(image.repo_digests.first()).cloned().unwrap_or_else(|| "<none>".into());
         vec![name, id, bytes(image.size)]
     };
     let headings = ["NAME", "IMAGE ID", "SIZE"].map(str::to_owned).to_vec();

@@ -30,6 +30,7 @@ use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
 use minik8s_net::gateway::Sockets;
 use minik8s_serverless::Serverless;
+use minik8s_serverless::functions::Unpacker;
 use minik8s_serverless::registry::{HOST, Registry};
 use record::{Lock, Record};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -175,7 +176,9 @@ async fn add_node(
     let gateway = NodesGateway::open(options, record, &hosts, sockets)?;
     let (runtime, network) =
         (parts::runtime(record, data, Some(&reachable(api))).await?, parts::network(record, data, &hosts)?);
-    Ok(gateway.join(builder.node(parts::node_config(options, record, data)?, runtime, network)))
+    let unpacker = Arc::new(Unpacker::new(runtime.clone()));
+    let builder = builder.node(parts::node_config(options, record, data)?, runtime, network);
+    Ok(gateway.join(builder).companion(unpacker))
 }
 
 /// Where this machine's runtime finds the API server.

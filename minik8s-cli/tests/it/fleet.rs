@@ -299,10 +299,15 @@ impl Fleet {
 
     /// What a host, not a pod, is answered.
     pub(crate) fn fetch(&self, host: usize, address: Ipv4Addr, port: u16) -> Result<String, String> {
-        let network = self.hosts[host].network();
+        self.fetch_path(host, address, port, "/")
+    }
+
+    /// The same, at a path.
+    pub(crate) fn fetch_path(&self, host: usize, address: Ipv4Addr, port: u16, path: &str) -> Result<String, String> {
+        let (network, path) = (self.hosts[host].network(), path.to_owned());
         let work = move || {
             network.enter();
-            get_page(SocketAddr::new(address.into(), port))
+            get_page(SocketAddr::new(address.into(), port), &path)
         };
         std::thread::spawn(work).join().unwrap()
     }
@@ -312,6 +317,12 @@ impl Fleet {
         let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} {port} | tail -n 1");
         let answer = self.try_minik8s(&["exec", pod, "--", "sh", "-c", &script]);
         answer.unwrap_or_else(|error| error).trim().to_owned()
+    }
+
+    /// The images that a part's runtime has.
+    pub(crate) fn images(&self, part: Part) -> String {
+        let output = self.command(part, MINIK8S).args(["image", "ls"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Begins to call a service from a host, and goes on until [`Caller::stop`].
@@ -329,12 +340,12 @@ pub(crate) fn web(name: &str, node: &str) -> String {
     )
 }
 
-fn get_page(to: SocketAddr) -> Result<String, String> {
+fn get_page(to: SocketAddr, path: &str) -> Result<String, String> {
     let limit = Duration::from_secs(3);
     let page = || {
         let mut stream = TcpStream::connect_timeout(&to, limit)?;
         stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         std::io::Result::Ok(text)
@@ -369,7 +380,7 @@ impl Caller {
             network.enter();
             let began = Instant::now();
             while !ended.load(Ordering::SeqCst) {
-                let answer = get_page(to);
+                let answer = get_page(to, "/");
                 let mut seen = told.lock().unwrap();
                 match answer {
                     Ok(_) => seen.answered += 1,

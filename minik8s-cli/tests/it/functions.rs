@@ -240,9 +240,10 @@ fn a_paused_instance_keeps_its_memory_and_wakes_for_a_call() {
     until("a paused one goes too", 180, || up.minik8s(&["get", "pods", "-o", "name"]).ok().is_empty());
 }
 
-/// Calls that never end: one in Python's own steps, one in a single long step of C code.
-const HANGS: &str = "import re
+/// Calls that never end: one in Python's own steps, one in a single long step of C code. Each says that it came.
+const HANGS: &str = "import os, re
 def main(p):
+    os.write(1, f'CALL {p[\"n\"]}\\n'.encode())
     if p['how'] == 'loop':
         while True: pass
     if p['how'] == 'match':
@@ -251,7 +252,7 @@ def main(p):
 ";
 
 #[test]
-fn calls_that_never_end_are_contained() {
+fn calls_that_never_end_are_contained_and_the_log_is_followed_over_restarts() {
     if !need::met(&[Need::Program("python3"), Need::Program("curl")]) {
         return;
     }
@@ -259,14 +260,35 @@ fn calls_that_never_end_are_contained() {
     if !with_function(&up, "hangs", HANGS, &["--timeout", "4", "--min", "1", "--max", "1"]) {
         return;
     }
-    let ask = |how: &str| call(&up, "/function/default/hangs", &format!("{{\"how\": \"{how}\"}}"));
+    let said = up.files().join("said");
+    let mut following = up.minik8s_into(&["function", "logs", "-f", "hangs"], &said);
+    let asked = std::cell::Cell::new(0);
+    let ask = |how: &str| {
+        asked.set(asked.get() + 1);
+        call(&up, "/function/default/hangs", &format!("{{\"how\": \"{how}\", \"n\": {}}}", asked.get()))
+    };
+    let heard = |call: u32| {
+        let log = std::fs::read_to_string(&said).expect("a file");
+        log.lines().filter(|line| *line == format!("CALL {call}")).count()
+    };
     let restarts = || get(&up, "pods", "{.items[0].status.containerStatuses[0].restartCount}");
     until("it answers", 180, || ask("well") == (200, "\"well\"".to_owned()));
+    let mut came = vec![asked.get()];
     for (number, how) in ["loop", "match"].into_iter().enumerate() {
         assert_eq!(ask(how).0, 504, "{how}");
+        came.push(asked.get());
         until_or(180, || restarts() > number.to_string(), || format!("{how} ends the instance: {}", restarts()));
         until("it answers again", 180, || ask("well").0 == 200);
+        came.push(asked.get());
     }
+    // Of each life of the instance, what it said, once.
+    for call in &came {
+        until_or(120, || heard(*call) > 0, || format!("call {call} of {came:?} is heard"));
+    }
+    up.minik8s(&["function", "delete", "hangs"]).ok();
+    assert!(following.wait().is_ok_and(|status| status.success()), "who follows a function ends with it");
+    let counts: Vec<usize> = came.iter().map(|call| heard(*call)).collect();
+    assert!(counts.iter().all(|count| *count == 1), "calls {came:?} were heard {counts:?} times");
 }
 
 /// Ends one instance's process, found by the host name it sees: other clusters on this machine have such, too.

@@ -1,7 +1,7 @@
 //! Several machines as one cluster, on real containers and a real network between them.
 
 use super::fleet::{Fleet, Part, web};
-use super::harness::until;
+use super::harness::{until, until_or};
 use minik8s_core::testkit::hosts::Hosts;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -96,4 +96,43 @@ fn a_machine_that_joins_late_has_every_service_and_every_way() {
         until("the pod answers", 30, || fleet.fetch(2, address, 8080).is_ok_and(|name| name == *pod));
     }
     eprintln!("services and pods answered a late machine {:?} after it was seen to be ready", ready.elapsed());
+}
+
+/// Images of functions are the control plane's to give: to the machine that runs an instance, and ahead to the one that
+/// may run the next.
+#[test]
+fn machines_that_joined_run_functions_from_the_registry_of_the_control_plane() {
+    let Some(fleet) = Fleet::start(|| Hosts::shared(2), &[], &[]) else { return };
+    let files = tempfile::tempdir().unwrap();
+    let base = minik8s_runtime::testing::busybox_image(files.path()).unwrap();
+    fleet.minik8s(&["function", "base", "python", "-f", &base.display().to_string()]);
+    let code = files.path().join("code");
+    std::fs::create_dir(&code).unwrap();
+    std::fs::write(code.join("main.py"), "").unwrap();
+    std::fs::write(code.join("index.html"), "of a layer\n").unwrap();
+    fleet.minik8s(&["cordon", &fleet.hosts[0].name()]);
+    fleet.minik8s(&["function", "create", "pages", "-f", &code.display().to_string(), "--no-wait"]);
+    // There is no Python in this base: its web server shows the files of the layer.
+    let of = |path: &str| fleet.get(&["function", "pages"], path);
+    let (digest, size) = (of("{.spec.source.digest}"), of("{.spec.source.size}"));
+    let function = format!(
+        "apiVersion: minik8s.io/v1alpha1\nkind: Function\nmetadata: {{name: pages}}\nspec:\n  runtime: python\n  source: \
+         {{digest: '{digest}', size: {size}}}\n  command: [sh, -c, 'trap exit TERM; httpd -f -p $PORT -h /function & \
+         wait']\n  scale: {{min: 1}}\n"
+    );
+    fleet.apply("pages.yaml", &function);
+    let ready = || {
+        let told = of("{.status.conditions[0].status} {.status.observedGeneration} {.metadata.generation}");
+        let words: Vec<&str> = told.split(' ').collect();
+        matches!(words[..], ["True", seen, now] if seen == now)
+    };
+    until_or(180, ready, || format!("the function is ready: {} {}", of("{.status}"), fleet.minik8s(&["get", "pods"])));
+    let nodes = fleet.get(&["pods"], "{.items[*].spec.nodeName}");
+    assert!(nodes.split(' ').all(|node| node == fleet.hosts[1].name()), "only one machine takes instances: {nodes}");
+    for host in 0..2 {
+        let ask = || fleet.fetch_path(host, fleet.hosts[host].address(), 80, "/function/default/pages/");
+        until_or(90, || ask().as_deref() == Ok("of a layer"), || format!("the gateway of host {host}: {:?}", ask()));
+    }
+    let here = || fleet.images(Part::Server);
+    until_or(90, || here().contains("functions/default/pages"), || format!("the other machine has: {}", here()));
 }

@@ -6,6 +6,7 @@
 
 mod autoscale;
 mod bad_input;
+mod building;
 mod callers;
 mod commands;
 mod components;

@@ -17,10 +17,13 @@ pub mod plan;
 pub mod revision;
 pub mod scale;
 mod status;
+mod unpack;
+mod writes;
 
 pub(crate) use invocation::is_over;
 pub(crate) use kind::{LARGEST_BODY, LONGEST_KEY};
 pub use metrics::FunctionMetrics;
+pub use unpack::Unpacker;
 
 use crate::registry::Registry;
 use crate::workflow::Invoker;

@@ -5,6 +5,7 @@ use super::revision::{FUNCTION_LABEL, REVISION_LABEL};
 use crate::front;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use minik8s_core::api::{Hold, PathBackend, PathRoute, PathRouteSpec};
 use minik8s_core::controllers::controller_reference;
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// The port of revisions' Services.
 pub const PORT: i32 = 80;
+/// Annotation of a route: images, with spaces between them, that are needed where somebody calls.
+pub const IMAGES: &str = "minik8s.io/images";
 /// Between leaving the Services and being told to end, so that no gateway sends anything any more.
 const LEAVING: i64 = 1;
 /// Who runs code that users have written.
@@ -119,6 +122,17 @@ pub fn route_spec(function: &Function, traffic: &[FunctionTraffic], deferred: bo
 pub fn serving(route: &PathRoute) -> Vec<FunctionTraffic> {
     let of = |b: &PathBackend| FunctionTraffic { revision: b.service.clone(), percent: b.weight };
     route.spec.backends.iter().map(of).collect()
+}
+
+/// What the images of instances are, as nodes are told.
+pub fn images<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    all.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// The images that a route says will be needed.
+pub fn images_of(meta: &ObjectMeta) -> Vec<String> {
+    let text = meta.annotations.as_ref().and_then(|all| all.get(IMAGES));
+    text.into_iter().flat_map(|text| text.split(' ')).filter(|image| !image.is_empty()).map(str::to_owned).collect()
 }
 
 /// A function's route. It has the function's name.

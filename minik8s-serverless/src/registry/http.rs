@@ -1,7 +1,8 @@
 //! The OCI distribution API over a registry's directory.
 
+use super::error::RegistryError;
 use super::image::{MANIFEST, Manifest};
-use super::store::{LARGEST_MANIFEST, Registry, RegistryError};
+use super::store::{LARGEST_MANIFEST, Registry};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -71,12 +72,17 @@ enum Place<'a> {
     Uploads(&'a str),
     Upload(&'a str, &'a str),
     Tags(&'a str),
+    Invited(&'a str),
 }
 
 fn place(path: &str) -> Option<Place<'_>> {
     let rest = path.strip_prefix("/v2/")?;
     if rest.is_empty() {
         return Some(Place::Root);
+    }
+    // No repository's name begins so.
+    if let Some(word) = rest.strip_prefix("_invited/") {
+        return Some(Place::Invited(word));
     }
     if let Some((name, id)) = rest.split_once("/blobs/uploads") {
         let id = id.trim_start_matches('/');
@@ -100,6 +106,7 @@ impl RegistryDoor {
         let open = match place {
             Place::Root | Place::Blob(_) => reads,
             Place::Manifest(_, reference) => reads && reference.contains(':'),
+            Place::Invited(_) => true,
             _ => false,
         };
         if !open {
@@ -124,6 +131,10 @@ impl RegistryDoor {
             (Method::PUT, Place::Upload(name, id)) => {
                 let digest = digest.ok_or_else(|| bad("the query says no digest"))?;
                 self.whole(name, id, &digest, request).await
+            }
+            (Method::PUT, Place::Invited(word)) => {
+                self.0.receive(word, parts(request)).await?;
+                Ok(answer(StatusCode::CREATED, full(""), &[]))
             }
             (Method::DELETE, Place::Upload(_, id)) => {
                 self.0.cancel(id).await;
@@ -330,6 +341,7 @@ mod tests {
             ("/v2/a/blobs/uploads/7", Some(Place::Upload("a", "7"))),
             ("/v2/a/b/manifests/latest", Some(Place::Manifest("a/b", "latest"))),
             ("/v2/a/tags/list", Some(Place::Tags("a"))),
+            ("/v2/_invited/word", Some(Place::Invited("word"))),
             ("/v2/a", None),
         ];
         for (path, want) in table {

@@ -2,15 +2,26 @@
 //! API below `/v2/` of the API server, so that nodes pull from it as from any other.
 //!
 //! What is asked for by its digest is told to everyone: who knows the digest was told of it, or has the content. All else
-//! needs a user who may write functions.
+//! needs a user who may write functions; but who was given a word may send the one file that it stands for.
 
+mod collect;
+mod error;
 mod http;
 pub mod image;
+mod invited;
+mod names;
 mod store;
 mod uploads;
 
+pub use error::RegistryError;
 pub use http::RegistryDoor;
-pub use store::{Registry, RegistryError};
+pub use store::Registry;
+pub(crate) use store::digest;
 
 /// The host in names of images that are here, wherever the API server is.
 pub const HOST: &str = "minik8s.internal";
+
+/// Where the file of a word is sent to.
+pub(crate) fn place_of_word(word: &str) -> String {
+    format!("/v2/_invited/{word}")
+}

@@ -1,6 +1,8 @@
 //! A registry's directory: blobs by digest, names that stand for manifests, and uploads under way. What has its final
 //! name is whole and verified. Several processes may use one directory: their uploads have different names.
 
+use super::error::RegistryError;
+use super::invited::{INVITED, SENT};
 use super::uploads::{Held, Uploads};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -20,53 +22,10 @@ pub(crate) const LARGEST_MANIFEST: usize = 4 << 20;
 /// An upload that nobody has added to for so long was given up.
 const GIVEN_UP: Duration = Duration::from_secs(3600);
 
-/// Why something was not stored or found.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// There is no such thing.
-    #[error("{0} is not here")]
-    Missing(String),
-    /// What came is not what was announced.
-    #[error("what came has the digest {actual}, not {expected}")]
-    Digest {
-        /// As announced.
-        expected: String,
-        /// As found.
-        actual: String,
-    },
-    /// Larger than may be.
-    #[error("more than {0} bytes")]
-    TooLarge(u64),
-    /// A name or digest that cannot be one.
-    #[error("{0:?} is no {1}")]
-    Malformed(String, &'static str),
-    /// The disk.
-    #[error("cannot {operation} {}", path.display())]
-    Io {
-        /// What was done.
-        operation: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// How it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// Too many uploads at once, or too much in them.
-    #[error("{0}: end those that are under way, or wait until they are given up")]
-    Busy(String),
-    /// Two requests for one upload at once.
-    #[error("upload {0} is being written to by another request")]
-    Contended(String),
-    /// The sender broke off.
-    #[error("the upload broke off: {0}")]
-    BrokenOff(String),
-}
-
 /// A registry's directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    root: Arc<PathBuf>,
+    pub(super) root: Arc<PathBuf>,
     uploads: Uploads,
 }
 
@@ -77,10 +36,11 @@ impl Registry {
     /// Where the directory cannot be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, RegistryError> {
         let root = root.into();
-        for path in [root.join("uploads"), root.join("blobs/sha256"), root.join("names")] {
+        for place in ["uploads", "blobs/sha256", "names", INVITED, SENT] {
+            let path = root.join(place);
             std::fs::create_dir_all(&path).map_err(|source| RegistryError::Io { operation: "make", path, source })?;
         }
-        drop_given_up(&root.join("uploads"));
+        ["uploads", INVITED, SENT].iter().for_each(|place| drop_given_up(&root.join(place)));
         Ok(Self { root: Arc::new(root), uploads: Uploads::default() })
     }
 
@@ -145,7 +105,7 @@ impl Registry {
         self.upload(id)
     }
 
-    fn upload(&self, id: &str) -> Result<PathBuf, RegistryError> {
+    pub(super) fn upload(&self, id: &str) -> Result<PathBuf, RegistryError> {
         let fine = !id.is_empty() && id.len() < 32 && id.bytes().all(|b| b.is_ascii_alphanumeric());
         let path = fine.then(|| self.root.join("uploads").join(id));
         path.ok_or_else(|| RegistryError::Malformed(id.to_owned(), "upload"))
@@ -231,7 +191,7 @@ impl Registry {
     }
 
     /// Takes an upload for one request; others are refused meanwhile.
-    fn hold(&self, id: &str) -> Result<Held, RegistryError> {
+    pub(super) fn hold(&self, id: &str) -> Result<Held, RegistryError> {
         self.uploads.hold(id)
     }
 
@@ -260,95 +220,6 @@ impl Registry {
         self.complete(&id, whole, &digest).await?;
         Ok(digest)
     }
-
-    fn name(&self, repository: &str, tag: &str) -> Result<PathBuf, RegistryError> {
-        let word = |w: &str| {
-            !w.is_empty()
-                && w.len() <= 128
-                && !w.starts_with('.')
-                && w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        };
-        if !repository.split('/').all(word) || repository.len() > 255 {
-            return Err(RegistryError::Malformed(repository.to_owned(), "repository"));
-        }
-        if !word(tag) {
-            return Err(RegistryError::Malformed(tag.to_owned(), "tag"));
-        }
-        Ok(self.root.join("names").join(repository.replace('/', "+")).join(tag))
-    }
-
-    /// Gives a manifest a name.
-    ///
-    /// # Errors
-    /// For names that cannot be one, and the disk's.
-    pub async fn tag(&self, repository: &str, tag: &str, digest: &str) -> Result<(), RegistryError> {
-        let path = self.name(repository, tag)?;
-        let directory = path.parent().unwrap_or(&self.root).to_owned();
-        let failed = |source| RegistryError::Io { operation: "write", path: path.clone(), source };
-        fs::create_dir_all(&directory).await.map_err(failed)?;
-        let id = self.begin().await?;
-        let new = self.upload(&id)?;
-        self.hold(&id)?.end();
-        fs::write(&new, digest).await.map_err(failed)?;
-        fs::rename(&new, &path).await.map_err(failed)
-    }
-
-    /// The manifest that a tag or a digest stands for.
-    ///
-    /// # Errors
-    /// `Missing` where there is none.
-    pub async fn resolve(&self, repository: &str, reference: &str) -> Result<String, RegistryError> {
-        if reference.contains(':') {
-            return self.size(reference).await.map(|_| reference.to_owned());
-        }
-        let missing = |_| RegistryError::Missing(format!("{repository}:{reference}"));
-        fs::read_to_string(self.name(repository, reference)?).await.map_err(missing)
-    }
-
-    /// The tags of a repository.
-    pub async fn tags(&self, repository: &str) -> Vec<String> {
-        let Ok(path) = self.name(repository, "x") else { return Vec::new() };
-        list(path.parent().unwrap_or(&self.root)).await.into_iter().collect()
-    }
-
-    /// Takes a name away.
-    ///
-    /// # Errors
-    /// `Missing` where there is none.
-    pub async fn untag(&self, repository: &str, tag: &str) -> Result<(), RegistryError> {
-        let path = self.name(repository, tag)?;
-        fs::remove_file(path).await.map_err(|_| RegistryError::Missing(format!("{repository}:{tag}")))
-    }
-
-    /// Deletes blobs that nothing leads to and that are older than `grace`: what an upload will be part of is not known
-    /// yet. `roots` are manifests and blobs that are needed, beside all that have a name. Returns how many went.
-    pub async fn collect(&self, roots: impl IntoIterator<Item = String>, grace: Duration) -> usize {
-        let mut open: Vec<String> = roots.into_iter().collect();
-        for repository in list(&self.root.join("names")).await {
-            for tag in list(&self.root.join("names").join(&repository)).await {
-                open.extend(self.resolve(&repository.replace('+', "/"), &tag).await);
-            }
-        }
-        let mut live = BTreeSet::new();
-        while let Some(digest) = open.pop() {
-            // Only manifests lead on, and those are small.
-            if live.insert(digest.clone()) && self.size(&digest).await.is_ok_and(|size| size <= LARGEST_MANIFEST as u64)
-            {
-                let bytes = self.read(&digest).await.unwrap_or_default();
-                open.extend(super::image::Manifest::parse(&bytes).map(|m| m.refers()).unwrap_or_default());
-            }
-        }
-        let mut gone = 0;
-        for hex in list(&self.root.join("blobs/sha256")).await {
-            let path = self.root.join("blobs/sha256").join(&hex);
-            let modified = fs::metadata(&path).await.and_then(|meta| meta.modified()).unwrap_or(SystemTime::now());
-            let old = modified.elapsed().unwrap_or_default() >= grace;
-            if old && !live.contains(&format!("sha256:{hex}")) && fs::remove_file(&path).await.is_ok() {
-                gone += 1;
-            }
-        }
-        gone
-    }
 }
 
 /// Drops what processes before this one have left; another may be writing beside this one.
@@ -361,7 +232,7 @@ fn drop_given_up(uploads: &Path) {
     }
 }
 
-async fn list(directory: &Path) -> BTreeSet<String> {
+pub(super) async fn list(directory: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     if let Ok(mut entries) = fs::read_dir(directory).await {
         while let Ok(Some(entry)) = entries.next_entry().await {

@@ -1,6 +1,6 @@
 //! Uploads under way: who writes to which, how many there are, and how much is in them.
 
-use super::store::RegistryError;
+use super::error::RegistryError;
 use minik8s_core::random;
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -233,6 +233,36 @@ async fn a_route_of_somebody_elses_stays_as_it_is_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_set_of_somebody_elses_is_named_and_its_end_is_noticed() {
+    let world = World::new().await;
+    let spec = json!({"image": "one", "scale": {"min": 1}});
+    world.apply(spec.clone()).await;
+    world.serves(&[("one", 100)], 1).await;
+    let name = world.function().await.status.unwrap().revision;
+    world.client.api::<Function>("default").delete("f", &DeleteOptions::default()).await.unwrap();
+    let sets = world.client.api::<ReplicaSet>("default");
+    wait::until("its own set is gone", BOUND, || async { sets.get(&name).await.is_err().then_some(()) }).await;
+    // The same spec makes a revision of the same name; somebody was faster with a set that is called so.
+    let labels = json!({"app": "mine"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "mine"}]}});
+    let set = json!({"metadata": {"name": name}, "spec": {"replicas": 0, "selector": {"matchLabels": labels},
+        "template": pod}});
+    let mine = sets.create(&serde_json::from_value(set).unwrap()).await.unwrap();
+    world.apply(spec).await;
+    let told = wait::until("it is told", BOUND, || async {
+        let status = world.function().await.status.unwrap_or_default();
+        status.conditions.into_iter().find(|c| c.reason == "NameTaken").map(|c| c.message)
+    })
+    .await;
+    assert!(told.contains(&format!("ReplicaSet default/{name} is not the function's")), "{told}");
+    let there = sets.get(&name).await.unwrap();
+    assert_eq!((there.metadata.uid, there.spec), (mine.metadata.uid, mine.spec), "it is left as it was");
+    sets.delete(&name, &DeleteOptions::default()).await.unwrap();
+    world.serves(&[("one", 100)], 1).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test]
 async fn deleting_a_function_leaves_nothing() {
     let world = World::new().await;
     world.apply(json!({"image": "one", "scale": {"min": 2}})).await;

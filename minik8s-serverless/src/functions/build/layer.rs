@@ -12,13 +12,25 @@ use tar::{Archive, Builder, EntryType, Header};
 
 /// Where the user's files are in the image.
 pub const PLACE: &str = "function";
-/// Most bytes of all files together.
-pub const LARGEST: u64 = 256 << 20;
-/// Most files and directories.
-pub const MOST: usize = 20_000;
+
+/// Where the files of an archive go, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Below this directory.
+    pub below: &'static str,
+    /// Most bytes of all files together.
+    pub largest: u64,
+    /// Most files and directories.
+    pub most: usize,
+}
+
+/// The user's files.
+pub const SOURCE: Kind = Kind { below: PLACE, largest: 256 << 20, most: 20_000 };
+/// Packages that were installed, at places of their own.
+pub const PACKAGES: Kind = Kind { below: "", largest: 1 << 30, most: 100_000 };
 /// Most bytes that a byte of a compressed archive may become.
 const RATIO: u64 = 200;
-/// Archives smaller than this may unpack to anything below [`LARGEST`].
+/// Archives smaller than this may unpack to anything that is allowed.
 const SMALL: u64 = 64 << 10;
 
 /// Why an archive makes no layer.
@@ -52,7 +64,7 @@ pub enum ArchiveError {
 }
 
 /// A layer as it lies on the disk.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
     /// Digest of the layer, which is not compressed.
     pub digest: String,
@@ -66,58 +78,101 @@ pub struct Layer {
 ///
 /// # Errors
 /// [`ArchiveError`], with what is wrong by name.
-pub fn write(archive: &Path, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer, ArchiveError> {
+pub fn write(archive: &Path, kind: Kind, extra: &[(&str, &[u8])], to: &Path) -> Result<Layer, ArchiveError> {
     let packed = std::fs::metadata(archive)?.len();
     let mut sum = Digesting::new(BufWriter::new(File::create(to)?));
-    let mut files = BTreeSet::new();
-    {
-        let mut out = Builder::new(&mut sum);
-        let mut made = BTreeSet::new();
-        for (path, bytes) in extra {
-            parents(&mut out, Path::new(path), &mut made)?;
-            append(&mut out, Path::new(path), EntryType::Regular, 0o644, bytes.len() as u64, *bytes)?;
-        }
-        let limit = if packed < SMALL { LARGEST } else { LARGEST.min(packed.saturating_mul(RATIO)) };
-        // One byte more than may be, so that too many are noticed.
-        let mut archive = Archive::new(open(archive)?.take(limit.saturating_add((MOST as u64) * 2048)));
-        let mut total = 0_u64;
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let Some(path) = inside(&shown)? else { continue };
-            total = total.saturating_add(entry.size());
-            if total > limit {
-                return Err(if limit < LARGEST { ArchiveError::Bomb(RATIO) } else { ArchiveError::TooLarge(LARGEST) });
-            }
-            // Directories that nobody named are made, too: a long path makes many.
-            if files.len() + made.len() >= MOST {
-                return Err(ArchiveError::TooMany(MOST));
-            }
-            let place = Path::new(PLACE).join(&path);
-            parents(&mut out, &place, &mut made)?;
-            let runs = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
-            match entry.header().entry_type() {
-                EntryType::Directory => directory(&mut out, &place, &mut made)?,
-                EntryType::Regular | EntryType::Continuous => {
-                    let (mode, size) = (if runs { 0o755 } else { 0o644 }, entry.size());
-                    append(&mut out, &place, EntryType::Regular, mode, size, &mut entry)?;
-                    files.insert(path.to_string_lossy().into_owned());
-                }
-                EntryType::Symlink => {
-                    let target = link(&entry, &shown, &path)?;
-                    let mut header = header(EntryType::Symlink, 0o777, 0);
-                    out.append_link(&mut header, &place, target)?;
-                    files.insert(path.to_string_lossy().into_owned());
-                }
-                EntryType::XGlobalHeader => {}
-                _ => return Err(ArchiveError::Unusual(shown)),
-            }
-        }
-        out.finish()?;
+    let limit = if packed < SMALL { kind.largest } else { kind.largest.min(packed.saturating_mul(RATIO)) };
+    let mut out =
+        Writing { out: Builder::new(&mut sum), kind, limit, total: 0, made: BTreeSet::new(), files: BTreeSet::new() };
+    for (path, bytes) in extra {
+        out.plain(Path::new(path), bytes)?;
     }
+    // One byte more than may be, so that too many are noticed.
+    let mut archive = Archive::new(open(archive)?.take(limit.saturating_add((kind.most as u64) * 2048)));
+    for entry in archive.entries()? {
+        out.entry(&mut entry?)?;
+    }
+    let files = out.end()?;
     let (file, digest, size) = sum.finish()?;
     file.get_ref().sync_all()?;
     Ok(Layer { digest, size, files })
+}
+
+/// A layer of a few files.
+///
+/// # Errors
+/// None but those of memory.
+pub fn plain(files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
+    let mut out = Writing {
+        out: Builder::new(Vec::new()),
+        kind: SOURCE,
+        limit: 0,
+        total: 0,
+        made: BTreeSet::new(),
+        files: BTreeSet::new(),
+    };
+    for (path, bytes) in files {
+        out.plain(Path::new(path), bytes)?;
+    }
+    out.out.into_inner()
+}
+
+/// A layer that is being written.
+struct Writing<W: Write> {
+    out: Builder<W>,
+    kind: Kind,
+    /// Most bytes of all files together.
+    limit: u64,
+    /// Bytes so far.
+    total: u64,
+    /// Directories so far.
+    made: BTreeSet<PathBuf>,
+    files: BTreeSet<String>,
+}
+
+impl<W: Write> Writing<W> {
+    fn plain(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        parents(&mut self.out, path, &mut self.made)?;
+        append(&mut self.out, path, EntryType::Regular, 0o644, bytes.len() as u64, bytes)
+    }
+
+    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<(), ArchiveError> {
+        let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some(path) = inside(&shown)? else { return Ok(()) };
+        let Kind { below, largest, most } = self.kind;
+        self.total = self.total.saturating_add(entry.size());
+        if self.total > self.limit {
+            return Err(if self.limit < largest { ArchiveError::Bomb(RATIO) } else { ArchiveError::TooLarge(largest) });
+        }
+        // Directories that nobody named are made, too: a long path makes many.
+        if self.files.len() + self.made.len() >= most {
+            return Err(ArchiveError::TooMany(most));
+        }
+        let place = Path::new(below).join(&path);
+        parents(&mut self.out, &place, &mut self.made)?;
+        let runs = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
+        match entry.header().entry_type() {
+            EntryType::Directory => return Ok(directory(&mut self.out, &place, &mut self.made)?),
+            EntryType::Regular | EntryType::Continuous => {
+                let (mode, size) = (if runs { 0o755 } else { 0o644 }, entry.size());
+                append(&mut self.out, &place, EntryType::Regular, mode, size, entry)?;
+            }
+            EntryType::Symlink => {
+                let target = link(entry, &shown, &path)?;
+                self.out.append_link(&mut header(EntryType::Symlink, 0o777, 0), &place, target)?;
+            }
+            EntryType::XGlobalHeader => return Ok(()),
+            _ => return Err(ArchiveError::Unusual(shown)),
+        }
+        self.files.insert(path.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// The files by path, once all are written.
+    fn end(mut self) -> io::Result<BTreeSet<String>> {
+        self.out.finish()?;
+        Ok(self.files)
+    }
 }
 
 /// The file that a handler is in must be there.
@@ -239,7 +294,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&from, bytes).unwrap();
-        write(&from, &[("minik8s/shim.py", b"x")], &to)
+        write(&from, SOURCE, &[("minik8s/shim.py", b"x")], &to)
     }
 
     #[test]
@@ -287,11 +342,11 @@ mod tests {
         (0..64).for_each(|_| packed.write_all(&zeros).unwrap());
         let told = layer(&packed.finish().unwrap()).unwrap_err();
         assert!(matches!(told, ArchiveError::Bomb(_) | ArchiveError::TooLarge(_)), "{told}");
-        let names: Vec<String> = (0..=MOST).map(|n| format!("f{n}")).collect();
+        let names: Vec<String> = (0..=SOURCE.most).map(|n| format!("f{n}")).collect();
         let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
         assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));
         // Few files, each in many directories of its own.
-        let names: Vec<String> = (0..=MOST / 40).map(|n| format!("{n}/{}f", "a/".repeat(40))).collect();
+        let names: Vec<String> = (0..=SOURCE.most / 40).map(|n| format!("{n}/{}f", "a/".repeat(40))).collect();
         let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
         assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));
     }
