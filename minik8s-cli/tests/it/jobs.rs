@@ -145,6 +145,9 @@ fn a_directory_of_twenty_million_bytes_arrives_as_it_is_and_goes_with_its_job() 
     std::fs::write(dir.join("job.yaml"), job.replace("cluster: hpc", "cluster: few")).unwrap();
     let why = up.minik8s(&["job", "submit", "-f", &place]).refused();
     assert!(why.contains("5000000 bytes") && why.contains("spec.limits.sourceBytes"), "{why}");
+    std::fs::remove_file(dir.join("job.yaml")).unwrap();
+    let why = up.minik8s(&["job", "submit", "-f", &place]).refused();
+    assert!(why.contains("has no job.yaml"), "{why}");
     let own = job.replace("  run:", "  source: {configMap: x}\n  run:");
     std::fs::write(dir.join("job.yaml"), own).unwrap();
     let why = up.minik8s(&["job", "submit", "-f", &place]).refused();

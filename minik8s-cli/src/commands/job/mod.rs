@@ -94,6 +94,12 @@ async fn submit(conn: &Conn, options: &JobSubmit) -> Result<ExitCode> {
         true => (options.path.join(MANIFEST), Some(options.path.as_path())),
         false => (options.path.clone(), None),
     };
+    if directory.is_some() && !file.exists() {
+        bail!(
+            "{} has no {MANIFEST}, the manifest of the job: write one, or name the manifest itself",
+            options.path.display()
+        );
+    }
     let mut all = manifest::read_all(std::slice::from_ref(&file), false)?;
     let (Some(mut job), true) = (all.pop(), all.is_empty()) else {
         bail!("{} must hold one GpuJob", file.display());
