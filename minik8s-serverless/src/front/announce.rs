@@ -61,7 +61,11 @@ impl Announcer {
         let unmade =
             |error: serde_json::Error| ApiError::internal(format!("what leads to the front cannot be made: {error}"));
         let Some(found) = informer.get(&object_key(NAMESPACE, name)) else {
-            return api.create(&serde_json::from_value(want).map_err(unmade)?).await.map(drop);
+            // One that is there already will be seen, and looked at then.
+            return match api.create(&serde_json::from_value(want).map_err(unmade)?).await {
+                Err(error) if !error.is_already_exists() => Err(error),
+                _ => Ok(()),
+            };
         };
         if says(&serde_json::to_value(&*found).map_err(unmade)?, &want) {
             return Ok(());

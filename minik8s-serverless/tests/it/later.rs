@@ -133,7 +133,8 @@ async fn what_is_no_call_is_refused_and_nothing_is_written() {
     let permits = Arc::new(tokio::sync::Semaphore::new(0));
     let world = World::new(3, &permits).await;
     let (large, long) = (format!("\"{}\"", "x".repeat(300 << 10)), "k".repeat(257));
-    let table: [(Method, &str, &[(&str, &str)], &str, u16); 10] = [
+    type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+    let table: [Case<'_>; 10] = [
         (Method::POST, CALL, &[], "{", 400),
         (Method::POST, CALL, &[], "no json", 400),
         (Method::POST, CALL, &[], large.as_str(), 413),
