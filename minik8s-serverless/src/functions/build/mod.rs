@@ -130,7 +130,7 @@ impl Laid<'_> {
     /// [`BuildError`].
     pub async fn image(&self, packages: Option<Packages<'_>>) -> Result<String, BuildError> {
         let packages = match packages {
-            None => return self.put(&[self.source.clone()], None).await,
+            None => return self.put(std::slice::from_ref(&self.source), None).await,
             Some(Packages::Layer(layer)) => layer,
             Some(Packages::Archive(archive)) => {
                 let archive = archive.to_owned();
