@@ -3,7 +3,7 @@
 mod function;
 mod job;
 mod machine;
-mod workflow;
+pub(crate) mod workflow;
 
 pub(crate) use job::{Job, JobLogs, JobOptions, JobResults, JobSubmit};
 pub(crate) use machine::{

@@ -63,6 +63,15 @@ pub(crate) struct WorkflowGraph {
     pub(crate) svg: Option<PathBuf>,
 }
 
+/// An address that others are told to come to.
+pub(crate) fn reachable(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("{text:?} is no IP:PORT"))?;
+    match address.ip().is_unspecified() {
+        true => Err(format!("{} is no address that nodes could come to: name one of this machine's", address.ip())),
+        false => Ok(address),
+    }
+}
+
 /// What workflows and triggers may do.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Workflows and triggers")]
@@ -74,7 +83,7 @@ pub(crate) struct WorkflowOptions {
     #[arg(long)]
     webhooks_at_gateways: bool,
     /// Where gateways of all nodes find what takes calls that nobody waits for [default: any port of the API's address]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = reachable)]
     front: Option<SocketAddr>,
     /// A file or directory of this machine that triggers may watch; may be repeated [default: none]
     #[arg(long, value_name = "PATH")]

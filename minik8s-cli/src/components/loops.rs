@@ -64,7 +64,7 @@ pub(super) struct Controllers {
     data_dir: Option<PathBuf>,
     /// Where gateways of all nodes find what takes calls that nobody waits for [default: there is none, and all calls are
     /// waited for]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = crate::args::workflow::reachable)]
     front: Option<SocketAddr>,
     #[command(flatten)]
     ranges: Ranges,

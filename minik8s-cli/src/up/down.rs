@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a running cluster gets to stop.
-const STOP: Duration = Duration::from_secs(30);
+/// How long a running cluster gets to stop: its gateway waits for up to a minute for requests to end.
+const STOP: Duration = Duration::from_secs(90);
 
 pub(crate) async fn down(options: &Down) -> Result<()> {
     let data = &options.data.data_dir;

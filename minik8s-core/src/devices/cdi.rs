@@ -121,7 +121,9 @@ fn follow(hook: &Hook, grant: &mut Grant) {
         let pairs = hook.args.windows(2).filter(move |pair| pair[0] == flag).map(|pair| pair[1].clone());
         pairs.chain(joined).collect::<Vec<String>>()
     };
-    match hook.args.get(1).map(String::as_str) {
+    // Older ones are `nvidia-ctk hook update-ldcache …`.
+    let word = hook.args.iter().skip(1).map(String::as_str).find(|word| *word != "hook");
+    match word {
         Some("update-ldcache") => {
             values("--folder").into_iter().for_each(|folder| grant.add_path(LIBRARY_PATH, &folder));
         }
@@ -176,8 +178,8 @@ containerEdits:
     path: /usr/bin/nvidia-cdi-hook
     args: [nvidia-cdi-hook, create-symlinks, --link, "libcuda.so.550.54.14::/usr/lib/x86_64-linux-gnu/libcuda.so.1", --link, "libcuda.so.1::/usr/lib/x86_64-linux-gnu/libcuda.so", --link, "absent::/usr/lib/x"]
   - hookName: createContainer
-    path: /usr/bin/nvidia-cdi-hook
-    args: [nvidia-cdi-hook, update-ldcache, --folder, /usr/lib/x86_64-linux-gnu, --folder=/usr/lib/other]
+    path: /usr/bin/nvidia-ctk
+    args: [nvidia-ctk, hook, update-ldcache, --folder, /usr/lib/x86_64-linux-gnu, --folder=/usr/lib/other]
   - hookName: createContainer
     path: /bin/rm
     args: [rm, -rf, /]

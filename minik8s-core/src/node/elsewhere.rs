@@ -5,6 +5,11 @@ use super::config::NodeConfig;
 use super::notify::Notify;
 use crate::devices::Gpus;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A holder that only vanishes changes nothing in the table: while others have some, they are counted so often.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The table of processors, as one agent sees it.
 pub(super) struct Elsewhere {
@@ -13,6 +18,8 @@ pub(super) struct Elsewhere {
     own: PathBuf,
     /// The kernel's word that the table has changed; without it, changes are seen from time to time.
     notify: Option<Notify>,
+    /// What was counted last, for when the table cannot be read.
+    last: AtomicUsize,
 }
 
 impl Elsewhere {
@@ -24,7 +31,7 @@ impl Elsewhere {
             tracing::warn!(%error, "the table of graphics processors cannot be watched");
             None
         });
-        Self { gpus, own: config.pods_dir(), notify }
+        Self { gpus, own: config.pods_dir(), notify, last: AtomicUsize::new(0) }
     }
 
     /// How many others have now.
@@ -38,10 +45,13 @@ impl Elsewhere {
             Ok(others.count())
         };
         match tokio::task::spawn_blocking(count).await.map_err(std::io::Error::other).flatten() {
-            Ok(count) => count,
+            Ok(count) => {
+                self.last.store(count, Ordering::Relaxed);
+                count
+            }
             Err(error) => {
                 tracing::warn!(%error, "the table of graphics processors cannot be read");
-                0
+                self.last.load(Ordering::Relaxed)
             }
         }
     }
@@ -49,19 +59,24 @@ impl Elsewhere {
     /// Returns once others have not so many.
     pub(super) async fn differs(&self, known: usize) {
         let Some(notify) = &self.notify else { return std::future::pending().await };
-        while notify.changed().await.is_ok() {
+        loop {
+            let changed = match known {
+                0 => notify.changed().await,
+                _ => tokio::time::timeout(LOOK, notify.changed()).await.unwrap_or(Ok(())),
+            };
+            if changed.is_err() {
+                return std::future::pending().await;
+            }
             if self.count().await != known {
                 return;
             }
         }
-        std::future::pending().await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test]
     async fn what_others_take_and_give_back_is_seen_at_once() {
@@ -92,5 +107,27 @@ mod tests {
             assert!(seen.is_ok(), "not told that others have {now}");
             assert_eq!(elsewhere.count().await, now);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_only_vanishes_is_missed_after_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["dev", "job", "node"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("dev/nvidia0"), "").unwrap();
+        let gpus = Gpus::discover(dir.path().join("dev"));
+        let config = NodeConfig {
+            gpus: Some(gpus.clone()),
+            ..NodeConfig::new("n", dir.path().join("node").display().to_string())
+        };
+        let job = dir.path().join("job");
+        gpus.table.take(&job, &gpus.numbers, 1).unwrap().expect("it is free");
+        let elsewhere = Elsewhere::watch(&config);
+        assert_eq!(elsewhere.count().await, 1);
+        std::fs::remove_dir(&job).unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(600), elsewhere.differs(1)).await;
+        assert!(seen.is_ok(), "nobody has it any more");
+        assert_eq!(elsewhere.count().await, 0);
     }
 }

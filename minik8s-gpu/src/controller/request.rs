@@ -158,34 +158,37 @@ async fn config_entry(site: &Site, job: &GpuJob, key: &KeyReference) -> Result<V
     text.or(binary).ok_or_else(|| absent("ConfigMap", key))
 }
 
-/// The whole of an archive. Its last part is looked for first: who uploads it writes that last.
-async fn packed(site: &Site, job: &GpuJob, archive: &ArchiveReference) -> Result<Vec<u8>, Flaw> {
+/// The parts of an archive. The last is looked for first: who uploads it writes that last.
+async fn packed(site: &Site, job: &GpuJob, archive: &ArchiveReference) -> Result<Vec<Vec<u8>>, Flaw> {
     let mut parts = Vec::new();
     for name in archive.names().into_iter().rev() {
         parts.push(config_entry(site, job, &KeyReference { name, key: archive.key.clone() }).await?);
     }
     parts.reverse();
+    Ok(parts)
+}
+
+/// The files of an archive in parts.
+fn opened(parts: &[Vec<u8>], sha256: Option<&str>, most: u64) -> Result<Vec<SourceFile>, String> {
     let whole = parts.concat();
-    match &archive.sha256 {
-        Some(wanted) if digest(&whole) != *wanted => {
-            let found = digest(&whole);
-            Err(Flaw::Bad(format!(
-                "spec.source.archive.sha256: what is in its ConfigMaps has {found}: submit it again"
-            )))
+    if let Some(wanted) = sha256 {
+        let found = digest(&whole);
+        if found != wanted {
+            return Err(format!(".sha256: what is in its ConfigMaps has {found}: submit it again"));
         }
-        _ => Ok(whole),
     }
+    archive::unpack(&whole, most).map_err(|why| format!(": {why}"))
 }
 
 async fn source(site: &Site, job: &GpuJob, most: u64) -> Result<Vec<SourceFile>, Flaw> {
     let Some(source) = &job.spec.source else { return Ok(Vec::new()) };
     let large = || Flaw::Bad(format!("spec.source: its files are more than {most} bytes"));
     if let Some(archive) = &source.archive {
-        let packed = packed(site, job, archive).await?;
+        let (parts, sha256) = (packed(site, job, archive).await?, archive.sha256.clone());
         // Millions of bytes: not on a thread that others need.
-        let unpacked = tokio::task::spawn_blocking(move || archive::unpack(&packed, most)).await;
-        let unpacked = unpacked.unwrap_or_else(|error| Err(format!("cannot be unpacked: {error}")));
-        return unpacked.map_err(|why| Flaw::Bad(format!("spec.source.archive: {why}")));
+        let files = tokio::task::spawn_blocking(move || opened(&parts, sha256.as_deref(), most)).await;
+        let files = files.unwrap_or_else(|error| Err(format!(": cannot be unpacked: {error}")));
+        return files.map_err(|why| Flaw::Bad(format!("spec.source.archive{why}")));
     }
     let map = config_map(site, job, source.config_map.as_deref().unwrap_or_default()).await?;
     let text = map.data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes()));

@@ -160,15 +160,22 @@ impl Site {
         });
     }
 
+    /// The next connection is made with the keys of then. Where the cluster goes, they may have gone before it, and what is
+    /// known of them is all there is.
+    async fn read_keys_anew(&self) {
+        if !self.leaving() {
+            *self.backend.lock() = None;
+        } else if let Ok(fresh) = self.shared.backends.open(&self.cluster, &self.shared.ctx.client).await {
+            *self.backend.lock() = Some(fresh);
+        }
+    }
+
     /// Says that something failed, and answers after how long to try again.
     async fn failed(&self, error: &JobError, failures: &mut u32) -> Duration {
         *failures = failures.saturating_add(1);
         self.answers(Err((error.reason(), &error.to_string()))).await;
         if let JobError::Denied { .. } = error {
-            // The next one reads the keys anew; where the cluster goes, they may have gone before it.
-            if !self.leaving() {
-                *self.backend.lock() = None;
-            }
+            self.read_keys_anew().await;
             return DENIED_PAUSE;
         }
         after(*failures)

@@ -4,7 +4,7 @@
 use super::Place;
 use super::listen::{Answer, Asked, Refused, say, whole};
 use crate::functions::api::{Function, Invocation, InvocationSpec};
-use crate::functions::{LARGEST_BODY, LONGEST_KEY, is_over};
+use crate::functions::{LARGEST_BODY, LONGEST_KEY, function_of, is_over};
 use crate::workflow::KEY_HEADER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
@@ -33,10 +33,6 @@ pub(super) struct Calls {
     clock: SharedClock,
     functions: Informer<Function>,
     invocations: Informer<Invocation>,
-}
-
-fn function_of(invocation: &Invocation) -> String {
-    object_key(invocation.metadata.namespace.as_deref().unwrap_or_default(), &invocation.spec.function)
 }
 
 impl Calls {
@@ -89,18 +85,14 @@ impl Calls {
             return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, why).with(header::ALLOW, "GET, HEAD"));
         }
         let is_name = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let found = match is_name(&namespace) && is_name(&id) {
-            // Not from what is remembered here: it may be younger than that.
-            true => self.client.api::<Invocation>(&namespace).get_opt(&id).await?,
-            false => None,
-        };
-        match found {
-            Some(invocation) => Ok(told(&id, &invocation)),
-            None if was_given(&id, self.clock.now()) => {
-                Err(Refused::new(StatusCode::GONE, "what came of this call is not kept any more"))
-            }
-            None => Err(Refused::new(StatusCode::NOT_FOUND, format!("there is no call {namespace}/{id}"))),
+        // Names that others chose could be guessed: what came of those is read through the API.
+        if !is_name(&namespace) || !is_name(&id) || !was_given(&id, self.clock.now()) {
+            return Err(Refused::new(StatusCode::NOT_FOUND, format!("there is no call {namespace}/{id}")));
         }
+        // Not from what is remembered here: it may be younger than that.
+        let found = self.client.api::<Invocation>(&namespace).get_opt(&id).await?;
+        let gone = || Refused::new(StatusCode::GONE, "what came of this call is not kept, or there was none");
+        found.map(|invocation| told(&id, &invocation)).ok_or_else(gone)
     }
 }
 

@@ -17,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections at once.
 const CONNECTIONS: usize = 256;
-/// A request is sent within this time.
-const SLOWEST: Duration = Duration::from_secs(30);
+/// A head, and a body, is sent within this time: who takes longer takes the place of others.
+const SLOWEST: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A request.
 pub(crate) type Asked = Request<Incoming>;
@@ -41,7 +43,16 @@ where
                 (listener.accept().await, place)
             } => accepted,
         };
-        let (Ok((stream, _)), Ok(place)) = accepted else { continue };
+        let (stream, place) = match accepted {
+            (Ok((stream, _)), Ok(place)) => (stream, place),
+            (Ok(_), Err(_)) => return,
+            (Err(error), _) => {
+                // Out of descriptors, most likely: connections that end will free some.
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let (answer, stop) = (answer.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {

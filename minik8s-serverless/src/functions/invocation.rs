@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use minik8s_core::api::ApiResult;
-use minik8s_core::client::{Change, DeleteOptions, DeletePreconditions, Informer, PatchType, key_of};
+use minik8s_core::client::{Change, DeleteOptions, DeletePreconditions, Informer, PatchType, key_of, object_key};
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,6 +26,11 @@ const ATTEMPTS: i32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Largest result that is kept.
 const LARGEST: usize = 256 << 10;
+/// So many results of one function are kept, and so many bytes of them and of what they answer; the oldest go first.
+const KEPT: usize = 1000;
+const KEPT_BYTES: usize = 64 << 20;
+/// Invocations that are over, by function.
+const OVER: &str = "over-by-function";
 
 /// Makes the calls.
 pub(super) struct InvocationController {
@@ -41,6 +46,8 @@ impl Controller for InvocationController {
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let invocations = ctx.informers.of::<Invocation>();
         invocations.synced().await;
+        let over = |i: &Invocation| i.status.as_ref().is_some_and(is_over);
+        invocations.add_index(OVER, move |i| if over(i) { vec![function_of(i)] } else { Vec::new() });
         let queue = ctx.queue();
         let q = queue.clone();
         pump(&ctx, &invocations, move |change| {
@@ -77,6 +84,24 @@ enum Next {
 /// True where nothing more comes of a call.
 pub(crate) fn is_over(status: &InvocationStatus) -> bool {
     matches!(status.phase.as_str(), "Succeeded" | "Failed")
+}
+
+/// The key of the function that is called.
+pub(crate) fn function_of(invocation: &Invocation) -> String {
+    object_key(invocation.metadata.namespace.as_deref().unwrap_or_default(), &invocation.spec.function)
+}
+
+/// Those of one function whose results are too many to be kept.
+fn too_many(mut over: Vec<Arc<Invocation>>) -> Vec<Arc<Invocation>> {
+    let ended = |i: &Arc<Invocation>| i.status.as_ref().and_then(|s| s.completion_time.clone());
+    over.sort_by_cached_key(|i| std::cmp::Reverse(ended(i)));
+    let mut bytes = 0;
+    let fits = over.iter().take(KEPT).take_while(|i| {
+        bytes += i.spec.body.len() + i.status.as_ref().map_or(0, |s| s.body.len() + s.message.len());
+        bytes <= KEPT_BYTES
+    });
+    let kept = fits.count();
+    over.split_off(kept)
 }
 
 fn next(invocation: &Invocation, now: Timestamp) -> Next {
@@ -118,15 +143,15 @@ impl Reconciler for Calls {
             (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let api = self.ctx.client.api::<Invocation>(namespace);
         match next(&invocation, self.ctx.clock.now()) {
-            Next::Wait(left) => Ok(Outcome::After(left)),
-            Next::Forget => {
-                let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
-                let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-                match api.delete(name, &options).await {
-                    Err(error) if !error.is_not_found() => Err(error),
-                    _ => Ok(Outcome::Done),
+            Next::Wait(left) => {
+                if invocation.status.as_ref().is_some_and(is_over) {
+                    for old in too_many(self.invocations.list_by(OVER, &function_of(&invocation))) {
+                        self.forget(&old).await?;
+                    }
                 }
+                Ok(Outcome::After(left))
             }
+            Next::Forget => self.forget(&invocation).await.map(|()| Outcome::Done),
             Next::Call(attempt) => {
                 let now = MicroTime(self.ctx.clock.now());
                 let started = invocation.status.as_ref().and_then(|s| s.start_time.clone()).unwrap_or(now);
@@ -144,6 +169,17 @@ impl Reconciler for Calls {
 }
 
 impl Calls {
+    async fn forget(&self, invocation: &Invocation) -> ApiResult<()> {
+        let meta = &invocation.metadata;
+        let api = self.ctx.client.api::<Invocation>(meta.namespace.as_deref().unwrap_or_default());
+        let preconditions = DeletePreconditions { uid: meta.uid.clone(), resource_version: None };
+        let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+        match api.delete(meta.name.as_deref().unwrap_or_default(), &options).await {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// One attempt, and what is to be told of it.
     async fn call(&self, invocation: &Invocation, attempt: i32) -> Value {
         let meta = &invocation.metadata;
@@ -201,5 +237,26 @@ mod tests {
             assert_eq!(next(&invocation, now), want, "{:?}", invocation.status);
         }
         assert!(may_work_later("Unavailable") && !may_work_later("TaskFailed") && !may_work_later("NotFound"));
+    }
+
+    #[test]
+    fn the_oldest_results_go_where_there_are_too_many() {
+        let over = |number: i64, size: usize| {
+            let mut invocation = Invocation::default();
+            invocation.metadata.name = Some(number.to_string());
+            let at = MicroTime(Timestamp::from_second(number).unwrap());
+            let status = InvocationStatus { completion_time: Some(at), body: "x".repeat(size), ..Default::default() };
+            invocation.status = Some(status);
+            Arc::new(invocation)
+        };
+        let gone = |all: Vec<Arc<Invocation>>| -> Vec<String> {
+            too_many(all).iter().map(|i| i.metadata.name.clone().unwrap()).collect()
+        };
+        let kept = i64::try_from(KEPT).unwrap();
+        assert!(gone((0..kept).map(|n| over(n, 1)).collect()).is_empty());
+        assert_eq!(gone((0..kept + 2).map(|n| over(n, 1)).collect()), ["1", "0"]);
+        let large = KEPT_BYTES / 2;
+        assert_eq!(gone(vec![over(1, large), over(3, large), over(2, large)]), ["1"]);
+        assert_eq!(gone(vec![over(1, KEPT_BYTES + 1)]), ["1"]);
     }
 }

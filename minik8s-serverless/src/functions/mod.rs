@@ -20,7 +20,7 @@ mod status;
 mod unpack;
 mod writes;
 
-pub(crate) use invocation::is_over;
+pub(crate) use invocation::{function_of, is_over};
 pub(crate) use kind::{LARGEST_BODY, LONGEST_KEY};
 pub use metrics::FunctionMetrics;
 pub use unpack::Unpacker;

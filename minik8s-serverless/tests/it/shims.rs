@@ -46,6 +46,12 @@ def wraps(f):
     return inner
 @wraps
 def wrapped(p, c): return c.request_id
+def gives(f):
+    @functools.wraps(f)
+    def inner(p): return f(p, 'given')
+    return inner
+@gives
+def given(p, db): return db
 ",
     ),
 };
@@ -218,6 +224,9 @@ fn a_handler_of_python_learns_of_its_call_what_it_asks_for() {
         let wrapped = Served::ready(&PYTHON, "code.wrapped");
         let answer = wrapped.ask("POST / HTTP/1.1\r\nX-Request-Id: r-3\r\n", "{}");
         assert_eq!(answer, Some((200, "\"r-3\"".to_owned())), "what a decorator stands around counts");
+        let given = Served::ready(&PYTHON, "code.given");
+        let answer = given.ask("POST / HTTP/1.1\r\n", "{}");
+        assert_eq!(answer, Some((200, "\"given\"".to_owned())), "a decorator that gives an argument itself");
     }
 }
 

@@ -159,6 +159,28 @@ async fn a_cluster_whose_key_is_gone_before_it_says_what_brings_it_back_and_how_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_while_its_cluster_goes_is_read_anew_where_it_can_be() {
+    let world = World::new(&["one"]).await;
+    world.run("a", "echo part\nsleep 100000").await;
+    world.reaches("a", Phase::Running).await;
+    let fake = world.fakes.of("one");
+    fake.fail("*", Some(key_refused()));
+    world.clusters().delete("one", &DeleteOptions::default()).await.unwrap();
+    world.says_why_it_stays("one", "KeyRefused").await;
+    let opened = || world.fakes.1.load(Ordering::Relaxed);
+    let before = opened();
+    until("the key is read anew", BOUND, || async { (opened() > before).then_some(()) }).await;
+    // The Secret goes, and the key that was known is taken again.
+    let gone = Problem { reason: "SecretNotFound", message: "there is no Secret".to_owned() };
+    world.fakes.close(Some(gone));
+    let before = opened();
+    until("the key is looked for again", BOUND, || async { (opened() > before).then_some(()) }).await;
+    fake.fail("*", None);
+    world.cluster_gone("one").await;
+    assert_eq!(world.reaches("a", Phase::Failed).await.status.unwrap().end.as_deref(), Some("Cancelled"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_goes_with_its_clusters_and_jobs_or_says_why_not() {
     let world = World::new(&[]).await;
     let client = world.cluster.client();

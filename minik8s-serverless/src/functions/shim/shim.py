@@ -67,10 +67,12 @@ class Context:
 
 def wants_context(function):
     """True where a function must be given two arguments."""
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
     # Not by way of `inspect`, which takes longer to load than all else here.
     code = getattr(function, "__code__", None)
+    # A decorator that takes any arguments (0x04: it has *args) passes on what it is given.
+    while code is not None and code.co_flags & 0x04 and hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+        code = getattr(function, "__code__", None)
     if code is None:
         return False
     own = 1 if hasattr(function, "__self__") else 0
