@@ -149,8 +149,9 @@ fn events_of_webhooks_are_taken_at_gateways_with_tls() {
     let authority = authority.display().to_string();
     let send = |url: &str| {
         let kind = "content-type: application/json";
-        let args = ["-s", "-m", "60", "-w", " %{http_code}", "--cacert", &authority, "-H", kind, "-d", "{\"n\": 1}"];
-        up.program("curl", &[&args[..], &["--resolve", "hooks.example:443:127.0.0.1", url]].concat()).out
+        let args = ["-sS", "-m", "60", "-w", " %{http_code}", "--cacert", &authority, "-H", kind, "-d", "{\"n\": 1}"];
+        let ran = up.program("curl", &[&args[..], &["--resolve", "hooks.example:443:127.0.0.1", url]].concat());
+        ran.err + &ran.out
     };
     let mut last = String::new();
     let url = "https://hooks.example/trigger/default/hook";

@@ -5,12 +5,16 @@ use super::http1::{BadChunk, Http1, Tunnel, Upload};
 use super::proxy::Ending;
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
+
+/// For how long, and how many bytes of, a body is taken that nobody reads.
+const LINGER: Duration = Duration::from_millis(500);
+const LEFT_OVER: usize = 256 << 10;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +42,7 @@ pub(super) enum Source {
     /// All of it is here, if there is one.
     Whole(Bytes),
     Http1(Upload),
-    Http2(Incoming),
+    Http2(Received),
 }
 
 impl Source {
@@ -49,7 +53,7 @@ impl Source {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Source::Http1(upload) => upload.poll_frame(cx),
-            Source::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broke::from),
+            Source::Http2(received) => received.poll_frame(cx),
         }
     }
 
@@ -57,7 +61,7 @@ impl Source {
         match self {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Http1(upload) => upload.is_end_stream(),
-            Source::Http2(incoming) => incoming.is_end_stream(),
+            Source::Http2(received) => received.0.as_ref().is_none_or(Incoming::is_end_stream),
         }
     }
 
@@ -65,8 +69,41 @@ impl Source {
         match self {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Http1(upload) => upload.size_hint(),
-            Source::Http2(incoming) => incoming.size_hint(),
+            Source::Http2(received) => received.0.as_ref().map(Incoming::size_hint).unwrap_or_default(),
         }
+    }
+}
+
+/// The body of a request of HTTP/2. What nobody reads of it is taken for a moment all the same: some clients take a stream
+/// that is over before they have sent everything for a failure, whatever they were answered (curl 7 does).
+pub(super) struct Received(Option<Incoming>);
+
+impl Received {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self(Some(incoming))
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broke>>> {
+        let Some(incoming) = &mut self.0 else { return Poll::Ready(None) };
+        Pin::new(incoming).poll_frame(cx).map_err(Broke::from)
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        let rest = self.0.take().filter(|rest| !rest.is_end_stream());
+        if let (Some(rest), Ok(runtime)) = (rest, tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn(tokio::time::timeout(LINGER, discard(rest))));
+        }
+    }
+}
+
+/// Takes what comes, up to a limit.
+async fn discard(mut rest: Incoming) {
+    let mut left = LEFT_OVER;
+    while let Some(Ok(frame)) = rest.frame().await {
+        let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = less;
     }
 }
 

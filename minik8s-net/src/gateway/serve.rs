@@ -1,6 +1,6 @@
 //! Accepting connections and speaking HTTP on them.
 
-use super::body::{Answer, Source};
+use super::body::{Answer, Received, Source};
 use super::front::Shared;
 use super::http1::{self, Client};
 use super::proxy::{Came, handle};
@@ -222,5 +222,5 @@ where
 }
 
 async fn answer(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    Ok(handle(shared, came, request.map(Source::Http2)).await)
+    Ok(handle(shared, came, request.map(|body| Source::Http2(Received::new(body)))).await)
 }

@@ -49,6 +49,24 @@ async fn http2_is_spoken_without_asking_and_many_requests_share_a_connection() {
     assert_eq!(a.count(), 50);
 }
 
+#[tokio::test]
+async fn who_was_answered_may_send_the_rest_of_its_body_over_http2() {
+    let world = World::with(vec![rule("r", "r.example", "/", plan(&[]))], &[]).await;
+    let stream = TokioIo::new(TcpStream::connect(world.http).await.unwrap());
+    let (mut sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(driver);
+    for _ in 0..20 {
+        let (mut rest, body) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(0);
+        let request = Request::post("http://other.example/").body(StreamBody::new(body)).unwrap();
+        let got = Got::of(sender.send_request(request).await.unwrap()).await;
+        assert_eq!(got.status, StatusCode::NOT_FOUND, "{got:?}");
+        for part in 0..5 {
+            let sent = rest.send(Ok(Frame::data(Bytes::from_static(b"part")))).await;
+            assert!(sent.is_ok(), "the stream was ended before part {part} of the body");
+        }
+    }
+}
+
 /// A server as gRPC has them: HTTP/2 alone, a status in trailers.
 async fn grpc_server() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
