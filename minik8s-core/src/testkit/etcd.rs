@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
 
+use super::frozen::stop_still;
 use super::wait::until;
 use crate::store::{EtcdOptions, EtcdStore, EtcdTls};
 use futures::FutureExt;
@@ -112,17 +113,13 @@ impl Etcd {
 
     /// Stops a member's process where it stands: its connections stay, nothing answers.
     pub fn freeze(&self, member: usize) {
-        self.signal(member, "STOP");
+        stop_still(self.members[member].process.as_ref().expect("the member must run").id());
     }
 
     /// Lets a stopped member go on.
     pub fn thaw(&self, member: usize) {
-        self.signal(member, "CONT");
-    }
-
-    fn signal(&self, member: usize, signal: &str) {
         let process = self.members[member].process.as_ref().expect("the member must run");
-        let order = format!("kill -{signal} {}", process.id());
+        let order = format!("kill -CONT {}", process.id());
         assert!(Command::new("sh").args(["-c", &order]).status().unwrap().success(), "{order}");
     }
 

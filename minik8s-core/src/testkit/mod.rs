@@ -7,6 +7,7 @@ pub mod etcd;
 mod fake_jobs;
 mod fake_runtime;
 pub mod faults;
+pub mod frozen;
 pub mod grpc;
 pub mod history;
 pub mod hosts;

@@ -226,7 +226,9 @@ fault() {
     nodes-up) for node in "$node1" "$node2"; do scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true; done
               until_ok 300 usable || fail "the nodes do not come back" ;;
     expire) scontrol update "JobId=$2" EndTime=now+1 ;;
-    ctld-freeze) kill -STOP "$(pid_of slurmctld)" ;;
+    ctld-freeze) pid=$(pid_of slurmctld); kill -STOP "$pid"
+                 # Each of its threads stops when it next looks at the signal.
+                 until_ok 300 eval "! sed 's/.*) //' /proc/$pid/task/*/stat | grep -qv '^T'" ;;
     ctld-thaw) kill -CONT "$(pid_of slurmctld)" ;;
     ctld-stop) end slurmctld TERM ;;
     ctld-start) start_ctld; until_ok 300 usable || fail "the nodes do not come back" ;;

@@ -3,6 +3,7 @@
 use crate::harness::{Harness, able};
 use futures::StreamExt;
 use minik8s_core::runtime::{ContainerState, Containers, Runtime, RuntimeEvent, SandboxSpec, Sandboxes};
+use minik8s_core::testkit::frozen::stop_still;
 use minik8s_core::testkit::wait::until;
 use minik8s_runtime::PrivateContainerd;
 use nix::sys::signal::{Signal, kill};
@@ -99,7 +100,7 @@ async fn a_shim_that_dies_while_its_container_is_removed_does_not_stop_the_remov
         let id = format!("c{round}");
         let shim = parent(sleeper(&h, &id).await);
         // Stopped, it leaves the first request of the removal without an answer; killed, it takes the connection away.
-        kill(Pid::from_raw(shim), Signal::SIGSTOP).expect("stop");
+        stop_still(shim.unsigned_abs());
         let mut removal = Box::pin(h.runtime.remove_container(&id));
         let early = tokio::time::timeout(Duration::from_millis(300), &mut removal).await;
         assert!(early.is_err(), "a shim that is stopped answers nothing: {early:?}");

@@ -92,6 +92,16 @@ impl FakeJobs {
         self.table.lock().queries
     }
 
+    /// Files of which something was read, and from where, in order.
+    pub fn reads(&self) -> Vec<(FileName, u64)> {
+        self.table.lock().reads.clone()
+    }
+
+    /// After so many more reads the connection is lost once.
+    pub fn break_a_read_after(&self, count: u32) {
+        self.table.lock().breaks_after = Some(count);
+    }
+
     /// Identities that were started, in order; one that was started twice is there twice.
     pub fn started(&self) -> Vec<JobId> {
         self.table.lock().started.clone()
@@ -179,6 +189,12 @@ impl JobBackend for FakeJobs {
 
     async fn read(&self, job: &JobHandle, file: &FileName, from: u64, most: usize) -> JobResult<Bytes> {
         self.with("read", |table| {
+            if table.breaks_after == Some(0) {
+                table.breaks_after = None;
+                return Err(JobError::Away { what: Outage::Lost, why: "the connection broke off".to_owned() });
+            }
+            table.breaks_after = table.breaks_after.map(|count| count - 1);
+            table.reads.push((file.clone(), from));
             table.read(&job.id, file, from, most).ok_or_else(|| JobError::NotFound(job.id.clone()))
         })
     }

@@ -39,6 +39,10 @@ pub(super) struct Table {
     pub(super) independent: bool,
     pub(super) left: u32,
     pub(super) queries: u64,
+    /// Files that were read, and from where.
+    pub(super) reads: Vec<(FileName, u64)>,
+    /// Reads until one breaks off.
+    pub(super) breaks_after: Option<u32>,
     pub(super) started: Vec<JobId>,
     next: u64,
 }

@@ -305,6 +305,25 @@ async fn a_job_is_cancelled_and_deleted_while_it_is_handed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fetch_that_broke_off_goes_on_from_where_it_was() {
+    let world = World::new(&["one"]).await;
+    let fake = world.fakes.of("one");
+    fake.break_a_read_after(2);
+    // Grows to three million bytes and a little.
+    let doubled = "cat big >> big\n".repeat(15);
+    let run = format!("printf %s {} > big\n{doubled}", "x".repeat(100));
+    let spec = GpuJobSpec { run, results: vec!["big".to_owned()], ..GpuJobSpec::default() };
+    world.create("a", "one", spec).await;
+    let job = world.reaches("a", Phase::Succeeded).await;
+    let status = job.status.clone().unwrap();
+    let big = status.files.iter().find(|file| file.name == "results/big").unwrap();
+    assert_eq!((big.bytes, world.file(&job, 1, "results/big").len()), (3_276_800, 3_276_800));
+    let from: Vec<u64> = fake.reads().iter().filter(|(name, _)| name.as_str() == "results/big").map(|r| r.1).collect();
+    assert_eq!(from, [0, 1 << 20, 2 << 20, 3 << 20], "no part came twice");
+    assert_eq!(fake.started().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_results_than_may_be_are_cut_and_told() {
     let world = World::new(&["one"]).await;
     let run: String = (0..1010).map(|number| format!("echo x > f{number}\n")).collect();

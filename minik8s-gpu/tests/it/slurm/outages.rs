@@ -1,7 +1,11 @@
 //! Connections that break, a Slurm that is stopped, hosts on the way, and clusters that are deleted.
 
 use super::*;
+use k8s_openapi::api::core::v1::ConfigMap;
 use minik8s_gpu::kinds::JumpHost;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::Command;
 
 impl World {
     /// A job that goes on until `go_on`, so that whatever is done meanwhile is done while it runs.
@@ -143,4 +147,60 @@ async fn a_deleted_cluster_leaves_no_job_and_no_directory_there() {
     .await;
     assert!(world.bed.slurm(&["squeue", "-h", "-t", "all", "-o", "%T"]).contains("CANCELLED"));
     assert_eq!(std::fs::read_dir(world.bed.root()).unwrap().count(), 0, "its own directory went too");
+}
+
+/// A small file system, gone at the end.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, options: &str) -> Self {
+        std::fs::create_dir(&at).unwrap();
+        let small = Self(at);
+        small.run("mount", &["-t", "tmpfs", "-o", options, "tmpfs"]);
+        small
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let status = Command::new(program).args(args).arg(&self.0).status().unwrap();
+        assert!(status.success(), "{program} {args:?}: {status}");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_there_is_told_and_the_job_is_handed_over_when_there_is_room() {
+    let Some(world) = World::start().await else { return };
+    let small = Small::mount(world.bed.dir.join("small"), "size=300k,mode=0777");
+    let root = small.0.join("root").display().to_string();
+    world.add("small", |slurm| slurm.root = Some(root)).await;
+    world.says("small", "Answers").await;
+    let mut files = ConfigMap::default();
+    files.metadata.name = Some("files".to_owned());
+    // Of chance, so that no way there makes it small.
+    files.data = Some([("large".to_owned(), minik8s_core::random::word(640_000))].into());
+    world.cluster.client().api::<ConfigMap>("default").create(&files).await.unwrap();
+    let spec = json!({"cluster": "small", "run": "wc -c < large", "source": {"configMap": "files"}});
+    world.job("a", "small", serde_json::from_value(spec).unwrap()).await;
+    until("the job says that there is no room", BOUND, || async {
+        let status = world.jobs().get("a").await.ok()?.status?;
+        assert!(!status.phase.is_final(), "{status:?}");
+        status.conditions.iter().any(|c| c.type_ == "Obstructed" && c.reason == "DiskFull").then_some(())
+    })
+    .await;
+    assert_eq!(world.submissions(), 0);
+    small.run("mount", &["-o", "remount,size=64m"]);
+    let (job, status) = world.ends("a").await;
+    assert_eq!((status.phase, world.output(&job, "stdout").as_str()), (Phase::Succeeded, "640000\n"), "{status:?}");
+    assert_eq!(world.submissions(), 1);
+    world.cluster.client().api::<JobCluster>("default").delete("small", &DeleteOptions::default()).await.unwrap();
+    until("the cluster is gone", BOUND, || async {
+        let found = world.cluster.client().api::<JobCluster>("default").get_opt("small").await.unwrap();
+        found.is_none().then_some(())
+    })
+    .await;
 }
