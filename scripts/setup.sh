@@ -22,6 +22,8 @@ needs=(
   "nginx:nginx-light"        # only what benchmarks compare the gateway with; tests start none
   "wrk:wrk"                  # only the client of that benchmark
   "python3:python3"          # only for tests: calls by twenty at once, and what a function is called with
+  "pip3:python3-pip"         # only for tests: how the compiler of the CUDA example is fetched
+  "node:nodejs"              # only for tests: what functions of JavaScript are served with
   "curl:curl"                # only for tests: a client of the gateway's TLS that is not ours
   "make:make"
   "tmux:tmux"                # only for tests: the terminal that a live screen is looked at in

@@ -1,7 +1,7 @@
 //! Bodies on their way through: requests with a limit and a patience, answers that move their own connection.
 
 use super::backend::Lease;
-use super::http1::{BadChunk, Http1, Tunnel, Upload};
+use super::http1::{BadChunk, Http1, LINGER, Tunnel, Upload};
 use super::proxy::Ending;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -12,8 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// For how long, and how many bytes of, a body is taken that nobody reads.
-const LINGER: Duration = Duration::from_millis(500);
+/// So many bytes of a body that nobody reads are taken, for as long as a client of HTTP/1 is listened to at its end.
 const LEFT_OVER: usize = 256 << 10;
 
 /// Why a body broke off.

@@ -13,6 +13,6 @@ mod upload;
 
 pub(super) use decode::BadChunk;
 pub(super) use endpoint::{Http1, Unsent};
-pub(super) use serve::{Client, serve};
+pub(super) use serve::{Client, LINGER, serve};
 pub(super) use tunnel::Tunnel;
 pub(super) use upload::Upload;

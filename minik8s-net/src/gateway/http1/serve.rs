@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long a client is listened to that has its last answer: a socket that is closed with bytes unread resets the
 /// connection, and the client may never see the answer that was sent before.
-const LINGER: Duration = Duration::from_millis(500);
+pub(in crate::gateway) const LINGER: Duration = Duration::from_millis(500);
 /// How long a client that was answered before may have been about to ask when the end came.
 const NEXT: Duration = Duration::from_millis(50);
 
