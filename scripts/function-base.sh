@@ -12,6 +12,10 @@ case $kind in
   node) wanted=(nodejs) alone=(ca-certificates) run=/usr/bin/node ;;
   *) echo "there is no base called $kind: python or node" >&2; exit 1 ;;
 esac
+# What the lists have, whatever is installed on this machine: that may come from elsewhere.
+: >"$work/installed"
+echo "Dir::State::status \"$work/installed\"; Dir::Cache::pkgcache \"\"; Dir::Cache::srcpkgcache \"\";" >"$work/apt.conf"
+export APT_CONFIG=$work/apt.conf
 # All that these need, but nothing that is only recommended, and nothing of what a container does not have anyway.
 mapfile -t packages < <(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
   --no-replaces --no-enhances "${wanted[@]}" | grep -E '^[a-z0-9]' | grep -vE ':i386$|^(dpkg|debconf|perl|tar|install-info|cdebconf|debianutils|adduser|passwd|init-system-helpers)' | sort -u)

@@ -70,6 +70,11 @@ pub fn cpu_time_of(process: u32) -> Duration {
     TICK * ticks
 }
 
+/// Threads of a gateway: as `minik8s` has it, and as nginx does (`worker_processes auto`).
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// How often something happens in a second.
 pub fn per_second(count: usize, took: Duration) -> f64 {
     #[allow(clippy::cast_precision_loss)]

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod beneath;
 mod blocking;
 pub mod client;
 pub mod clock;

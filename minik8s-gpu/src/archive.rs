@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use minik8s_core::job::{FileName, SourceFile};
+use minik8s_core::job::{FileName, JobError, JobRequest, JobResult, SourceFile};
 use std::io::Read;
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -60,6 +60,16 @@ pub fn pack(prefix: &str, files: &[SourceFile]) -> std::io::Result<Vec<u8>> {
         builder.append_data(&mut header, format!("{prefix}{}", file.name), file.content.as_ref())?;
     }
     builder.into_inner()
+}
+
+/// A tar archive of all that a job needs where it runs: these files, and those it starts with below `work`.
+pub(crate) fn of_job(job: &JobRequest, mut files: Vec<SourceFile>) -> JobResult<Vec<u8>> {
+    let refused = |why: String| JobError::Refused { field: Some("source"), why };
+    for file in &job.source {
+        let name = FileName::new(format!("work/{}", file.name)).map_err(refused)?;
+        files.push(SourceFile { name, ..file.clone() });
+    }
+    pack("", &files).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::kinds::{JobCluster, JumpHost, SlurmSpec};
 use crate::local::{LocalBackend, LocalConfig};
+use crate::nodes::{NodesBackend, NodesConfig};
 use crate::slurm::{SlurmBackend, SlurmConfig, SshConfig};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -30,14 +31,14 @@ pub trait Backends: Send + Sync + 'static {
     async fn open(&self, cluster: &JobCluster, client: &Client) -> Result<SharedJobBackend, Problem>;
 }
 
-/// Slurm over SSH, and processes of this machine where its operator has allowed that.
+/// Slurm over SSH, nodes of the cluster, and processes of this machine where its operator has allowed that.
 pub struct StandardBackends {
     /// What this machine gives to jobs; `None` where it gives nothing.
     pub local: Option<LocalConfig>,
 }
 
 impl StandardBackends {
-    /// Slurm over SSH alone.
+    /// Slurm over SSH and nodes of the cluster.
     pub fn remote() -> Self {
         Self { local: None }
     }
@@ -109,6 +110,15 @@ impl Backends for StandardBackends {
                 message: format!("the key cannot be put into a file for ssh: {error}"),
             };
             return Ok(Arc::new(SlurmBackend::new(config).map_err(failed)?));
+        }
+        if let Some(nodes) = &cluster.spec.nodes {
+            let config = NodesConfig {
+                namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
+                cluster: cluster.metadata.uid.clone().unwrap_or_default(),
+                spec: nodes.clone(),
+                patience: cluster.spec.lost_after(),
+            };
+            return Ok(Arc::new(NodesBackend::new(client.clone(), config)));
         }
         Ok(Arc::new(LocalBackend::new(self.local(cluster)?)))
     }

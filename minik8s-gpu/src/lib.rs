@@ -1,5 +1,5 @@
 //! Batch and GPU jobs for minik8s: the kinds `GpuJob` and `JobCluster`, the controller that follows jobs on clusters with
-//! Slurm and on this machine, and the backends that reach them. It depends on `minik8s-core` alone and comes in by
+//! Slurm, on nodes of the cluster itself and on this machine, and the backends that reach them. It depends on `minik8s-core` alone and comes in by
 //! [`Extension`], the same door a user's crate has.
 
 pub mod archive;
@@ -7,6 +7,7 @@ pub mod backends;
 pub mod controller;
 pub mod kinds;
 pub mod local;
+pub mod nodes;
 pub mod outputs;
 mod script;
 pub mod slurm;
@@ -32,12 +33,12 @@ pub struct GpuExtension {
 }
 
 impl GpuExtension {
-    /// Jobs on Slurm, with all their files below `directory`.
+    /// Jobs on Slurm and on nodes, with all their files below `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self::with_backends(directory.into().join("output"), Arc::new(StandardBackends::remote()))
     }
 
-    /// Jobs on Slurm and as processes of this machine, which run as the user that this process runs as: only where whoever
+    /// The same, and jobs as processes of this machine, which run as the user that this process runs as: only where whoever
     /// operates it wants that. `local` is said where its files go, below `directory`.
     pub fn with_local(directory: impl Into<PathBuf>, local: impl FnOnce(PathBuf) -> LocalConfig) -> Self {
         let directory = directory.into();

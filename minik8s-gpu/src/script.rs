@@ -2,7 +2,7 @@
 //! every backend. Nothing of a request stands in the wrapper but quoted texts and numbers: commands are files of their own.
 
 use bytes::Bytes;
-use minik8s_core::job::{FileName, JobRequest, SourceFile};
+use minik8s_core::job::{FileName, JobError, JobRequest, JobResult, SourceFile};
 use std::fmt::Write as _;
 
 /// A text as one word of a shell, whatever it holds but zero bytes.
@@ -10,13 +10,13 @@ pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// A file of ours in a job's directory.
+pub(crate) fn file(name: &str, content: String, executable: bool) -> SourceFile {
+    SourceFile { name: FileName::output(name, None), content: Bytes::from(content), executable }
+}
+
 /// The files of a job, below its directory: `job.sh` and what it needs. Source files are below `work`.
 pub(crate) fn files(job: &JobRequest) -> Vec<SourceFile> {
-    let file = |name: &str, content: String, executable| SourceFile {
-        name: FileName::output(name, None),
-        content: Bytes::from(content),
-        executable,
-    };
     let mut files = vec![
         file("job.sh", wrapper(job), true),
         file("env", environment(job), false),
@@ -31,11 +31,17 @@ pub(crate) fn files(job: &JobRequest) -> Vec<SourceFile> {
 }
 
 /// Sets and exports variables.
-fn environment(job: &JobRequest) -> String {
+pub(crate) fn environment(job: &JobRequest) -> String {
     job.env.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "export {name}={}", quote(value));
         text
     })
+}
+
+/// Where jobs are no containers, an image means nothing.
+pub(crate) fn without_image(job: &JobRequest) -> JobResult<()> {
+    let why = || "jobs of this JobCluster run in no container: leave it out, or choose one with spec.nodes".to_owned();
+    job.image.as_ref().map_or(Ok(()), |_| Err(JobError::Refused { field: Some("image"), why: why() }))
 }
 
 /// Claims the job for the first that runs it, prepares, runs, and leaves behind how that ended: `CODE WHY ID TIME` in
@@ -107,7 +113,7 @@ fn wrapper(job: &JobRequest) -> String {
 pub(crate) struct Left {
     /// The exit code.
     pub(crate) code: i32,
-    /// Which commands: `run`, `compile`, or `timeout` where they were ended.
+    /// Which commands: `run`, `compile`, or why they were ended or never run: `timeout`, `memory`, `launch`.
     pub(crate) what: String,
     /// Who ran them.
     pub(crate) native: String,
@@ -130,6 +136,8 @@ impl Left {
         let reason = match (self.what.as_str(), self.code) {
             ("timeout", _) => EndReason::Timeout,
             ("compile", _) => EndReason::CompileError,
+            ("memory", _) => EndReason::OutOfMemory,
+            ("launch", _) => EndReason::LaunchError,
             (_, 0) => EndReason::Completed,
             _ => EndReason::Error,
         };

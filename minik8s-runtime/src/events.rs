@@ -48,15 +48,18 @@ async fn subscription(inner: &Arc<Inner>, first: &mut bool) {
     let filters = filters.map(|topic| format!("namespace=={namespace},topic=={topic:?}")).to_vec();
     // containerd answers a subscription only with its first event, so whether it is back shows on another call.
     let mut events = inner.connection.events();
-    let subscribe = events.subscribe(api::SubscribeRequest { filters });
+    let subscribe = async { events.subscribe(api::SubscribeRequest { filters }).await.map_err(drop) };
     let resync = async {
-        if !std::mem::take(first) && inner.connection.version().version(()).await.is_ok() {
+        if !std::mem::take(first) {
+            // Where only this call meets the outage, the other would wait for its first event, and nobody be told.
+            inner.connection.version().version(()).await.map_err(drop)?;
             tokio::time::sleep(SUBSCRIBED).await;
             // Whatever ended while nobody listened is settled by the list that this makes the agent do.
             let _ = inner.events.send(RuntimeEvent::Resync);
         }
+        Ok(())
     };
-    let (Ok(stream), ()) = tokio::join!(subscribe, resync) else { return };
+    let Ok((stream, ())) = tokio::try_join!(subscribe, resync) else { return };
     let mut stream = stream.into_inner();
     while let Ok(Some(envelope)) = stream.message().await {
         if let Some(news) = read(&envelope) {

@@ -14,7 +14,7 @@ pub mod workflow;
 use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::Controller;
-use minik8s_core::server::{HttpDoor, Kind};
+use minik8s_core::server::{HttpDoor, Kind, Sidecar};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -57,8 +57,9 @@ impl Serverless {
         Self { triggers, ..self }
     }
 
-    /// Listens here, where the gateways of all nodes can reach it, for calls that nobody waits for (`Prefer:
-    /// respond-async`) and for webhooks at gateways. Port 0 takes a free one. Default: nowhere, and every call is waited for.
+    /// Listens here, beside the API server and where the gateways of all nodes can reach it, for calls that nobody waits for
+    /// (`Prefer: respond-async`) and for webhooks at gateways. Port 0 takes a free one. Default: nowhere, and every call is
+    /// waited for unless another API server of the cluster listens.
     #[must_use]
     pub fn front(self, address: SocketAddr) -> Self {
         Self { front: Some(address), ..self }
@@ -88,16 +89,17 @@ impl Extension for Serverless {
     }
 
     fn controllers(&self) -> Vec<Arc<dyn Controller>> {
-        let triggers = self.triggers.clone();
-        let front =
-            self.front.map(|address| Arc::new(front::FrontController { address, triggers }) as Arc<dyn Controller>);
         [
-            functions::controllers(&self.functions, front.is_some()),
+            functions::controllers(&self.functions),
             workflow::controllers(&self.workflows),
             triggers::controllers(&self.triggers, &self.workflows),
-            front.into_iter().collect(),
         ]
         .concat()
+    }
+
+    fn sidecars(&self) -> Vec<Arc<dyn Sidecar>> {
+        let of = |address| front::FrontSidecar { address, triggers: self.triggers.clone() };
+        self.front.map(|address| Arc::new(of(address)) as Arc<dyn Sidecar>).into_iter().collect()
     }
 
     fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {

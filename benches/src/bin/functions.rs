@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
-use minik8s_benches::{Table, Timings, again_in_own_network, per_second, show, times};
+use minik8s_benches::{Table, Timings, again_in_own_network, per_second, processors, show, times};
 use minik8s_core::client::{Client, DeleteOptions, ListOptions, PatchType};
 use minik8s_core::cluster::Cluster;
 use minik8s_core::controllers::is_ready;
@@ -52,7 +52,8 @@ async fn inside() -> Result<()> {
     })?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let at = listener.local_addr()?;
-    let config = GatewayConfig { http_port: Some(80), https_port: None, ..GatewayConfig::default() };
+    let config =
+        GatewayConfig { http_port: Some(80), https_port: None, lanes: processors(), ..GatewayConfig::default() };
     let (metrics, of_gateway) = (FunctionMetrics::default(), GatewayMetrics::default());
     let mut page = Registry::default();
     metrics.register(&mut page);

@@ -1,5 +1,6 @@
 //! Requests through the gateway beside requests through Debian's nginx: the same routes, the same backend, the same
-//! client (`wrk`), each alone. Runs as root in a network namespace of its own, and needs `nginx` and `wrk`.
+//! client (`wrk`), each alone. Both add the same headers: who asked and how, and an id of the request. Runs as root in a
+//! network namespace of its own, and needs `nginx` and `wrk`.
 //!
 //! The backend is another nginx that answers a few bytes. All of it shares the machine, so that only the ratio between
 //! the two says anything.
@@ -7,7 +8,7 @@
 #![allow(clippy::print_stdout, reason = "a report")]
 
 use anyhow::{Context, Result, bail};
-use minik8s_benches::{Table, cpu_time, cpu_time_of, in_own_network, progress, show};
+use minik8s_benches::{Table, cpu_time, cpu_time_of, in_own_network, processors, progress, show};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
 use minik8s_core::routing::{Backend, Host, Owner, PathRule, Plan, RouteSet, Rule, Speaks, Weighted};
 use minik8s_net::gateway::{Gateway, GatewayConfig, GatewayMetrics, listener};
@@ -89,7 +90,8 @@ impl Ours {
         // Threads are made by this one, and so belong to its network namespace.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let config = GatewayConfig { http_port: Some(OURS), https_port: None, ..GatewayConfig::default() };
+        let config =
+            GatewayConfig { http_port: Some(OURS), https_port: None, lanes: processors(), ..GatewayConfig::default() };
         let gateway = Gateway::new(config, GatewayMetrics::default());
         gateway.set_services(services());
         let began = Instant::now();
@@ -145,7 +147,9 @@ fn proxy(routes: usize) -> String {
         let _ = writeln!(text, "server {{ listen 127.0.0.1:{NGINX}{backlog}; server_name h{host}.example;");
         for route in (host..routes).step_by(HOSTS) {
             let headers = "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
-                           proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;";
+                           proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; \
+                           proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Request-Id $request_id; \
+                           add_header X-Request-Id $request_id;";
             let pass = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://web;";
             let _ = writeln!(text, "  location {} {{ {headers} {pass} }}", place(route).1);
         }

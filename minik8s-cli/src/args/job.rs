@@ -14,7 +14,7 @@ pub(crate) struct JobOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
-    /// Hand a job over: a manifest, or a directory with job.yaml and the files it starts with
+    /// Hand a job over to Slurm, nodes or this machine: a manifest, or a directory with job.yaml and the files it starts with
     Submit(JobSubmit),
     /// Show jobs
     Get(JobGet),

@@ -72,6 +72,19 @@ pub(crate) fn reachable(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Where calls that nobody waits for are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// Nowhere.
+    None,
+    /// Here.
+    At(SocketAddr),
+}
+
+fn front(text: &str) -> Result<Front, String> {
+    if text == "none" { Ok(Front::None) } else { reachable(text).map(Front::At) }
+}
+
 /// What workflows and triggers may do.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Workflows and triggers")]
@@ -82,9 +95,10 @@ pub(crate) struct WorkflowOptions {
     /// Take events that triggers of webhooks take at every gateway too, below /trigger, with TLS where the gateway has it
     #[arg(long)]
     webhooks_at_gateways: bool,
-    /// Where gateways of all nodes find what takes calls that nobody waits for [default: any port of the API's address]
-    #[arg(long, value_name = "IP:PORT", value_parser = reachable)]
-    front: Option<SocketAddr>,
+    /// Where gateways of all nodes find what takes calls that nobody waits for, or `none`, so that all are waited for
+    /// [default: any port of the API's address]
+    #[arg(long, value_name = "IP:PORT", value_parser = front)]
+    front: Option<Front>,
     /// A file or directory of this machine that triggers may watch; may be repeated [default: none]
     #[arg(long, value_name = "PATH")]
     trigger_path: Vec<PathBuf>,
@@ -113,8 +127,28 @@ impl WorkflowOptions {
         }
     }
 
-    /// Where calls that nobody waits for are taken, of a machine that others reach at this address.
-    pub(crate) fn front(&self, own: IpAddr) -> SocketAddr {
-        self.front.unwrap_or(SocketAddr::new(own, 0))
+    /// Where calls that nobody waits for are taken, of a machine that others reach at this address, where it has one.
+    pub(crate) fn front(&self, own: Option<IpAddr>) -> Option<SocketAddr> {
+        match self.front {
+            Some(Front::None) => None,
+            Some(Front::At(address)) => Some(address),
+            None => own.map(|own| SocketAddr::new(own, 0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_front_is_at_an_address_that_others_reach_or_nowhere() {
+        let at = |text: &str| Front::At(text.parse().unwrap());
+        assert_eq!(front("none"), Ok(Front::None));
+        assert_eq!(front("10.0.0.1:8082"), Ok(at("10.0.0.1:8082")));
+        assert_eq!(front("[fd00::1]:0"), Ok(at("[fd00::1]:0")));
+        for bad in ["", "None", "10.0.0.1", "0.0.0.0:80", "[::]:80"] {
+            assert!(front(bad).is_err(), "{bad}");
+        }
     }
 }

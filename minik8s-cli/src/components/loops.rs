@@ -62,10 +62,6 @@ pub(super) struct Controllers {
     /// are made here [default: jobs are not followed, and no images are made]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where gateways of all nodes find what takes calls that nobody waits for [default: there is none, and all calls are
-    /// waited for]
-    #[arg(long, value_name = "IP:PORT", value_parser = crate::args::workflow::reachable)]
-    front: Option<SocketAddr>,
     #[command(flatten)]
     ranges: Ranges,
     #[command(flatten)]
@@ -94,7 +90,6 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
         None => None,
     };
     let (mut serverless, registry) = (Serverless::new(), Registry::builtin());
-    serverless = options.front.into_iter().fold(serverless, Serverless::front);
     if let Some(data) = &options.data_dir {
         serverless = serverless.registry(Images::open(data.join("registry"))?);
     }

@@ -16,6 +16,8 @@ const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// Threads of a gateway, at most: more requests than so many can serve come to no node.
+const LANES: usize = 16;
 
 /// A gateway beside a node's pods.
 pub(super) struct NodesGateway {
@@ -33,6 +35,7 @@ impl NodesGateway {
             http_port: port(&http),
             https_port: port(&https),
             access_log: options.gateway_access_log,
+            lanes: std::thread::available_parallelism().map_or(1, usize::from).min(LANES),
             sockets: Some(sockets.clone()),
             ..GatewayConfig::default()
         };

@@ -153,7 +153,8 @@ async fn control_plane(
     let chosen = options.advertise_address.or(node_ip).or_else(parts::main_address);
     let own = if address.ip().is_unspecified() { chosen } else { Some(address.ip()) };
     let registry = Registry::open(data.join("registry"))?;
-    let serverless = own.into_iter().fold(Serverless::new(), |all, own| all.front(options.workflows.front(own)));
+    let front = options.workflows.front(own);
+    let serverless = front.into_iter().fold(Serverless::new(), Serverless::front);
     let serverless =
         serverless.registry(registry).workflows(options.workflows.workflows()).triggers(options.workflows.triggers());
     let metrics = serverless.metrics();

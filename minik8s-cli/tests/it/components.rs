@@ -154,6 +154,41 @@ fn pieces_make_a_cluster_and_each_may_be_killed() {
 }
 
 #[test]
+fn those_that_only_wait_to_lead_are_discovered_too() {
+    let pieces = Pieces { dir: tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap(), port: free_port() };
+    let _apiserver = pieces.apiserver();
+    let [first, second] = [pieces.scheduler(), pieces.scheduler()];
+    let _managers = [pieces.controllers(), pieces.controllers()];
+    let raw = |path: &str| pieces.text(&["get", "--raw", path]);
+    let known = |component: &str| -> Vec<String> {
+        let all: serde_json::Value = serde_json::from_str(&raw("/minik8s/prometheus/sd")).unwrap();
+        let of = all.as_array().unwrap().iter().map(|target| &target["labels"]).filter(|l| l["component"] == component);
+        of.map(|labels| labels["__metrics_path__"].as_str().unwrap().to_owned()).collect()
+    };
+    for component in ["kube-scheduler", "kube-controller-manager"] {
+        until(&format!("two of {component} are discovered"), 120, || known(component).len() == 2);
+        let leads = format!("leader_election_master_status{{name=\"{component}\"}} ");
+        until(&format!("one {component} of both leads"), 120, || {
+            let pages = known(component).iter().map(|path| raw(path)).collect::<Vec<_>>();
+            let said = pages.iter().filter_map(|page| page.lines().find_map(|line| line.strip_prefix(&leads)));
+            let mut said: Vec<&str> = said.collect();
+            said.sort_unstable();
+            said == ["0", "1"]
+        });
+    }
+    let page = raw("/minik8s/prometheus/federate");
+    for path in known("kube-scheduler").iter().chain(&known("kube-controller-manager")) {
+        let instance = format!("instance=\"{}\"", path.rsplit('/').next().unwrap());
+        assert!(page.contains(&instance), "{instance} on {page}");
+    }
+    // Killed, so that it says no last word.
+    drop(first);
+    until("one is left", 120, || known("kube-scheduler").len() == 1);
+    drop(second);
+    until("none is left", 120, || known("kube-scheduler").is_empty());
+}
+
+#[test]
 fn the_scheduler_may_only_schedule() {
     let pieces = Pieces { dir: tempfile::Builder::new().prefix("mk8s-it").tempdir().unwrap(), port: free_port() };
     let _apiserver = pieces.apiserver();

@@ -23,7 +23,7 @@ spec:
 }
 
 /// One call by curl: status and body.
-fn call(up: &Up, path: &str, data: &str) -> (u16, String) {
+pub(super) fn call(up: &Up, path: &str, data: &str) -> (u16, String) {
     let mut args = vec!["-s", "-m", "150", "-w", "\n%{http_code}"];
     if !data.is_empty() {
         args.extend(["-H", "content-type: application/json", "-d", data]);
@@ -35,8 +35,14 @@ fn call(up: &Up, path: &str, data: &str) -> (u16, String) {
     (status.parse().unwrap_or(0), body.trim().to_owned())
 }
 
-fn get(up: &Up, what: &str, path: &str) -> String {
+pub(super) fn get(up: &Up, what: &str, path: &str) -> String {
     up.minik8s(&["get", what, "-o", &format!("jsonpath={path}")]).out
+}
+
+/// What is said of a function's instances.
+pub(super) fn of_instances(up: &Up, function: &str, path: &str) -> String {
+    let (label, path) = (format!("minik8s.io/function={function}"), format!("jsonpath={{.items[*].{path}}}"));
+    up.minik8s(&["get", "pods", "-l", &label, "-o", &path]).out
 }
 
 /// Ready, as it is now: what is said of the function before its last change does not count.
@@ -306,11 +312,11 @@ fn kill_instance(pod: &str) {
 /// Calls that instances have logged, by file. A file that is gone again is remembered: of an instance that is started
 /// more than once, only the last two lives have logs.
 #[derive(Default)]
-struct Logged(BTreeMap<PathBuf, Vec<String>>);
+pub(super) struct Logged(BTreeMap<PathBuf, Vec<String>>);
 
 impl Logged {
     /// Reads lines that begin with CALL in the logs of all instances, as they lie on the node.
-    fn read(&mut self, directory: &Path) {
+    pub(super) fn read(&mut self, directory: &Path) {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -324,11 +330,11 @@ impl Logged {
         }
     }
 
-    fn calls(&self) -> Vec<&str> {
+    pub(super) fn calls(&self) -> Vec<&str> {
         self.0.values().flatten().map(String::as_str).collect()
     }
 
-    fn files(&self) -> String {
+    pub(super) fn files(&self) -> String {
         self.0.iter().map(|(path, calls)| format!("{} calls in {}\n", calls.len(), path.display())).collect()
     }
 }

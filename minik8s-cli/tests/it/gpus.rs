@@ -15,7 +15,7 @@ const SPECIFICATION: &str = "kind: nvidia.com/gpu\ndevices:\n- name: '1'\n  cont
      hooks: [{args: [hook, update-ldcache, --folder, /usr/lib/said]}, {args: [hook, create-symlinks, --link, 'libcuda.so.1::/usr/lib/said/libcuda.so']}]\n";
 
 fn manifest(name: &str) -> String {
-    let run = "ls /dev | grep nvidia; head -c 2 /dev/nvidia1 | od -An -tx1; echo $SAID $LD_LIBRARY_PATH; nvidia-smi 2>/dev/null; \
+    let run = "ls /dev | grep nvidia; head -c 2 /dev/nvidia1 2>/dev/null | od -An -tx1; echo $SAID $LD_LIBRARY_PATH; nvidia-smi 2>/dev/null; \
                cd ${LD_LIBRARY_PATH##*:}; cat libcuda.so.1 libcuda.so; (echo x > libcuda.so.1) 2>/dev/null || echo kept; \
                echo end; sleep 3600";
     format!(
@@ -26,7 +26,7 @@ fn manifest(name: &str) -> String {
 }
 
 /// A machine with two processors that pretend, and their driver's files.
-fn pretend() -> tempfile::TempDir {
+pub(super) fn pretend() -> tempfile::TempDir {
     let devices = tempfile::tempdir().unwrap();
     let place = |name: &str| devices.path().join(name);
     for (name, minor) in PROCESSORS {

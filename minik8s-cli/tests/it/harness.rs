@@ -132,18 +132,22 @@ impl Up {
         Some(up)
     }
 
-    /// An archive of a base image with Python, made of Debian's packages; `None` where that cannot be.
-    pub(crate) fn python_base(&self) -> Option<PathBuf> {
+    /// An archive of a base image with Python or Node (`kind`), made of Debian's packages; `None` where that cannot be.
+    pub(crate) fn base(&self, kind: &str) -> Option<PathBuf> {
         if !need::met(&[Need::Program("apt-get"), Need::Program("dpkg-deb"), Need::Program("apt-cache")]) {
             return None;
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/function-base.sh");
-        let archive = self.dir.path().join("python.tar");
+        let archive = self.dir.path().join(format!("{kind}.tar"));
         let mut making = Command::new(script);
-        making.args([Path::new("python"), &archive, Path::new(env!("CARGO_BIN_EXE_minik8s"))]);
+        making.args([Path::new(kind), &archive, Path::new(env!("CARGO_BIN_EXE_minik8s"))]);
         let made = making.output().expect("the script starts");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         Some(archive)
+    }
+
+    pub(crate) fn python_base(&self) -> Option<PathBuf> {
+        self.base("python")
     }
 
     /// The busybox image that real containers are made of.

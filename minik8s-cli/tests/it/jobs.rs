@@ -99,7 +99,7 @@ fn manifest(bed: &SlurmBed, jobs: usize) -> String {
 }
 
 /// Bytes that nothing makes smaller.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -111,7 +111,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_directory_of_twenty_million_bytes_arrives_as_it_is_and_goes_with_its_job() {
+fn a_directory_of_twenty_million_bytes_arrives_as_it_is_and_goes_when_its_job_has_ended() {
     const FILES: u64 = 20;
     let Some(bed) = SlurmBed::start() else { return };
     let Some(up) = Up::start(Kind::Fake) else { return };
@@ -126,18 +126,21 @@ fn a_directory_of_twenty_million_bytes_arrives_as_it_is_and_goes_with_its_job() 
         sums.push(format!("{}  {name}\n", digest(&content)));
     }
     sums.sort();
-    let job = "apiVersion: minik8s.io/v1alpha1\nkind: GpuJob\nmetadata: {name: large}\nspec:\n  cluster: hpc\n  \
+    let job = "apiVersion: minik8s.io/v1alpha1\nkind: GpuJob\nmetadata: {name: large}\nspec:\n  cluster: hpc\n  suspend: true\n  \
                run: find data -type f | xargs sha256sum | sort >sums.txt\n  results: [sums.txt]\n";
     std::fs::write(dir.join("job.yaml"), job).unwrap();
     let place = dir.display().to_string();
     let maps = || up.minik8s(&["get", "configmaps"]).out.matches("large-source-").count();
-    up.minik8s(&["job", "submit", "-f", &place, "--wait"]).ok();
+    up.minik8s(&["job", "submit", "-f", &place]).ok();
     assert_eq!(maps(), 21, "as many pieces as it takes, none of which is larger than an object may be");
+    up.minik8s(&["job", "resume", "large"]).ok();
+    let state = || up.minik8s(&["job", "get", "large", "-o", "jsonpath={.status}"]).out;
+    until_or(300, || phase(&up, "large") == "Succeeded", state);
+    until_or(120, || maps() == 0, || format!("{} pieces are left of a job that has ended", maps()));
     let fetched = up.files().join("fetched");
     up.minik8s(&["job", "results", "large", "-o", &fetched.display().to_string()]).ok();
     assert_eq!(std::fs::read_to_string(fetched.join("sums.txt")).unwrap(), sums.concat(), "the same bytes arrived");
     up.minik8s(&["delete", "gpujob", "large"]).ok();
-    until_or(120, || maps() == 0, || format!("{} pieces are left", maps()));
 
     // What a cluster does not take is told by field, before anything is sent.
     let few = "apiVersion: minik8s.io/v1alpha1\nkind: JobCluster\nmetadata: {name: few}\nspec: {local: {}, limits: {sourceBytes: 5000000}}\n";

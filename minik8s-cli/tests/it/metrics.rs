@@ -201,6 +201,10 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
         let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
         assert_eq!((&list["kind"], &list["items"][0]["value"]), (&Value::from("MetricValueList"), &Value::from("30")));
         assert_eq!(list["items"][0]["describedObject"]["kind"], "Pod");
+        let path = "/apis/custom.metrics.k8s.io/v1beta1";
+        let known: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
+        let named = known["resources"].as_array().is_some_and(|all| all.iter().any(|r| r["name"] == "pods/waiting"));
+        assert!(named, "discovery names what pods tell: {known}");
         let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/services/shop/hits";
         let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();
         assert_eq!(list["items"][0]["value"], "7", "of another object, by the adapter");

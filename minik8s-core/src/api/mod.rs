@@ -25,7 +25,7 @@ pub use field_errors::FieldErrors;
 pub use gvr::{Gvr, Target, api_version};
 pub use names::{NODE_LEASES, NODE_NOT_READY, NameRule};
 pub use object::{Meta, Object, ObjectList, OwnerReference, Revision, WatchEvent, WatchEventType};
-pub use path_route::{Hold, PathBackend, PathRoute, PathRouteSpec, PathRouteStatus};
+pub use path_route::{FOR_ALL_NAMESPACES, Hold, PathBackend, PathRoute, PathRouteSpec, PathRouteStatus};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use schema::Schemas;
 pub use selector::{FieldOp, FieldSelector, FieldTerm, LabelOp, Requirement, Selector};

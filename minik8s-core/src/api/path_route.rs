@@ -5,6 +5,10 @@ use crate::resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+/// Label (`"true"`) of Services of `kube-system` that take requests of all namespaces' routes
+/// ([`deferred`](PathRouteSpec::deferred)): whoever may write Services there says so, and nobody else can.
+pub const FOR_ALL_NAMESPACES: &str = "minik8s.io/for-all-namespaces";
+
 /// A path, with all below it, that leads to Services of its namespace at every gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -44,7 +48,7 @@ pub struct PathRouteSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// Who gets those that need not be waited for instead, as they came: a POST to the very path that says `Prefer:
-    /// respond-async`. A Service of `kube-system`; its weight means nothing.
+    /// respond-async`. A Service of `kube-system` that has the label [`FOR_ALL_NAMESPACES`]; its weight means nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deferred: Option<PathBackend>,
     /// How long a request may take until its answer begins; 0 for any time.

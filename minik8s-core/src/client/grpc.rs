@@ -12,7 +12,9 @@ use crate::grpc::error::from_status;
 use crate::grpc::v1::api_client::ApiClient;
 use crate::grpc::v1::node_link_client::NodeLinkClient;
 use crate::grpc::{MAX_MESSAGE, convert, v1};
+use crate::node::{FilesWish, VolumeFile};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,6 +221,20 @@ impl Transport for GrpcTransport {
         };
         let pieces = self.client.clone().delete_collection(request).await.map_err(failed)?.into_inner();
         gather(pieces, &target.gvr).await
+    }
+
+    async fn volume_files(&self, pod: &Target, volume: &str, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        let (target, volume) = (Some(pod.into()), volume.to_owned());
+        let request = v1::FilesRequest { target, volume, wish: Some(wish.into()) };
+        let reply = self.client.clone().files(request).await.map_err(failed)?;
+        Ok(reply.into_inner().into())
+    }
+
+    async fn read_volume(&self, pod: &Target, volume: &str, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        let piece = Some(v1::FilePiece { path: path.to_owned(), from, most });
+        let request = v1::ReadFileRequest { target: Some(pod.into()), volume: volume.to_owned(), piece };
+        let reply = self.client.clone().read_file(request).await.map_err(failed)?;
+        Ok(reply.into_inner().data)
     }
 }
 

@@ -19,7 +19,7 @@ mod transport;
 
 pub use api::{Api, ApiResource, Client, List, TypedEvent, TypedWatch, key_of, object_key, reference_of};
 pub use backoff::Backoff;
-pub use election::{Election, ElectionConfig, METRICS_ANNOTATION};
+pub use election::{CANDIDATE_LABEL, Election, ElectionConfig, METRICS_ANNOTATION};
 pub use events::{EventRecorder, EventType};
 pub use grpc::{GrpcConfig, GrpcTransport};
 pub use informer::{Change, Changes, Informer, InformerOptions};

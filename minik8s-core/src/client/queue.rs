@@ -4,6 +4,7 @@ use super::Backoff;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -31,24 +32,42 @@ impl<T> Clone for WorkQueue<T> {
 
 struct Shared<T> {
     state: Mutex<State<T>>,
+    /// Wakes one who waits: a key is there, or nobody keeps the time.
     wake: Notify,
+    /// Wakes who keeps the time: a key is due earlier than it knows.
+    sooner: Notify,
     backoff: Backoff,
 }
 
 /// What a queue counts: shared with whoever shows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct QueueCounts {
     /// How many keys could be handed out now.
     pub depth: Gauge,
     /// How many keys were taken in, those not counted that were waiting already.
     pub adds: Counter,
+    /// Seconds from when a key was added, or due, until it was handed out.
+    pub waited: Histogram,
+}
+
+impl QueueCounts {
+    /// A place for what keys wait.
+    pub fn waits() -> Histogram {
+        Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])
+    }
+}
+
+impl Default for QueueCounts {
+    fn default() -> Self {
+        Self { depth: Gauge::default(), adds: Counter::default(), waited: Self::waits() }
+    }
 }
 
 struct State<T> {
     /// Keys to hand out, in order.
     ready: VecDeque<T>,
-    /// Keys in `ready`, or added while being worked on.
-    dirty: HashSet<T>,
+    /// Keys in `ready`, or added while being worked on, and since when.
+    dirty: HashMap<T, Instant>,
     /// Keys being worked on.
     working: HashSet<T>,
     /// When each delayed key is due: the canonical copy, `timers` may hold outdated entries.
@@ -56,6 +75,8 @@ struct State<T> {
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     timer_keys: HashMap<u64, T>,
     next_timer: u64,
+    /// Somebody waits until the first key is due; the others need not.
+    kept: bool,
     failures: HashMap<T, u32>,
     counts: QueueCounts,
 }
@@ -64,12 +85,13 @@ impl<T> Default for State<T> {
     fn default() -> Self {
         Self {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
+            dirty: HashMap::new(),
             working: HashSet::new(),
             due: HashMap::new(),
             timers: BinaryHeap::new(),
             timer_keys: HashMap::new(),
             next_timer: 0,
+            kept: false,
             failures: HashMap::new(),
             counts: QueueCounts::default(),
         }
@@ -77,10 +99,11 @@ impl<T> Default for State<T> {
 }
 
 impl<T: Hash + Eq + Clone> State<T> {
-    fn add(&mut self, key: T) -> bool {
-        if !self.dirty.insert(key.clone()) {
+    fn add(&mut self, key: T, since: Instant) -> bool {
+        if self.dirty.contains_key(&key) {
             return false;
         }
+        self.dirty.insert(key.clone(), since);
         self.counts.adds.inc();
         if self.working.contains(&key) {
             return false;
@@ -94,14 +117,17 @@ impl<T: Hash + Eq + Clone> State<T> {
         self.counts.depth.inc();
     }
 
-    fn delay(&mut self, key: T, due: Instant) {
+    /// True where it is due before all others.
+    fn delay(&mut self, key: T, due: Instant) -> bool {
         if self.due.get(&key).is_some_and(|earlier| *earlier <= due) {
-            return;
+            return false;
         }
+        let first = self.timers.peek().is_none_or(|Reverse((earliest, _))| due < *earliest);
         self.due.insert(key.clone(), due);
         self.next_timer += 1;
         self.timers.push(Reverse((due, self.next_timer)));
         self.timer_keys.insert(self.next_timer, key);
+        first
     }
 
     /// Moves what is due into `ready`; answers when the next one is.
@@ -114,16 +140,17 @@ impl<T: Hash + Eq + Clone> State<T> {
             let Some(key) = self.timer_keys.remove(&id) else { continue };
             if self.due.get(&key) == Some(&due) {
                 self.due.remove(&key);
-                self.add(key);
+                self.add(key, due);
             }
         }
         None
     }
 
-    fn take(&mut self) -> Option<T> {
+    fn take(&mut self, now: Instant) -> Option<T> {
         let key = self.ready.pop_front()?;
         self.counts.depth.dec();
-        self.dirty.remove(&key);
+        let since = self.dirty.remove(&key).unwrap_or(now);
+        self.counts.waited.observe(now.saturating_duration_since(since).as_secs_f64());
         self.working.insert(key.clone());
         Some(key)
     }
@@ -143,7 +170,8 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
 
     /// A queue with its own back-off.
     pub fn with_backoff(backoff: Backoff) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), wake: Notify::new(), backoff }) }
+        let (wake, sooner) = (Notify::new(), Notify::new());
+        Self { shared: Arc::new(Shared { state: Mutex::default(), wake, sooner, backoff }) }
     }
 
     /// Counts in `counts` from now on. A queue that goes leaves its depth behind: who makes the next one sets it to 0.
@@ -155,7 +183,7 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
 
     /// Adds a key.
     pub fn add(&self, key: T) {
-        if self.shared.state.lock().add(key) {
+        if self.shared.state.lock().add(key, Instant::now()) {
             self.shared.wake.notify_one();
         }
     }
@@ -165,9 +193,15 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
         if delay.is_zero() {
             return self.add(key);
         }
-        self.shared.state.lock().delay(key, Instant::now() + delay);
-        // Every waiter must know the new time: the one that is woken may get busy with another key.
-        self.shared.wake.notify_waiters();
+        let mut state = self.shared.state.lock();
+        let (first, kept) = (state.delay(key, Instant::now() + delay), state.kept);
+        drop(state);
+        // Only who keeps the time must know; where nobody does, one who waits begins to.
+        match (first, kept) {
+            (false, _) => {}
+            (true, true) => self.shared.sooner.notify_one(),
+            (true, false) => self.shared.wake.notify_one(),
+        }
     }
 
     /// Adds a key that failed, after its back-off.
@@ -194,20 +228,21 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
     /// The next key, when there is one. It stays with the caller until [`done`](Self::done). Dropping the future loses
     /// nothing.
     pub async fn next(&self) -> T {
+        let mut time = Timekeeper { queue: self, keeps: false };
         loop {
             let woken = self.shared.wake.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
             let due = {
-                let mut state = self.shared.state.lock();
-                let due = state.ripen(Instant::now());
-                if let Some(key) = state.take() {
+                let (mut state, now) = (self.shared.state.lock(), Instant::now());
+                let due = state.ripen(now);
+                if let Some(key) = state.take(now) {
                     if !state.ready.is_empty() {
                         self.shared.wake.notify_one();
                     }
                     return key;
                 }
-                due
+                due.filter(|_| time.begin(&mut state))
             };
             match due {
                 None => woken.await,
@@ -215,6 +250,7 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
                     tokio::select! {
                         biased;
                         () = woken => {}
+                        () = self.shared.sooner.notified() => {}
                         () = tokio::time::sleep_until(due) => {}
                     }
                 }
@@ -226,7 +262,7 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
     pub fn done(&self, key: &T) {
         let mut state = self.shared.state.lock();
         state.working.remove(key);
-        if state.dirty.contains(key) {
+        if state.dirty.contains_key(key) {
             state.ready(key.clone());
             drop(state);
             self.shared.wake.notify_one();
@@ -244,10 +280,39 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
     }
 }
 
+/// Of those who wait for a key, one keeps the time: were all to wait until the next key is due, each would wake all.
+struct Timekeeper<'a, T: Hash + Eq + Clone> {
+    queue: &'a WorkQueue<T>,
+    keeps: bool,
+}
+
+impl<T: Hash + Eq + Clone> Timekeeper<'_, T> {
+    /// True where this one keeps the time from now on, or does already.
+    fn begin(&mut self, state: &mut State<T>) -> bool {
+        if !self.keeps && !state.kept {
+            state.kept = true;
+            self.keeps = true;
+        }
+        self.keeps
+    }
+}
+
+impl<T: Hash + Eq + Clone> Drop for Timekeeper<'_, T> {
+    /// Somebody else has to.
+    fn drop(&mut self) {
+        if self.keeps {
+            self.queue.shared.state.lock().kept = false;
+            self.queue.shared.wake.notify_one();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
 
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         future.now_or_never()
@@ -328,6 +393,62 @@ mod tests {
         let mut got: Vec<_> = futures::future::join_all(workers).await.into_iter().map(Result::unwrap).collect();
         got.sort_unstable();
         assert_eq!((got, start.elapsed().as_secs()), (vec!["late", "now"], 5));
+    }
+
+    /// Counts how often a task is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_due_wakes_one_and_the_next_to_keep_the_time() {
+        const WAITERS: usize = 8;
+        let queue = WorkQueue::new();
+        let counts: [Arc<Woken>; WAITERS] = Default::default();
+        let mut waiting: Vec<_> = (0..WAITERS).map(|_| Some(Box::pin(queue.next()))).collect();
+        // Lets all look, or those that were woken: what they took, and how many looked.
+        let mut round = |all: bool| {
+            let (mut taken, mut looked) = (Vec::new(), 0);
+            for (slot, woken) in waiting.iter_mut().zip(&counts) {
+                let is_woken = woken.0.swap(0, Ordering::Relaxed) > 0;
+                let Some(task) = slot.as_mut().filter(|_| all || is_woken) else { continue };
+                looked += 1;
+                let waker = Waker::from(woken.clone());
+                if let Poll::Ready(key) = task.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    taken.push(key);
+                    *slot = None;
+                }
+            }
+            (taken, looked)
+        };
+        assert_eq!(round(true), (vec![], WAITERS));
+        for (key, seconds, looks) in [("later", 20, 1), ("sooner", 10, 1), ("last", 30, 0)] {
+            queue.add_after(key, Duration::from_secs(seconds));
+            assert_eq!(round(false), (vec![], looks), "{key}: who keeps the time looks, where it is due first");
+        }
+        for key in ["sooner", "later", "last"] {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            assert_eq!(round(false), (vec![key], 2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_key_waits_is_counted_from_when_it_was_due() {
+        let counts = QueueCounts::default();
+        let queue = WorkQueue::new().counted(counts.clone());
+        queue.add_after("a", Duration::from_secs(5));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        queue.next().await;
+        let mut page = String::new();
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("waited", "w", counts.waited);
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        assert!(page.contains("waited_sum 3.0\n") && page.contains("waited_count 1\n"), "{page}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

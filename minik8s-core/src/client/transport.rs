@@ -3,6 +3,7 @@
 //! it, so that every way in meets the same checks.
 
 use crate::api::{ApiResult, Object, ObjectList, Revision, Target, WatchEvent};
+use crate::node::{FilesWish, VolumeFile, no_volumes};
 use crate::server::auth::User;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -207,4 +208,15 @@ pub trait Transport: Send + Sync + 'static {
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> ApiResult<ObjectList>;
+    /// Plain files in an `emptyDir` volume of a pod, in order of their paths: while its containers run and after their end, as
+    /// long as the pod's record is there; of volumes in memory, only while they run. None where the pod is not on a node (yet). A transport without a way to nodes
+    /// refuses.
+    async fn volume_files(&self, _pod: &Target, _volume: &str, _wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        Err(no_volumes())
+    }
+    /// Up to `most` bytes of such a file from an offset; none at its end, and where there is no such file. No answer is longer
+    /// than 4 MiB.
+    async fn read_volume(&self, _pod: &Target, _volume: &str, _path: &str, _from: u64, _most: u64) -> ApiResult<Bytes> {
+        Err(no_volumes())
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::schema::{SchemaError, Schemas};
 use crate::controllers::Controller;
-use crate::server::{HttpDoor, Kind};
+use crate::server::{HttpDoor, Kind, Sidecar};
 use std::sync::Arc;
 
 /// Something that adds kinds and controllers to a cluster. The project's own leaf crates use this door too.
@@ -25,6 +25,11 @@ pub trait Extension: Send + Sync + 'static {
 
     /// Paths of the API server that it serves itself.
     fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {
+        Vec::new()
+    }
+
+    /// What it serves beside every API server, at addresses of its own, whoever leads.
+    fn sidecars(&self) -> Vec<Arc<dyn Sidecar>> {
         Vec::new()
     }
 

@@ -20,7 +20,7 @@ use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Authority, Pki, ServerNames};
-use crate::server::{ApiServer, ApiServerBuilder};
+use crate::server::{ApiServer, ApiServerBuilder, sidecar};
 #[cfg(feature = "testkit")]
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -58,9 +58,13 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
     let authority = pki.map(|pki| pki.authority().clone());
     let (present, ending) = (server.clone(), shutdown.clone());
     tasks.spawn(async move { present.keep_presence(ending).await });
+    let counted = ControllerMetrics::default();
+    server.metrics().register(|registry| counted.register(registry));
     if builder.controllers {
-        start_loops(&builder, &server, authority.clone(), &shutdown, &tasks);
+        start_loops(&builder, &server, authority.clone(), &counted, &shutdown, &tasks);
     }
+    let beside = builder.extensions.iter().flat_map(|extension| extension.sidecars()).collect();
+    tasks.spawn(sidecar::run(server.clone(), beside, (builder.server.clock.clone(), counted), shutdown.clone()));
     for parts in std::mem::take(&mut builder.nodes) {
         let agent = start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
         if let Some(authority) = &authority {
@@ -157,6 +161,7 @@ fn start_loops(
     builder: &ClusterBuilder,
     server: &Arc<ApiServer>,
     authority: Option<Authority>,
+    metrics: &ControllerMetrics,
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) {
@@ -171,8 +176,6 @@ fn start_loops(
     let schedulers = SchedulerConfig { schedulers: builder.schedulers.clone(), ..SchedulerConfig::default() };
     let scheduler: Arc<dyn Controller> = Arc::new(SchedulerLoop::new(schedulers));
     let (client, clock) = (Client::new(server.clone()), builder.server.clock.clone());
-    let metrics = ControllerMetrics::default();
-    server.metrics().register(|registry| metrics.register(registry));
     for (lease, loops) in [(CONTROLLERS_LEASE, all), (SCHEDULER_LEASE, vec![scheduler])] {
         let manager = ControllerManager::new(client.clone(), clock.clone(), loops).counted(metrics.clone());
         let election = election(builder, lease);

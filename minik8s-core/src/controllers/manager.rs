@@ -82,8 +82,17 @@ impl ControllerManager {
     /// Runs them until `stop` is cancelled; with an election, only while it is won.
     pub async fn lead(self, election: Option<ElectionConfig>, stop: CancellationToken) {
         let Some(config) = election else { return self.run(stop).await };
+        let lease = config.name.clone();
         let election = Election::new(&self.client.with_manager("election"), self.clock.clone(), config);
-        election.run(stop, |stop| self.clone().run(stop)).await;
+        self.metrics.stands_for(&lease);
+        let work = |stop| {
+            let (this, leading) = (self.clone(), self.metrics.leads(&lease));
+            async move {
+                let _leading = leading;
+                this.run(stop).await;
+            }
+        };
+        election.run(stop, work).await;
     }
 
     /// What is counted.

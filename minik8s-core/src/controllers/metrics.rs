@@ -34,6 +34,17 @@ pub struct ControllerMetrics {
     restarts: Family<Name, Counter>,
     depth: Family<Queue, Gauge>,
     adds: Family<Queue, Counter>,
+    waited: Family<Queue, Histogram>,
+    leading: Family<Queue, Gauge>,
+}
+
+/// Shows that a process leads, until it is dropped.
+pub(super) struct Leading(Gauge);
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
 }
 
 impl Default for ControllerMetrics {
@@ -45,6 +56,8 @@ impl Default for ControllerMetrics {
             restarts: Family::default(),
             depth: Family::default(),
             adds: Family::default(),
+            waited: Family::new_with_constructor(QueueCounts::waits),
+            leading: Family::default(),
         }
     }
 }
@@ -61,6 +74,24 @@ impl ControllerMetrics {
         );
         registry.register("workqueue_depth", "Keys that wait in a controller's queue", self.depth.clone());
         registry.register("workqueue_adds", "Keys that a controller's queue has taken in", self.adds.clone());
+        registry.register(
+            "workqueue_queue_duration_seconds",
+            "Time of keys in a controller's queue, from when they were due",
+            self.waited.clone(),
+        );
+        registry.register("leader_election_master_status", "1 where this process leads", self.leading.clone());
+    }
+
+    /// Shows under the name of a Lease that this process stands for it, and does not lead.
+    pub(super) fn stands_for(&self, lease: &str) {
+        self.leading.get_or_create(&Queue { name: lease.to_owned() }).set(0);
+    }
+
+    /// The same, and leads.
+    pub(super) fn leads(&self, lease: &str) -> Leading {
+        let gauge = self.leading.get_or_create(&Queue { name: lease.to_owned() }).clone();
+        gauge.set(1);
+        Leading(gauge)
     }
 
     /// The counts of a controller's queue, which is new and empty.
@@ -68,7 +99,8 @@ impl ControllerMetrics {
         let labels = Queue { name: controller.to_owned() };
         let (depth, adds) = (self.depth.get_or_create(&labels).clone(), self.adds.get_or_create(&labels).clone());
         depth.set(0);
-        QueueCounts { depth, adds }
+        let waited = self.waited.get_or_create(&labels).clone();
+        QueueCounts { depth, adds, waited }
     }
 
     pub(super) fn reconciled(&self, controller: &str, result: &'static str, took: Duration) {

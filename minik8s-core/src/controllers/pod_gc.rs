@@ -1,7 +1,7 @@
 //! Pods that nobody will ever look after: bound to nodes that do not exist or are declared dead, being deleted without
 //! a node, or finished long ago.
 
-use super::pods::{delete, is_finished, is_lost, node_of};
+use super::pods::{delete, disrupted, is_finished, is_lost, node_of};
 use super::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use crate::api::ApiResult;
 use crate::client::{Change, Informer, key_of};
@@ -18,6 +18,9 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 
 /// Somebody who knows says with this taint that a node is dead for good: its containers do not run.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// What is said of pods that are given up.
+const GIVEN_UP: &str = "DeletionByPodGC";
 
 /// Removes pods of nodes that do not exist, those that wait for a dead node to let them go, and finished pods beyond a
 /// bound.
@@ -95,7 +98,7 @@ impl Reconciler for Sweep {
             delete(&self.ctx.client, &pod, None).await?;
         }
         for pod in pods.iter().filter(|pod| is_forsaken(pod, &self.nodes)) {
-            delete(&self.ctx.client, pod, Some(0)).await?;
+            self.give_up(pod).await?;
         }
         let (due, next) = self.overdue(&pods);
         for node in due {
@@ -105,7 +108,7 @@ impl Reconciler for Sweep {
                 continue;
             }
             for pod in pods.iter().filter(|p| node_of(p) == Some(&node)) {
-                delete(&self.ctx.client, pod, Some(0)).await?;
+                self.give_up(pod).await?;
             }
         }
         Ok(next.map_or(Outcome::Done, Outcome::After))
@@ -113,6 +116,16 @@ impl Reconciler for Sweep {
 }
 
 impl Sweep {
+    /// Deletes a pod of which nobody will ever say that it has ended; who waits for that is told.
+    async fn give_up(&self, pod: &Pod) -> ApiResult<()> {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let told = conditions.into_iter().any(|condition| condition.reason.as_deref() == Some(GIVEN_UP));
+        if node_of(pod).is_some() && !is_finished(pod) && !told {
+            disrupted(&self.ctx, pod, (GIVEN_UP, "its node is gone, or said to be dead")).await?;
+        }
+        delete(&self.ctx.client, pod, Some(0)).await
+    }
+
     /// The nodes that have been missing for long enough, and how long until the next one has.
     fn overdue(&self, pods: &[Arc<Pod>]) -> (Vec<String>, Option<Duration>) {
         let bound = pods.iter().filter_map(|p| node_of(p));

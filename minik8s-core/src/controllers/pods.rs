@@ -1,12 +1,14 @@
 //! What controllers ask about pods and the nodes they are on.
 
 use super::ControllerContext;
-use crate::api::{ApiError, ApiResult};
+use crate::api::{ApiError, ApiResult, LabelOp, Selector};
 use crate::client::{Client, DeleteOptions, DeletePreconditions, Informer, PatchType};
 use crate::clock::rfc3339;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Index of the pod informer: the uid of the managing owner, or `orphan:<namespace>` where there is none.
@@ -31,6 +33,38 @@ pub(super) const BY_NODE: &str = "node";
 /// Adds [`BY_NODE`] to the pod informer.
 pub(super) fn index_by_node(pods: &Informer<Pod>) {
     pods.add_index(BY_NODE, |pod| node_of(pod).map(str::to_owned).into_iter().collect());
+}
+
+/// Index of the pod informer: every label of a pod, with the namespace.
+pub(super) const BY_LABEL: &str = "label-pair";
+
+/// Key of pods with a label in [`BY_LABEL`].
+pub(super) fn label_pair(namespace: &str, key: &str, value: &str) -> String {
+    format!("{namespace} {key}={value}")
+}
+
+/// A pod's keys in [`BY_LABEL`].
+pub(super) fn label_pairs(pod: &Pod) -> Vec<String> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    pod.metadata.labels.iter().flatten().map(|(key, value)| label_pair(namespace, key, value)).collect()
+}
+
+/// Adds [`BY_LABEL`] to the pod informer.
+pub(super) fn index_by_label(pods: &Informer<Pod>) {
+    pods.add_index(BY_LABEL, label_pairs);
+}
+
+/// The pods of a namespace that a selector picks, out of those that have one of the labels it asks for. Needs
+/// [`BY_LABEL`].
+pub(super) fn select(pods: &Informer<Pod>, namespace: &str, selector: &Selector) -> Vec<Arc<Pod>> {
+    let none = BTreeMap::new();
+    let strict = selector.requirements().iter().find(|r| matches!(r.op(), LabelOp::In | LabelOp::Equals));
+    let mut found: Vec<Arc<Pod>> = match strict {
+        None => pods.list_in(namespace),
+        Some(of) => of.values().flat_map(|v| pods.list_by(BY_LABEL, &label_pair(namespace, of.key(), v))).collect(),
+    };
+    found.retain(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none)));
+    found
 }
 
 /// The node a pod is bound to.

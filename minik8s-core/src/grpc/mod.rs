@@ -4,6 +4,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod error;
+mod files;
 pub(crate) mod pipe;
 #[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ pub struct FileInfo {
     pub name: FileName,
     /// Its size in bytes.
     pub size: u64,
-    /// SHA-256 of its content, in lower-case hexadecimal digits.
+    /// SHA-256 of its content, in lower-case hexadecimal digits; empty where it is too large for that.
     pub sha256: String,
 }
 

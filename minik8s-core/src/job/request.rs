@@ -10,6 +10,10 @@ use std::time::Duration;
 pub struct JobRequest {
     /// Who it is.
     pub id: JobId,
+    /// What people call it; empty where it has no name.
+    pub name: String,
+    /// The image of the container it runs in, where backends run jobs in containers.
+    pub image: Option<String>,
     /// Where it may run.
     pub placement: Placement,
     /// Processes it is made of; 0 is 1.

@@ -34,6 +34,38 @@ pub struct PodRef {
     pub uid: String,
 }
 
+/// A volume of a pod, as a request names it: one of those that containers of the pod write into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeRef {
+    /// The pod.
+    pub pod: PodRef,
+    /// Name of the volume.
+    pub volume: String,
+}
+
+/// Which files of a volume are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilesWish {
+    /// Patterns of paths below the volume, as [`Beneath::visit`](crate::beneath::Beneath::visit) has them.
+    pub patterns: Vec<String>,
+    /// So many at most.
+    pub most: u32,
+    /// With digests.
+    pub digests: bool,
+}
+
+/// A plain file in a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFile {
+    /// Its path below the volume.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 of its content, in lower-case hexadecimal digits; empty where nobody asked for it, and
+    /// where files are larger than 8 GiB together.
+    pub sha256: String,
+}
+
 /// What a running container has used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerUsage {
@@ -105,6 +137,20 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn metrics(&self) -> ApiResult<String> {
         Ok(String::new())
     }
+    /// Plain files in a volume, in order of their paths; none where the volume is not there (yet, or any more). Links are not
+    /// followed: containers may write what they like.
+    async fn volume_files(&self, _: &VolumeRef, _: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        Err(no_volumes())
+    }
+    /// Up to `most` bytes of a plain file in a volume, from an offset; none at its end, and where there is no such file.
+    async fn read_volume(&self, _: &VolumeRef, _path: &str, _from: u64, _most: u64) -> ApiResult<Bytes> {
+        Err(no_volumes())
+    }
+}
+
+/// The refusal of whoever has no way to volumes of pods.
+pub(crate) fn no_volumes() -> ApiError {
+    ApiError::new(Reason::MethodNotAllowed, "files of pods' volumes are not to be had here")
 }
 
 /// The ways to one node, the newest last.

@@ -38,8 +38,10 @@ mod streams;
 mod volumes;
 mod worker;
 
+pub(crate) use access::no_volumes;
 pub use access::{
-    ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeDirectory, NodeUsage, PodRef,
+    ContainerRef, ContainerUsage, FilesWish, LogOptions, MachineUsage, NodeAccess, NodeDirectory, NodeUsage, PodRef,
+    VolumeFile, VolumeRef,
 };
 pub use agent::{NodeAgent, NodeAgentBuilder};
 pub use companion::{Companion, CompanionContext};
@@ -47,6 +49,7 @@ pub use config::{NodeCapacity, NodeConfig};
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
 pub(crate) use links::{follow_servers, serve_links, server_url};
 pub use pod::PAUSED;
+pub(crate) use pod::is_to_pause;
 pub(crate) use refs::Names as RefNames;
 pub(crate) use remote::RemoteNode;
 pub use service::serve_link;

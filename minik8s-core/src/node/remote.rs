@@ -1,8 +1,9 @@
 //! A node at the other end of a connection, and the messages that its door is made of.
 
-use super::access::{ContainerRef, LogOptions, NodeAccess, NodeUsage, PodRef};
+use super::access::{ContainerRef, FilesWish, LogOptions, NodeAccess, NodeUsage, PodRef, VolumeFile, VolumeRef};
 use super::forward;
 use crate::api::{ApiError, ApiResult};
+use crate::grpc::MAX_MESSAGE;
 use crate::grpc::error::from_status;
 use crate::grpc::v1::{self, from_process, node_client::NodeClient, start::What, to_process};
 use crate::runtime::{Connection, ExecSpec, Output, RuntimeError, StreamSession, TerminalSize};
@@ -36,7 +37,7 @@ impl RemoteNode {
         };
         // The name is never resolved: the connection is there already.
         let channel = Endpoint::from_static("http://node").connect_with_connector_lazy(tower::service_fn(connect));
-        Self { client: NodeClient::new(channel) }
+        Self { client: NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
     }
 
     async fn run(&self, at: &ContainerRef, what: What) -> ApiResult<StreamSession> {
@@ -171,6 +172,19 @@ impl NodeAccess for RemoteNode {
     async fn stats(&self) -> ApiResult<NodeUsage> {
         let reply = self.client.clone().stats(v1::StatsRequest {}).await.map_err(|s| from_status(&s))?;
         Ok(reply.into_inner().into())
+    }
+
+    async fn volume_files(&self, at: &VolumeRef, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        let request = v1::NodeFilesRequest { volume: Some(at.into()), wish: Some(wish.into()) };
+        let reply = self.client.clone().files(request).await.map_err(|s| from_status(&s))?;
+        Ok(reply.into_inner().into())
+    }
+
+    async fn read_volume(&self, at: &VolumeRef, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        let piece = v1::FilePiece { path: path.to_owned(), from, most };
+        let request = v1::NodeReadFileRequest { volume: Some(at.into()), piece: Some(piece) };
+        let reply = self.client.clone().read_file(request).await.map_err(|s| from_status(&s))?;
+        Ok(reply.into_inner().data)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The node's end of the connection that it opens to the API server: its door, served over gRPC.
 
-use super::access::{ContainerRef, LogOptions, NodeAccess, PodRef};
+use super::access::{ContainerRef, LogOptions, NodeAccess, PodRef, VolumeFile, VolumeRef};
 use super::forward;
 use crate::api::{ApiError, ApiResult};
 use crate::client::{Backoff, GrpcTransport};
@@ -109,6 +109,16 @@ impl node_server::Node for Door {
         let usage = self.access.stats().await.map_err(|e| to_status(&e))?;
         Ok(Response::new(usage.into()))
     }
+
+    async fn files(&self, request: Request<v1::NodeFilesRequest>) -> Result<Response<v1::FilesReply>, Status> {
+        let files = self.try_files(request.into_inner()).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(files.into()))
+    }
+
+    async fn read_file(&self, request: Request<v1::NodeReadFileRequest>) -> Result<Response<v1::Chunk>, Status> {
+        let data = self.try_read_file(request.into_inner()).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(v1::Chunk { data }))
+    }
 }
 
 impl Door {
@@ -140,6 +150,17 @@ impl Door {
 }
 
 impl Door {
+    async fn try_files(&self, request: v1::NodeFilesRequest) -> ApiResult<Vec<VolumeFile>> {
+        let at: VolumeRef = need(request.volume, "volume")?.try_into()?;
+        self.access.volume_files(&at, &request.wish.unwrap_or_default().into()).await
+    }
+
+    async fn try_read_file(&self, request: v1::NodeReadFileRequest) -> ApiResult<Bytes> {
+        let at: VolumeRef = need(request.volume, "volume")?.try_into()?;
+        let v1::FilePiece { path, from, most } = need(request.piece, "piece")?;
+        self.access.read_volume(&at, &path, from, most).await
+    }
+
     async fn try_forward(&self, first: Option<forwarded::Part>) -> ApiResult<Connection> {
         let Some(forwarded::Part::Open(v1::PodPort { pod, port })) = first else {
             return Err(ApiError::bad_request("the first message does not say which port is meant"));

@@ -1,11 +1,14 @@
 //! The door to this node's containers: logs from their files; commands, terminals, connections and usage from the runtime.
 
-use super::access::{ContainerRef, ContainerUsage, LogOptions, NodeAccess, NodeUsage, PodRef};
+use super::access::{
+    ContainerRef, ContainerUsage, FilesWish, LogOptions, NodeAccess, NodeUsage, PodRef, VolumeFile, VolumeRef,
+};
 use super::companion::Companion;
 use super::config::NodeConfig;
 use super::logs::{self, Ended, Life};
-use super::{ids, machine, worker};
+use super::{ids, machine, volumes, worker};
 use crate::api::{ApiError, ApiResult, Reason};
+use crate::blocking;
 use crate::clock::SharedClock;
 use crate::runtime::{
     Connection, ContainerInfo, ContainerState, ExecSpec, RuntimeError, RuntimeEvent, SharedRuntime, StreamSession,
@@ -128,6 +131,21 @@ impl NodeAccess for Access {
         let containers = reads.try_filter_map(|usage| std::future::ready(Ok(usage))).try_collect().await?;
         Ok(NodeUsage { machine: if real { machine::usage(self.clock.now()) } else { None }, containers })
     }
+
+    async fn volume_files(&self, at: &VolumeRef, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        let (root, wish) = (volumes::inside(&self.config, at)?, wish.clone());
+        on_disk(move || volumes::files(&root, &wish)).await
+    }
+
+    async fn read_volume(&self, at: &VolumeRef, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        let (root, path) = (volumes::inside(&self.config, at)?, path.to_owned());
+        on_disk(move || volumes::read(&root, &path, from, most)).await
+    }
+}
+
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> ApiResult<T> {
+    let done = blocking::run(work).await.map_err(std::io::Error::other).and_then(|done| done);
+    done.map_err(|error| ApiError::internal(format!("a volume of the pod cannot be read: {error}")))
 }
 
 /// What a container has used; nothing where it has ended meanwhile.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::preemption::is_waiting;
 use super::{Choice, Diagnosis, NoRoom, NodeInfo, Outcome, PodInfo, Preemption, Scheduler, Snapshot};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -314,6 +315,34 @@ fn in_turn(snapshot: &Snapshot, enough: usize) -> Box<dyn Iterator<Item = &NodeI
     Box::new((0..slots).filter_map(move |i| snapshot.at((start + i) * stride % slots)))
 }
 
+/// True where displacing others on the node of a change may be worth a look. Who waits for room that is being made looks
+/// for no other, unless its very node has changed.
+fn may_displace(snapshot: &Snapshot, pod: &PodInfo, change: &ClusterChange<'_>) -> bool {
+    let Some(node) = change.node else { return false };
+    let changed =
+        change.event == ClusterEvent::NodeChanged && snapshot.nomination(&pod.uid) == Some(node.name.as_str());
+    let waits = !changed && is_waiting(snapshot, pod, |_| true);
+    !waits && node.pods.values().any(|other| other.priority < pod.priority)
+}
+
+/// True where everybody who had to go for this pod has gone from the node of a change. It is looked at even where there is
+/// no room for it after all: it must not go on keeping others from the node.
+fn is_free(snapshot: &Snapshot, pod: &PodInfo, change: &ClusterChange<'_>) -> bool {
+    let made = snapshot.nomination(&pod.uid).is_some_and(|made| change.node.is_some_and(|node| node.name == made));
+    made && !is_waiting(snapshot, pod, |_| true)
+}
+
+/// The node as it will be with the pods for which room is being made there and that come before this one; `None` where
+/// there are none.
+fn beside_nominees(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<NodeInfo> {
+    let nominees = snapshot.nominated(&node.name)?.values();
+    let mut before = nominees.filter(|n| n.priority >= pod.priority && n.uid != pod.uid).peekable();
+    before.peek()?;
+    let mut trial = node.clone();
+    before.for_each(|nominee| trial.add_pod(nominee.clone()));
+    Some(trial)
+}
+
 impl Scheduler for FrameworkScheduler {
     fn name(&self) -> &str {
         &self.profile.name
@@ -345,11 +374,16 @@ impl Scheduler for FrameworkScheduler {
 
     fn helps(&self, snapshot: &Snapshot, pod: &PodInfo, refused_by: &[&str], change: &ClusterChange<'_>) -> bool {
         let event = change.event;
-        let displaces = |f: &dyn FilterPlugin| {
-            let lesser = |node: &NodeInfo| node.pods.values().any(|other| other.priority < pod.priority);
-            f.turned_by().contains(&ClusterEvent::PodLeft) && !pod.never_preempts && change.node.is_some_and(lesser)
+        if event == ClusterEvent::PodLeft && is_free(snapshot, pod, change) {
+            return true;
+        }
+        let displaces = !pod.never_preempts && self.profile.preempts && may_displace(snapshot, pod, change);
+        // Room that is being made for others, who come first, is none.
+        let beside = change.node.and_then(|node| beside_nominees(snapshot, pod, node));
+        let change = ClusterChange { node: beside.as_ref().or(change.node), ..*change };
+        let open = |f: &dyn FilterPlugin| {
+            f.hint(pod, &change, snapshot) || (displaces && f.turned_by().contains(&ClusterEvent::PodLeft))
         };
-        let open = |f: &dyn FilterPlugin| f.hint(pod, change, snapshot) || displaces(f);
         let mut filters = self.profile.filters.iter().map(AsRef::as_ref);
         if event == ClusterEvent::NodeAdded {
             return filters.all(open);

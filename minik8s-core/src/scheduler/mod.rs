@@ -51,7 +51,7 @@ pub use plugins::{
 };
 pub use policy::Policy;
 pub use preemption::{NoRoom, Preemption};
-pub use queue::SchedulingQueue;
+pub use queue::{SchedulingQueue, Wake};
 pub use resources::Resources;
 pub use snapshot::Snapshot;
 pub use topology::NodeTopology;

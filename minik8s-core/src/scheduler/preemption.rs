@@ -101,9 +101,9 @@ impl FrameworkScheduler {
 }
 
 /// True while pods that had to go for this one have not gone yet, and their going still helps.
-fn is_waiting(snapshot: &Snapshot, pod: &PodInfo, helps: impl Fn(&str) -> bool) -> bool {
+pub(super) fn is_waiting(snapshot: &Snapshot, pod: &PodInfo, helps: impl Fn(&str) -> bool) -> bool {
     let node = snapshot.nomination(&pod.uid).filter(|name| helps(name)).and_then(|name| snapshot.node(name));
-    node.is_some_and(|node| node.pods.values().any(|other| other.terminating && other.priority < pod.priority))
+    node.is_some_and(|node| node.pods.values().any(|other| other.priority < pod.priority && snapshot.is_leaving(other)))
 }
 
 /// Pods that would have to go.

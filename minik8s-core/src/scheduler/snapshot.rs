@@ -5,7 +5,7 @@ use super::budgets::Budgets;
 use super::peers::{Peers, Places};
 use super::topology::Topology;
 use super::{Budget, NodeInfo, PodInfo};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Snapshot {
     nominated: HashMap<String, HashMap<String, Arc<PodInfo>>>,
     /// The node on which room is made for each of them.
     nominations: HashMap<String, String>,
+    /// Pods that were told to go, by uid: until they have gone, or it turns out that they stay.
+    leaving: HashSet<String>,
     /// How many pods were placed so far; what round-robin turns on.
     cycle: u64,
 }
@@ -151,6 +153,21 @@ impl Snapshot {
         }
     }
 
+    /// True where a pod is about to go: it is being deleted, or was told to go and that is on its way.
+    pub fn is_leaving(&self, pod: &PodInfo) -> bool {
+        pod.terminating || self.leaving.contains(&pod.uid)
+    }
+
+    /// A pod was told to go.
+    pub fn leaves(&mut self, uid: &str) {
+        self.leaving.insert(uid.to_owned());
+    }
+
+    /// A pod that was told to go does not.
+    pub fn stays(&mut self, uid: &str) {
+        self.leaving.remove(uid);
+    }
+
     /// Adds a node or replaces what is known about it; the pods on it stay counted.
     pub fn put_node(&mut self, mut node: NodeInfo) {
         let known = self.names.get(&node.name).copied();
@@ -217,6 +234,7 @@ impl Snapshot {
     /// No longer counts a pod, and keeps no room for it.
     pub fn remove_pod(&mut self, uid: &str) {
         self.withdraw(uid);
+        self.leaving.remove(uid);
         if let Some(place) = self.places.remove(uid) {
             self.take_out(uid, &place);
         }

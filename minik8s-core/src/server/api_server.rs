@@ -13,10 +13,11 @@ use crate::client::{
     Written,
 };
 use crate::clock::{SharedClock, SystemClock};
-use crate::node::NodeDirectory;
+use crate::node::{FilesWish, NodeDirectory, VolumeFile};
 use crate::random::Dice;
 use crate::store::{Store, StoreError};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -364,5 +365,19 @@ impl Transport for ApiServer {
     ) -> ApiResult<ObjectList> {
         let result = Box::pin(self.delete_objects(target, list, options)).await;
         self.count("DELETECOLLECTION", target, result, 200)
+    }
+
+    async fn volume_files(&self, pod: &Target, volume: &str, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        match self.volume(pod, volume).await? {
+            Some((node, at)) => node.volume_files(&at, wish).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn read_volume(&self, pod: &Target, volume: &str, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        match self.volume(pod, volume).await? {
+            Some((node, at)) => node.read_volume(&at, path, from, most).await,
+            None => Ok(Bytes::new()),
+        }
     }
 }

@@ -129,7 +129,9 @@ impl Adapter {
         let Some(authorizer) = &self.authorizer else { return Ok((request.into_inner(), None)) };
         let user = request.extensions().get::<User>().cloned().ok_or_else(unauthorized)?;
         let message = request.into_inner();
-        let target: Target = message.target().cloned().try_into()?;
+        let mut target: Target = message.target().cloned().try_into()?;
+        // What is done is what must be allowed, whatever the caller calls it.
+        target.subresource = M::SUBRESOURCE.map(str::to_owned).or(target.subresource);
         let fields = message.fields();
         authorizer.authorize(&Attributes { user: &user, verb, target: Some(&target), fields, path: "" }).await?;
         Ok((message, Some(user)))
@@ -190,6 +192,19 @@ impl Adapter {
         let picked = self.transport.delete_collection(&target, &list, &options).await?;
         Ok(pieces(picked, &target.gvr))
     }
+
+    async fn try_files(&self, r: v1::FilesRequest) -> ApiResult<v1::FilesReply> {
+        let target: Target = r.target.try_into()?;
+        let files = self.transport.volume_files(&target, &r.volume, &r.wish.unwrap_or_default().into()).await?;
+        Ok(files.into())
+    }
+
+    async fn try_read_file(&self, r: v1::ReadFileRequest) -> ApiResult<v1::Chunk> {
+        let target: Target = r.target.try_into()?;
+        let v1::FilePiece { path, from, most } = convert::need(r.piece, "piece")?;
+        let data = self.transport.read_volume(&target, &r.volume, &path, from, most).await?;
+        Ok(v1::Chunk { data })
+    }
 }
 
 #[tonic::async_trait]
@@ -241,10 +256,21 @@ impl Api for Adapter {
     async fn delete_collection(&self, r: Request<v1::DeleteCollectionRequest>) -> Reply<Self::DeleteCollectionStream> {
         reply(async { self.try_delete_all(self.admit(r, "deletecollection").await?.0).await }.await)
     }
+
+    async fn files(&self, r: Request<v1::FilesRequest>) -> Reply<v1::FilesReply> {
+        // What a command in the pod could read as well.
+        reply(async { self.try_files(self.admit(r, "create").await?.0).await }.await)
+    }
+
+    async fn read_file(&self, r: Request<v1::ReadFileRequest>) -> Reply<v1::Chunk> {
+        reply(async { self.try_read_file(self.admit(r, "create").await?.0).await }.await)
+    }
 }
 
 /// What an authorizer must know of a message.
 trait Asks {
+    /// What of the target it is about, where the message itself says that.
+    const SUBRESOURCE: Option<&str> = None;
     fn target(&self) -> Option<&v1::Target>;
     /// The field selector; empty for none.
     fn fields(&self) -> &str;
@@ -273,4 +299,28 @@ asks! {
     PatchRequest: |_m| "",
     DeleteRequest: |_m| "",
     DeleteCollectionRequest: |m| m.list.as_ref().map_or("", |o| &o.field_selector)
+}
+
+impl Asks for v1::FilesRequest {
+    const SUBRESOURCE: Option<&str> = Some("files");
+
+    fn target(&self) -> Option<&v1::Target> {
+        self.target.as_ref()
+    }
+
+    fn fields(&self) -> &str {
+        ""
+    }
+}
+
+impl Asks for v1::ReadFileRequest {
+    const SUBRESOURCE: Option<&str> = Some("files");
+
+    fn target(&self) -> Option<&v1::Target> {
+        self.target.as_ref()
+    }
+
+    fn fields(&self) -> &str {
+        ""
+    }
 }

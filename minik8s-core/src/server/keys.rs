@@ -14,6 +14,9 @@ pub(crate) const AUTHORITY: &str = "/registry/~authority";
 /// Where API servers that share a store say that they live: below it, one key each, named by its address.
 pub(crate) const SERVERS: &str = "/registry/~servers/";
 
+/// The same of what is served beside them: below it, a Service's name, and one key each, named by its address.
+pub(crate) const SIDECARS: &str = "/registry/~sidecars/";
+
 /// Where all objects of a resource stand; ends in `/`.
 pub(crate) fn prefix(gvr: &Gvr) -> String {
     let group = if gvr.group.is_empty() { "core" } else { &gvr.group };

@@ -327,7 +327,7 @@ pub trait Kind: Send + Sync + 'static {
     }
 
     /// Lifetime after the last write (events).
-    fn ttl(&self) -> Option<Duration> {
+    fn ttl(&self, _object: &Value) -> Option<Duration> {
         None
     }
 

@@ -23,9 +23,11 @@ mod printing;
 mod registry;
 pub mod rest;
 pub(crate) mod scrape;
+pub(crate) mod sidecar;
 pub mod tls;
 pub(crate) mod usage;
 mod verbs;
+mod volume;
 
 pub use admission::{Admission, AdmissionRequest};
 pub use api_server::{ApiServer, ApiServerBuilder};
@@ -38,3 +40,4 @@ pub use kind::{
 };
 pub use metrics::{Metrics, serve_page};
 pub use registry::{ANYTHING, KindTable, Registry};
+pub use sidecar::Sidecar;

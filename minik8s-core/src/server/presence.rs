@@ -20,7 +20,7 @@ const SLICES: Gvr = Gvr::new("discovery.k8s.io", "v1", "endpointslices");
 const ENDPOINTS: Gvr = Gvr::new("", "v1", "endpoints");
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// How often a server says that it lives.
-const EVERY: Duration = Duration::from_secs(5);
+pub(super) const EVERY: Duration = Duration::from_secs(5);
 /// How long its word counts.
 const LIFE: Duration = Duration::from_secs(15);
 /// How long saying goodbye may take.
@@ -38,86 +38,156 @@ impl ApiServer {
                 tracing::warn!(%error, "cannot say that this API server lives");
             }
         }
-        if tokio::time::timeout(GOODBYE, leave(self, own)).await.is_err() {
-            tracing::debug!("the store did not take the goodbye; the others will notice");
-        }
+        goodbye(self, &Place::of_servers(), own).await;
     }
 }
 
 /// Says that the server at `own` lives, and leads the Service to all that do.
 pub(super) async fn appear(server: &ApiServer, own: SocketAddr) -> ApiResult<()> {
-    let mut living = BTreeSet::new();
-    if server.store.capabilities().shared {
-        announce(server, own).await.map_err(|e| super::verbs::store_error("saying that the API server lives", &e))?;
-        living = all(server).await.map_err(|e| super::verbs::store_error("looking for API servers", &e))?;
-    }
-    living.insert(own);
-    publish(server, &living).await
+    let place = Place::of_servers();
+    let living = place.living(server, own).await?;
+    place.publish(server, &living).await
 }
 
-/// Takes the server out, where there are others.
-async fn leave(server: &ApiServer, own: SocketAddr) {
-    let key = key(own);
-    let gone = async {
-        let Some(entry) = server.store.get(&key).await? else { return Ok(BTreeSet::new()) };
-        let when = vec![Precondition::At(key.clone(), entry.revision)];
-        server.store.commit(Commit { when, ops: vec![Op::Delete { key: key.clone() }] }).await?;
-        all(server).await
-    };
-    match gone.await {
-        Ok(others) if !others.is_empty() => {
-            if let Err(error) = publish(server, &others).await {
-                tracing::debug!(%error, "the other API servers will take this one out");
+/// Takes what is at `own` out, where there are others.
+pub(super) async fn goodbye(server: &ApiServer, place: &Place<'_>, own: SocketAddr) {
+    if server.store.capabilities().shared && tokio::time::timeout(GOODBYE, place.leave(server, own)).await.is_err() {
+        tracing::debug!("the store did not take the goodbye; the others will notice");
+    }
+}
+
+/// A Service, and where those say that they live to whom it leads.
+pub(super) struct Place<'a> {
+    /// What their keys begin with.
+    pub(super) keys: String,
+    pub(super) namespace: &'a str,
+    pub(super) service: &'a str,
+    /// The name of its port.
+    pub(super) port: &'a str,
+}
+
+impl Place<'_> {
+    fn of_servers() -> Self {
+        Self { keys: keys::SERVERS.to_owned(), namespace: "default", service: SERVICE, port: "https" }
+    }
+
+    /// Says that what is at `own` lives, and looks who else does.
+    pub(super) async fn living(&self, server: &ApiServer, own: SocketAddr) -> ApiResult<BTreeSet<SocketAddr>> {
+        let mut living = BTreeSet::new();
+        if server.store.capabilities().shared {
+            let failed = |e| super::verbs::store_error("saying that an API server lives", &e);
+            self.announce(server, own).await.map_err(failed)?;
+            living = self.others(server).await?;
+        }
+        living.insert(own);
+        Ok(living)
+    }
+
+    /// Those whose word counts; nobody's does where nobody shares the store.
+    pub(super) async fn others(&self, server: &ApiServer) -> ApiResult<BTreeSet<SocketAddr>> {
+        if !server.store.capabilities().shared {
+            return Ok(BTreeSet::new());
+        }
+        self.all(server).await.map_err(|e| super::verbs::store_error("looking for API servers", &e))
+    }
+
+    async fn leave(&self, server: &ApiServer, own: SocketAddr) {
+        let key = self.key(own);
+        let gone = async {
+            let Some(entry) = server.store.get(&key).await? else { return Ok(BTreeSet::new()) };
+            let when = vec![Precondition::At(key.clone(), entry.revision)];
+            server.store.commit(Commit { when, ops: vec![Op::Delete { key: key.clone() }] }).await?;
+            self.all(server).await
+        };
+        match gone.await {
+            Ok(others) if !others.is_empty() => {
+                if let Err(error) = self.publish(server, &others).await {
+                    tracing::debug!(%error, "the other API servers will take this one out");
+                }
+            }
+            Ok(_) => {}
+            Err::<_, StoreError>(error) => tracing::debug!(%error, "the other API servers will take this one out"),
+        }
+    }
+
+    fn key(&self, address: SocketAddr) -> Key {
+        format!("{}{address}", self.keys).into()
+    }
+
+    async fn announce(&self, server: &ApiServer, own: SocketAddr) -> Result<(), StoreError> {
+        let key = self.key(own);
+        let when = match server.store.get(&key).await? {
+            Some(entry) => Precondition::At(key.clone(), entry.revision),
+            None => Precondition::Absent(key.clone()),
+        };
+        let op = Op::Put { key, value: own.to_string().into(), ttl: Some(LIFE) };
+        match server.store.commit(Commit { when: vec![when], ops: vec![op] }).await {
+            // It went in between; the next word comes soon.
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    async fn all(&self, server: &ApiServer) -> Result<BTreeSet<SocketAddr>, StoreError> {
+        let request = RangeRequest { prefix: self.keys.clone(), ..RangeRequest::default() };
+        let found = server.store.range(request).await?.entries;
+        Ok(found.iter().filter_map(|entry| entry.key.strip_prefix(&*self.keys)?.parse().ok()).collect())
+    }
+
+    /// Leads the Service to these. Where it does already, nothing is written.
+    async fn publish(&self, server: &ApiServer, living: &BTreeSet<SocketAddr>) -> ApiResult<()> {
+        if self.service == SERVICE {
+            replace(server, Target::in_namespace(ENDPOINTS, self.namespace), &endpoints(living)).await?;
+        }
+        self.lead(server, living).await
+    }
+
+    /// The same, by slices alone.
+    pub(super) async fn lead(&self, server: &ApiServer, living: &BTreeSet<SocketAddr>) -> ApiResult<()> {
+        let place = Target::in_namespace(SLICES, self.namespace);
+        let slices = self.slices(living);
+        for slice in slices.values() {
+            replace(server, place.clone(), slice).await?;
+        }
+        let label_selector = format!("{SERVICE_LABEL}={}", self.service);
+        let known = server.list(&place, &ListOptions { label_selector, ..ListOptions::default() }).await?;
+        for gone in known.items.iter().filter(|slice| !slices.contains_key(&slice.meta.name)) {
+            let target = Target::object(SLICES, self.namespace, &gone.meta.name);
+            match server.delete(&target, &DeleteOptions::default()).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
             }
         }
-        Ok(_) => {}
-        Err::<_, StoreError>(error) => tracing::debug!(%error, "the other API servers will take this one out"),
+        Ok(())
     }
-}
 
-fn key(address: SocketAddr) -> Key {
-    format!("{}{address}", keys::SERVERS).into()
-}
-
-async fn announce(server: &ApiServer, own: SocketAddr) -> Result<(), StoreError> {
-    let key = key(own);
-    let when = match server.store.get(&key).await? {
-        Some(entry) => Precondition::At(key.clone(), entry.revision),
-        None => Precondition::Absent(key.clone()),
-    };
-    let op = Op::Put { key, value: own.to_string().into(), ttl: Some(LIFE) };
-    match server.store.commit(Commit { when: vec![when], ops: vec![op] }).await {
-        // It went in between; the next word comes soon.
-        Err(StoreError::Conflict { .. }) => Ok(()),
-        done => done.map(drop),
-    }
-}
-
-/// The servers whose word counts.
-async fn all(server: &ApiServer) -> Result<BTreeSet<SocketAddr>, StoreError> {
-    let request = RangeRequest { prefix: keys::SERVERS.to_owned(), ..RangeRequest::default() };
-    let found = server.store.range(request).await?.entries;
-    Ok(found.iter().filter_map(|entry| entry.key.strip_prefix(keys::SERVERS)?.parse().ok()).collect())
-}
-
-/// Leads the Service to these servers. Where it does already, nothing is written.
-async fn publish(server: &ApiServer, living: &BTreeSet<SocketAddr>) -> ApiResult<()> {
-    let place = |gvr| Target::in_namespace(gvr, "default");
-    replace(server, place(ENDPOINTS), &endpoints(living)).await?;
-    let slices = slices(living);
-    for slice in slices.values() {
-        replace(server, place(SLICES), slice).await?;
-    }
-    let label_selector = format!("{SERVICE_LABEL}={SERVICE}");
-    let known = server.list(&place(SLICES), &ListOptions { label_selector, ..ListOptions::default() }).await?;
-    for gone in known.items.iter().filter(|slice| !slices.contains_key(&slice.meta.name)) {
-        let target = Target::object(SLICES, "default", &gone.meta.name);
-        match server.delete(&target, &DeleteOptions::default()).await {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
+    /// A slice has one family of addresses and one set of ports; by name.
+    fn slices(&self, living: &BTreeSet<SocketAddr>) -> BTreeMap<String, Value> {
+        let mut slices = BTreeMap::new();
+        for (number, addresses) in by_port(living) {
+            let (four, six): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+            for (family, addresses) in [("IPv4", four), ("IPv6", six)] {
+                if addresses.is_empty() {
+                    continue;
+                }
+                // The family of a slice cannot change: a name never stands for another one.
+                let name = match (slices.len(), family) {
+                    (0, "IPv4") => self.service.to_owned(),
+                    _ => format!("{}-{}-{number}", self.service, family.to_lowercase()),
+                };
+                let one = |a: &SocketAddr| json!({"addresses": [a.ip()], "conditions": {"ready": true}});
+                let slice = json!({
+                    "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+                    "metadata": {"name": name, "labels": {SERVICE_LABEL: self.service}},
+                    "addressType": family,
+                    "endpoints": addresses.iter().map(one).collect::<Vec<_>>(),
+                    "ports": port(self.port, number),
+                });
+                slices.insert(name, slice);
+            }
         }
+        slices
     }
-    Ok(())
 }
 
 /// Addresses by port.
@@ -127,48 +197,20 @@ fn by_port(living: &BTreeSet<SocketAddr>) -> BTreeMap<u16, Vec<SocketAddr>> {
     ports
 }
 
-fn port(port: u16) -> Value {
-    json!([{"name": "https", "port": port, "protocol": "TCP"}])
+fn port(name: &str, port: u16) -> Value {
+    json!([{"name": name, "port": port, "protocol": "TCP"}])
 }
 
 fn endpoints(living: &BTreeSet<SocketAddr>) -> Value {
     let subset = |(number, addresses): (u16, Vec<SocketAddr>)| {
         let addresses: Vec<Value> = addresses.iter().map(|address| json!({"ip": address.ip()})).collect();
-        json!({"addresses": addresses, "ports": port(number)})
+        json!({"addresses": addresses, "ports": port("https", number)})
     };
     json!({
         "kind": "Endpoints", "apiVersion": "v1",
         "metadata": {"name": SERVICE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
         "subsets": by_port(living).into_iter().map(subset).collect::<Vec<_>>(),
     })
-}
-
-/// A slice has one family of addresses and one set of ports; by name.
-fn slices(living: &BTreeSet<SocketAddr>) -> BTreeMap<String, Value> {
-    let mut slices = BTreeMap::new();
-    for (number, addresses) in by_port(living) {
-        let (four, six): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
-        for (family, addresses) in [("IPv4", four), ("IPv6", six)] {
-            if addresses.is_empty() {
-                continue;
-            }
-            // The family of a slice cannot change: a name never stands for another one.
-            let name = match (slices.len(), family) {
-                (0, "IPv4") => SERVICE.to_owned(),
-                _ => format!("{SERVICE}-{}-{number}", family.to_lowercase()),
-            };
-            let one = |a: &SocketAddr| json!({"addresses": [a.ip()], "conditions": {"ready": true}});
-            let slice = json!({
-                "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
-                "metadata": {"name": name, "labels": {SERVICE_LABEL: SERVICE}},
-                "addressType": family,
-                "endpoints": addresses.iter().map(one).collect::<Vec<_>>(),
-                "ports": port(number),
-            });
-            slices.insert(name, slice);
-        }
-    }
-    slices
 }
 
 #[cfg(test)]
@@ -182,7 +224,7 @@ mod tests {
     #[test]
     fn servers_of_one_port_share_a_slice_and_others_have_their_own() {
         let living = living(&["10.0.0.2:6443", "10.0.0.1:6443", "10.0.0.1:7443", "[fd00::1]:6443"]);
-        let slices = slices(&living);
+        let slices = Place::of_servers().slices(&living);
         let addresses = |name: &str| {
             let endpoints = slices[name]["endpoints"].as_array().unwrap();
             endpoints.iter().map(|e| e["addresses"][0].as_str().unwrap().to_owned()).collect::<Vec<_>>()

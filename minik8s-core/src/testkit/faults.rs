@@ -5,7 +5,9 @@ use crate::client::{
     DeleteOptions, Deleted, ListOptions, PatchType, Payload, SharedTransport, Transport, WatchOptions, WatchStream,
     WriteOptions, Written,
 };
+use crate::node::{FilesWish, VolumeFile};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -175,5 +177,13 @@ impl Transport for FaultyTransport {
         options: &DeleteOptions,
     ) -> ApiResult<ObjectList> {
         self.pass(self.inner.delete_collection(target, list, options)).await
+    }
+
+    async fn volume_files(&self, pod: &Target, volume: &str, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        self.pass(self.inner.volume_files(pod, volume, wish)).await
+    }
+
+    async fn read_volume(&self, pod: &Target, volume: &str, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        self.pass(self.inner.read_volume(pod, volume, path, from, most)).await
     }
 }

@@ -9,6 +9,7 @@ use minik8s_core::client::{
 use minik8s_core::client::{DeleteOptions, PatchType, Payload, Transport, WatchOptions, WriteOptions};
 use minik8s_core::client::{GrpcConfig, GrpcTransport, ListOptions, SharedTransport};
 use minik8s_core::cluster::Cluster;
+use minik8s_core::node::FilesWish;
 use minik8s_core::server::ApiServer;
 use minik8s_core::server::auth::{Attributes, Authorizer, User, forbidden};
 use minik8s_core::store::MemoryStore;
@@ -124,6 +125,7 @@ impl Authorizer for NoSecrets {
     async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
         match attributes.target {
             Some(target) if target.gvr.resource == "secrets" => Err(forbidden(attributes)),
+            Some(target) if target.subresource.as_deref() == Some("files") => Err(forbidden(attributes)),
             _ => Ok(()),
         }
     }
@@ -153,6 +155,14 @@ async fn the_authorizer_is_asked_about_every_call_over_grpc() {
         let refused = refused.unwrap_err();
         assert_eq!(refused.reason, Reason::Forbidden);
         assert!(refused.message.contains("alice") && refused.message.contains("secrets"), "{refused}");
+    }
+    // What is done counts, whatever it is called.
+    let wish = FilesWish { patterns: vec!["*".into()], most: 1, digests: false };
+    for called in [None, Some("binding")] {
+        let pod = Target::object(Gvr::new("", "v1", "pods"), "default", "p");
+        let pod = Target { subresource: called.map(str::to_owned), ..pod };
+        let refused = transport.volume_files(&pod, "work", &wish).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::Forbidden, "{called:?}");
     }
 }
 

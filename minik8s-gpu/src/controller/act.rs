@@ -189,6 +189,7 @@ impl Site {
     }
 
     async fn finish(&self, job: &GpuJob, well: bool) -> ApiResult<Outcome> {
+        self.discard(job).await?;
         let now = self.shared.ctx.clock.now();
         let change = |status: &mut GpuJobStatus| {
             status.phase = if well { Phase::Succeeded } else { Phase::Failed };

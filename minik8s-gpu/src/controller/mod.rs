@@ -4,6 +4,7 @@
 //! holds up nobody else. What comes next for a job is decided in `plan`, from its object and the last report alone.
 
 mod act;
+mod discard;
 mod fetch;
 mod leave;
 mod plan;
@@ -19,8 +20,10 @@ mod turn;
 
 use crate::backends::Backends;
 use crate::kinds::{GpuJob, JobCluster};
+use crate::nodes::cluster_of;
 use crate::outputs::Outputs;
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use minik8s_core::client::{Change, Informer, PatchType, key_of};
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
@@ -73,7 +76,8 @@ impl Controller for GpuJobController {
         });
         let homeless = ctx.queue::<String>();
         let (of_clusters, of_jobs, queue) = (shared.clone(), shared.clone(), homeless.clone());
-        let left = homeless.clone();
+        let (left, of_pods) = (homeless.clone(), shared.clone());
+        pump(&ctx, &ctx.informers.of::<Pod>(), move |change| of_pods.pod_changed(change));
         pump(&ctx, &clusters, move |change| of_clusters.cluster_changed(change, &left));
         pump(&ctx, &jobs, move |change| of_jobs.job_changed(change, &queue));
         run_workers(&ctx, &homeless, 1, Arc::new(Homeless(shared))).await;
@@ -143,6 +147,15 @@ impl Shared {
             Some(site) => site.queue.add(key),
             None => homeless.add(key),
         }
+    }
+
+    /// Something has become of a pod: where it is a job's, its cluster is asked soon.
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let (Change::Applied { new: pod, .. } | Change::Deleted(pod)) = change else { return };
+        let Some(cluster) = cluster_of(pod) else { return };
+        let sites = self.sites.lock();
+        let of = |site: &&Arc<Site>| site.cluster.metadata.uid.as_deref() == Some(cluster);
+        sites.values().find(of).iter().for_each(|site| site.hurry());
     }
 
     /// Puts our finalizer on a job, or takes it off.

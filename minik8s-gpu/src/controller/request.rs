@@ -87,6 +87,8 @@ pub(super) async fn build(site: &Site, job: &GpuJob, after: Vec<After>) -> Resul
     let array = spec.array.as_ref().map(|array| Array::parse(array, crate::kinds::MOST_TASKS)).transpose();
     Ok(JobRequest {
         id: id_of(job, status.attempt),
+        name: job.metadata.name.clone().unwrap_or_default(),
+        image: spec.image.clone(),
         placement: Placement {
             partition: spec.partition.clone(),
             account: spec.account.clone(),

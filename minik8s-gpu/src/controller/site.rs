@@ -111,7 +111,10 @@ impl Site {
     }
 
     pub(super) fn pause(&self) -> Duration {
-        Duration::from_secs_f64(self.cluster.spec.poll_seconds.unwrap_or(5.0).clamp(0.05, 3600.0))
+        let spec = &self.cluster.spec;
+        // Pods are looked at here, and that they change is heard.
+        let usual = if spec.nodes.is_some() { 1.0 } else { 5.0 };
+        Duration::from_secs_f64(spec.poll_seconds.unwrap_or(usual).clamp(0.05, 3600.0))
     }
 
     pub(super) fn jobs(&self) -> Vec<Arc<GpuJob>> {
@@ -145,7 +148,7 @@ impl Site {
             if report.state == JobState::Missing {
                 let (times, since) = missing.entry(report.id.clone()).or_insert_with(|| (0, Instant::now()));
                 *times += 1;
-                let lost = Duration::from_secs(self.cluster.spec.lost_after_seconds.unwrap_or(90).unsigned_abs());
+                let lost = self.cluster.spec.lost_after();
                 if *times < MISSED || since.elapsed() < lost {
                     continue;
                 }

@@ -41,3 +41,11 @@ pub(super) fn script(field: &str, value: &str, errors: &mut FieldErrors) {
         errors.too_long(field, MOST);
     }
 }
+
+/// The name of an image: what registries and nodes make of it is theirs to say, but it is one word.
+pub(super) fn image(field: &str, value: &str, errors: &mut FieldErrors) {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    if value.is_empty() || value.len() > 1024 || value.starts_with('-') || value.chars().any(odd) {
+        errors.invalid(field, &Value::from(value), "must be the name of an image");
+    }
+}

@@ -1,6 +1,6 @@
 //! `GpuJob`: a batch job.
 
-use super::check::{between, script, word};
+use super::check::{between, image, script, word};
 use super::{AGE, ArchiveReference, GROUP, GpuJob, GpuJobSpec, MOST_PARTS, NAME, VERSION, column, names, text, wide};
 use crate::outputs::Outputs;
 use minik8s_core::api::Quantity;
@@ -107,6 +107,7 @@ fn check(spec: &GpuJobSpec, errors: &mut FieldErrors) {
     } else {
         errors.complaints("spec.cluster", &spec.cluster, dns_subdomain(&spec.cluster));
     }
+    spec.image.iter().for_each(|value| image("spec.image", value, errors));
     let words = [("partition", &spec.partition, ","), ("account", &spec.account, "@"), ("qos", &spec.qos, "")];
     for (name, value, also) in words.into_iter().chain([("constraint", &spec.constraint, "&|[]()*,!:=@")]) {
         value.iter().for_each(|value| word(&format!("spec.{name}"), value, also, errors));
@@ -239,6 +240,8 @@ mod tests {
         assert_eq!(fields(json!({"cluster": "c", "run": "echo $(id); `x` 'y'"})), Vec::<String>::new());
         assert_eq!(fields(json!({})), ["spec.cluster", "spec.run"]);
         for (name, bad, field) in [
+            ("image", json!("two words"), "spec.image"),
+            ("image", json!(""), "spec.image"),
             ("partition", json!("a; rm -rf /"), "spec.partition"),
             ("partition", json!("--wrap=x"), "spec.partition"),
             ("account", json!("$(id)"), "spec.account"),
@@ -274,7 +277,7 @@ mod tests {
         let nasty = "x'\"; $(touch /tmp/owned) `id` | & > /tmp/owned \\";
         let with = |pointer: &str| {
             let mut spec = json!({
-                "cluster": "c", "run": "true", "partition": "p", "account": "a", "qos": "q", "constraint": "c", "memory": "1Gi",
+                "cluster": "c", "image": "i", "run": "true", "partition": "p", "account": "a", "qos": "q", "constraint": "c", "memory": "1Gi",
                 "array": "0-1", "gpus": {"count": 1, "type": "t"}, "dependencies": [{"job": "j", "condition": "Ended"}],
                 "modules": ["m"], "env": [{"name": "A", "value": "v"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
                 "source": {"archive": {"name": "n", "key": "k", "sha256": "0".repeat(64)}}, "compile": "true",
@@ -285,6 +288,7 @@ mod tests {
         };
         for (pointer, field) in [
             ("/cluster", "spec.cluster"),
+            ("/image", "spec.image"),
             ("/partition", "spec.partition"),
             ("/account", "spec.account"),
             ("/qos", "spec.qos"),

@@ -1,10 +1,24 @@
 //! The kinds `GpuJob` and `JobCluster`.
 
+/// A struct that is data of an object: every field may be left out.
+macro_rules! plain {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+    };
+}
+
 mod check;
+mod cluster_types;
 mod gpu_job;
 mod job_cluster;
 mod types;
 
+pub use cluster_types::*;
 pub use gpu_job::GpuJobKind;
 pub(crate) use gpu_job::MOST_TASKS;
 pub use job_cluster::JobClusterKind;

@@ -83,6 +83,7 @@ impl LocalBackend {
     }
 
     fn check(&self, job: &JobRequest) -> JobResult<()> {
+        script::without_image(job)?;
         let wanted = job.gpus.as_ref().map_or(0, |gpus| gpus.count as usize);
         if wanted > self.0.gpus.len() {
             let why = format!("this machine has {} graphics processors", self.0.gpus.len());

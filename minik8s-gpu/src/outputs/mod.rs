@@ -3,11 +3,11 @@
 
 mod read;
 
+use minik8s_core::beneath;
 use minik8s_core::job::FileName;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
@@ -132,19 +132,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// SHA-256 of a file; of an absent one, that of nothing.
-pub(crate) fn digest_of(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
+fn digest_of(path: &Path) -> io::Result<String> {
     match std::fs::File::open(path) {
-        Ok(mut file) => loop {
-            let n = file.read(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&buffer[..n]);
-        },
-        Err(error) if is_absent(&error) => {}
-        Err(error) => return Err(error),
+        Err(error) if is_absent(&error) => beneath::digest(io::empty()),
+        opened => beneath::digest(opened?),
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use judge::Verdict;
 use minik8s_core::job::{
     FileInfo, FileName, JobBackend, JobCapabilities, JobError, JobHandle, JobId, JobReport, JobRequest, JobResult,
-    JobState, MOST_RESULTS, Outage, SourceFile,
+    JobState, MOST_RESULTS, Outage,
 };
 use parking_lot::Mutex;
 use remote::Text;
@@ -135,18 +135,6 @@ fn away(why: &str) -> JobError {
     JobError::Away { what: Outage::SchedulerDown, why: format!("Slurm does not answer: {}", why.trim()) }
 }
 
-/// All that is sent for a job.
-fn packed(job: &JobRequest) -> JobResult<Vec<u8>> {
-    let odd = |error: io::Error| JobError::Refused { field: Some("source"), why: error.to_string() };
-    let mut files = script::files(job);
-    for file in &job.source {
-        let name = FileName::new(format!("work/{}", file.name));
-        let name = name.map_err(|why| JobError::Refused { field: Some("source"), why })?;
-        files.push(SourceFile { name, ..file.clone() });
-    }
-    archive::pack("", &files).map_err(odd)
-}
-
 #[async_trait]
 impl JobBackend for SlurmBackend {
     fn capabilities(&self) -> JobCapabilities {
@@ -162,12 +150,13 @@ impl JobBackend for SlurmBackend {
     }
 
     async fn submit(&self, job: &JobRequest) -> JobResult<JobHandle> {
+        script::without_image(job)?;
         let (name, settle) = (job.id.to_string(), self.config.settle.as_secs().to_string());
         let own = args::sbatch(job);
         let suffix = if job.array.is_some() { ".%a" } else { "" };
         let args: Vec<&str> =
             [name.as_str(), settle.as_str(), suffix].into_iter().chain(own.iter().map(String::as_str)).collect();
-        match self.told(Text::Submit, &args, packed(job)?.into()).await? {
+        match self.told(Text::Submit, &args, archive::of_job(job, script::files(job))?.into()).await? {
             ('I', id) => Ok(JobHandle::new(&job.id, id)),
             ('R', why) => Err(JobError::Refused { field: args::blamed(&why), why }),
             ('D', why) => Err(JobError::DiskFull(why)),

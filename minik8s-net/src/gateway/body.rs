@@ -1,5 +1,6 @@
 //! Bodies on their way through: requests with a limit and a patience, answers that move their own connection.
 
+use super::GatewayConfig;
 use super::backend::Lease;
 use super::http1::{BadChunk, Http1, LINGER, Tunnel, Upload};
 use super::proxy::Ending;
@@ -130,8 +131,9 @@ impl Outgoing {
         Outgoing::Full(Full::default())
     }
 
-    /// A body of at most `limit` bytes whose parts come within `patience` of each other.
-    pub(super) fn stream(source: Source, limit: Option<u64>, patience: Duration) -> Self {
+    /// A body that may be as large and as slow as the configuration says.
+    pub(super) fn new(source: Source, config: &GatewayConfig) -> Self {
+        let (limit, patience) = (config.max_body, config.body_patience);
         let source = match source {
             // Its length was promised, and compared with the limit.
             Source::Whole(bytes) => return Outgoing::Full(Full::from(bytes)),
@@ -141,6 +143,13 @@ impl Outgoing {
         let stream =
             Stream { source, unread: None, left: limit, limit: limit.unwrap_or_default(), patience, timer: None };
         Outgoing::Stream(Box::new(stream))
+    }
+
+    /// Another limit, before any of it was read.
+    pub(super) fn limit(&mut self, limit: Option<u64>) {
+        if let Outgoing::Stream(stream) = self {
+            (stream.left, stream.limit) = (limit, limit.unwrap_or_default());
+        }
     }
 
     /// The same with what was taken from its beginning.

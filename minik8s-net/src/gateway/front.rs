@@ -1,6 +1,7 @@
 //! The gateway as its user sees it: what it is told, and the ports it listens at.
 
 use super::backend::{Cluster, Clusters};
+use super::lanes::Lanes;
 use super::metrics::GatewayMetrics;
 use super::serve;
 use super::sockets::Sockets;
@@ -14,8 +15,8 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -59,6 +60,9 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// Each request is logged, under the target `minik8s::access`.
     pub access_log: bool,
+    /// Threads that serve connections, each with a runtime of its own; 0 to serve them in the runtime that the gateway is
+    /// made in. Worth having where the gateway is busy: as many as it may use processors.
+    pub lanes: usize,
     /// Where listening sockets come from and stay, for a successor.
     pub sockets: Option<Sockets>,
 }
@@ -79,6 +83,7 @@ impl Default for GatewayConfig {
             keep_idle: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             access_log: false,
+            lanes: 0,
             sockets: None,
         }
     }
@@ -119,6 +124,8 @@ pub struct Gateway {
     shared: Arc<Shared>,
     usual: UsualPorts,
     clusters: Arc<Mutex<Clusters>>,
+    /// Begun when it listens first.
+    lanes: OnceLock<Arc<Lanes>>,
     /// What it was told last, to make one of the other.
     told: Mutex<Told>,
     /// By the port that routes know.
@@ -144,8 +151,8 @@ impl Gateway {
         });
         let clusters = Arc::new(Mutex::new(Clusters::default()));
         tokio::spawn(stop.clone().run_until_cancelled_owned(sweep(clusters.clone(), shared.config.keep_idle)));
-        let (told, listening) = (Mutex::default(), Mutex::default());
-        Self { shared, usual, clusters, told, listening, _stop: stop.drop_guard() }
+        let (told, listening, lanes) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { shared, usual, clusters, lanes, told, listening, _stop: stop.drop_guard() }
     }
 
     /// Follows these routes from now on. Returns what of them cannot be followed.
@@ -187,7 +194,8 @@ impl Gateway {
         if let Some((before, _)) = self.listening.lock().insert(port, (stop.clone(), tls.clone())) {
             before.cancel();
         }
-        self.shared.tasks.spawn(serve::accept(self.shared.clone(), listener, port, tls, stop));
+        let lanes = self.lanes.get_or_init(|| Arc::new(Lanes::start(self.shared.config.lanes))).clone();
+        self.shared.tasks.spawn(serve::accept(self.shared.clone(), lanes, listener, (port, tls), stop));
     }
 
     /// Opens a port and listens there. At one that is open already, connections speak TLS or not from now on.

@@ -11,6 +11,7 @@ mod canaries;
 mod demand;
 mod front;
 mod http1;
+mod lanes;
 mod metrics;
 mod node;
 mod proxy;

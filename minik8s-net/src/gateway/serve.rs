@@ -1,17 +1,18 @@
 //! Accepting connections and speaking HTTP on them.
 
-use super::body::{Answer, Received, Source};
+use super::body::{Answer, Outgoing, Received, Source};
 use super::front::Shared;
 use super::http1::{self, Client};
+use super::lanes::Lanes;
 use super::proxy::{Came, handle};
-use super::streams::{Over, Streams};
+use super::streams::{Streams, Tasks};
 use super::tls;
 use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -53,9 +54,9 @@ pub fn listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// Accepts connections until `stop`; those that the kernel has accepted by then are served, too.
 pub(super) async fn accept(
     shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     listener: TcpListener,
-    port: u16,
-    tls: Arc<AtomicBool>,
+    (port, tls): (u16, Arc<AtomicBool>),
     stop: CancellationToken,
 ) {
     let acceptor = match tls::server_config(shared.certificates.clone(), port) {
@@ -76,8 +77,10 @@ pub(super) async fn accept(
         };
         match accepted {
             (Ok(permit), Ok((stream, peer))) => {
+                // Whoever serves a connection sees to its socket.
+                let Ok(stream) = stream.into_std() else { continue };
                 let serving = serving(stream, peer);
-                shared.tasks.spawn(async move {
+                lanes.spawn(&shared.tasks, async move {
                     let _permit = permit;
                     serving.await;
                 });
@@ -91,28 +94,31 @@ pub(super) async fn accept(
         }
     }
     for (stream, peer) in queued(listener) {
-        shared.tasks.spawn(serving(stream, peer));
+        lanes.spawn(&shared.tasks, serving(stream, peer));
     }
 }
 
 /// Connections that wait in the kernel, which would be reset with the listener.
-fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+fn queued(listener: TcpListener) -> Vec<(std::net::TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
-    std::iter::from_fn(|| listener.accept().ok())
-        .filter_map(|(stream, peer)| {
-            stream.set_nonblocking(true).ok()?;
-            Some((TcpStream::from_std(stream).ok()?, peer))
-        })
-        .collect()
+    let ready = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((stream, peer))
+    };
+    std::iter::from_fn(|| listener.accept().ok()).filter_map(ready).collect()
 }
 
 async fn connection(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     came: Came,
     acceptor: Option<TlsAcceptor>,
     stop: CancellationToken,
 ) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "the gateway cannot serve a connection"),
+    };
     let _ = stream.set_nodelay(true);
     shared.metrics.connections.inc();
     let peer = came.peer;
@@ -193,7 +199,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     came.version_one = false;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Tasks);
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(STREAMS);
     builder.max_header_list_size(u32::try_from(shared.config.max_head).unwrap_or(u32::MAX)).adaptive_window(true);
     let streams = Streams::new();
@@ -205,22 +211,18 @@ where
     });
     let mut running = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Whoever asks nothing takes the place of somebody who would, and who takes nothing that of who answers.
-    let over = tokio::select! {
+    let patience = tokio::select! {
         biased;
         ended = running.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => None,
-        over = streams.over(idle, stuck) => Some(over),
-    };
-    let patience = match over {
-        Some(Over::Stuck) => return Err("the client does not take its answers".into()),
+        () = stop.cancelled() => drain,
         // What was handed over may still be on its way.
-        Some(Over::Idle) => stuck,
-        None => drain,
+        () = streams.idle(idle, stuck) => stuck,
     };
     running.as_mut().graceful_shutdown();
     Ok(tokio::time::timeout(patience, running).await.map_err(|_| "the client does not leave")??)
 }
 
 async fn answer(shared: &Arc<Shared>, came: &Came, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    Ok(handle(shared, came, request.map(|body| Source::Http2(Received::new(body)))).await)
+    let mut request = request.map(|body| Outgoing::new(Source::Http2(Received::new(body)), &shared.config));
+    Ok(handle(shared, came, &mut request).await)
 }

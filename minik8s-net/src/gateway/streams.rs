@@ -1,9 +1,11 @@
 //! What goes on in a client's HTTP/2 connection: whether anything is asked, and whether the client takes what it is given.
-//! A window that a client never opens is no silence of the connection, and would keep an answer, and who gives it, for ever.
+//! A window that a client never opens is no silence of the connection, and would keep an answer, and who gives it, for ever:
+//! the one stream is reset, and its neighbours go on.
 
 use super::body::Broke;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The requests of one connection.
 pub(super) struct Streams(Mutex<Running>);
@@ -20,17 +23,34 @@ struct Running {
     open: usize,
     /// When the last request ended, or the connection began.
     idle_since: Instant,
-    /// Since when parts of answers wait to be taken.
-    given: BTreeMap<u64, Instant>,
+    /// Parts of answers that wait to be taken.
+    given: BTreeMap<u64, Given>,
 }
 
-/// Why a connection is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    /// Nothing is asked.
-    Idle,
-    /// An answer is not taken.
-    Stuck,
+struct Given {
+    since: Instant,
+    /// Ends the stream.
+    cut: CancellationToken,
+}
+
+tokio::task_local! {
+    /// What ends the task of a stream.
+    static CUT: CancellationToken;
+}
+
+/// Runs every stream of a connection on a task that can be cut: what serves HTTP/2 offers no other hold on a stream. Where
+/// its task is dropped, the stream is reset.
+#[derive(Clone, Copy)]
+pub(super) struct Tasks;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, stream: F) {
+        let cut = CancellationToken::new();
+        let cuttable = cut.clone().run_until_cancelled_owned(stream);
+        tokio::spawn(CUT.scope(cut, async move {
+            let _ = cuttable.await;
+        }));
+    }
 }
 
 impl Streams {
@@ -44,20 +64,20 @@ impl Streams {
         let mut running = self.0.lock();
         running.open += 1;
         running.next += 1;
-        Stream { streams: self.clone(), number: running.next, given: false }
+        Stream { streams: self.clone(), number: running.next, given: false, cut: CancellationToken::new() }
     }
 
-    /// Waits until nothing was asked for `idle`, or something was not taken for `stuck`.
-    pub(super) async fn over(&self, idle: Duration, stuck: Duration) -> Over {
+    /// Waits until nothing was asked for `idle`. Streams on which something was not taken for `stuck` are ended meanwhile.
+    pub(super) async fn idle(&self, idle: Duration, stuck: Duration) {
         loop {
             let now = Instant::now();
             let at = {
-                let running = self.0.lock();
-                let oldest = running.given.values().min().copied();
-                match (running.open, oldest) {
-                    (0, _) if now >= running.idle_since + idle => return Over::Idle,
+                let mut running = self.0.lock();
+                let late = running.given.extract_if(.., |_, given| now >= given.since + stuck);
+                late.for_each(|(_, given)| given.cut.cancel());
+                match (running.open, running.given.values().map(|given| given.since).min()) {
+                    (0, _) if now >= running.idle_since + idle => return,
                     (0, _) => running.idle_since + idle,
-                    (_, Some(since)) if now >= since + stuck => return Over::Stuck,
                     (_, Some(since)) => since + stuck,
                     (_, None) => now + stuck,
                 }
@@ -72,11 +92,15 @@ pub(super) struct Stream {
     streams: Arc<Streams>,
     number: u64,
     given: bool,
+    cut: CancellationToken,
 }
 
 impl Stream {
-    /// Its answer, as it is taken.
-    pub(super) fn watch<B>(self, body: B) -> Watched<B> {
+    /// Its answer, as it is taken. Called on the stream's own task.
+    pub(super) fn watch<B>(mut self, body: B) -> Watched<B> {
+        if let Ok(cut) = CUT.try_with(Clone::clone) {
+            self.cut = cut;
+        }
         Watched { body, stream: self }
     }
 
@@ -84,7 +108,7 @@ impl Stream {
         if std::mem::replace(&mut self.given, given) || given {
             let mut running = self.streams.0.lock();
             if given {
-                running.given.insert(self.number, Instant::now());
+                running.given.insert(self.number, Given { since: Instant::now(), cut: self.cut.clone() });
             } else {
                 running.given.remove(&self.number);
             }
@@ -134,23 +158,46 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_connections_without_requests_are_idle_and_only_what_is_not_taken_is_stuck() {
+    async fn only_connections_without_requests_are_idle_and_only_streams_that_are_not_read_are_cut() {
         let (idle, stuck) = (Duration::from_secs(30), Duration::from_secs(60));
         let streams = Streams::new();
         let began = Instant::now();
-        let over = async || tokio::time::timeout(Duration::from_secs(300), streams.over(idle, stuck)).await.ok();
-        assert_eq!((over().await, began.elapsed()), (Some(Over::Idle), idle));
-        let mut stream = streams.open();
-        assert_eq!(over().await, None, "an endpoint may be as slow as it likes");
+        let is_idle = async || tokio::time::timeout(Duration::from_secs(300), streams.idle(idle, stuck)).await.is_ok();
+        assert_eq!((is_idle().await, began.elapsed()), (true, idle));
+        let (mut taken, mut stream) = (streams.open(), streams.open());
+        assert!(!is_idle().await, "an endpoint may be as slow as it likes");
         stream.gives(true);
         tokio::time::sleep(Duration::from_secs(50)).await;
         stream.gives(true);
+        taken.gives(true);
+        let waits = async {
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            taken.gives(false);
+            assert!(!stream.cut.is_cancelled(), "what was taken in between counts");
+            stream.cut.cancelled().await;
+        };
         let again = Instant::now();
-        assert_eq!((over().await, again.elapsed()), (Some(Over::Stuck), stuck));
-        stream.gives(false);
-        assert_eq!(over().await, None);
-        drop(stream);
+        tokio::select! {
+            () = waits => {}
+            () = streams.idle(idle, stuck) => panic!("two requests are under way"),
+        }
+        assert_eq!((again.elapsed(), taken.cut.is_cancelled()), (stuck, false));
+        drop((stream, taken));
         let ended = Instant::now();
-        assert_eq!((over().await, ended.elapsed()), (Some(Over::Idle), idle));
+        assert_eq!((is_idle().await, ended.elapsed()), (true, idle));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_cut_is_dropped_where_it_stands() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (held, gone) = tokio::sync::oneshot::channel::<()>();
+        Tasks.execute(async move {
+            let _held = held;
+            let stream = Streams::new().open().watch(());
+            let _ = tell.send(stream.stream.cut.clone());
+            std::future::pending::<()>().await;
+        });
+        told.await.unwrap().cancel();
+        assert!(gone.await.is_err(), "the task's own were dropped");
     }
 }

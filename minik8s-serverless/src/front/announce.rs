@@ -1,66 +1,77 @@
-//! Where the front is found: a Service of `kube-system` without an address, one endpoint, and the paths that gateways lead
-//! to it. Made again whenever they are not as they should be.
+//! The paths that gateways lead to the front: routes of `kube-system` that belong to the front's Service and go with it.
+//! Made again whenever they are not as they should be, by every front: they all say the same.
 
 use super::{PORT, SERVICE};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use minik8s_core::api::{ApiError, ApiResult, PathRoute};
-use minik8s_core::client::{ApiResource, Change, Client, Informer, PatchType, WorkQueue, key_of, object_key};
+use minik8s_core::client::{ApiResource, Change, Client, DeleteOptions, Informer, PatchType, WorkQueue};
+use minik8s_core::client::{key_of, object_key};
 use minik8s_core::controllers::{ControllerContext, Outcome, Reconciler, pump, run_workers};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Where the cluster's own things are.
-const NAMESPACE: &str = "kube-system";
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-/// How requests wait while the front moves from one process to another.
+pub(crate) const NAMESPACE: &str = "kube-system";
+/// How requests wait while nobody takes them, and how long for an answer in all.
 const QUEUE: i32 = 1000;
 const PATIENCE: i64 = 15;
+const TIMEOUT: i64 = 30;
 
 /// Keeps what leads to the front.
 pub(super) struct Announcer {
     client: Client,
-    address: SocketAddr,
     paths: Vec<&'static str>,
     services: Informer<Service>,
-    slices: Informer<EndpointSlice>,
     routes: Informer<PathRoute>,
 }
 
+/// A path's route has its name.
+pub(crate) fn name(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
 impl Announcer {
-    pub(super) fn new(
-        ctx: &ControllerContext,
-        address: SocketAddr,
-        paths: impl IntoIterator<Item = &'static str>,
-    ) -> Self {
-        let (services, slices, routes) = (ctx.informers.of(), ctx.informers.of(), ctx.informers.of());
-        Self { client: ctx.client.clone(), address, paths: paths.into_iter().collect(), services, slices, routes }
+    pub(super) fn new(ctx: &ControllerContext, paths: Vec<&'static str>) -> Self {
+        Self { client: ctx.client.clone(), paths, services: ctx.informers.of(), routes: ctx.informers.of() }
     }
 
-    /// Keeps it until the end.
-    pub(super) async fn run(self, ctx: &ControllerContext) {
-        if !(self.services.synced().await && self.slices.synced().await && self.routes.synced().await) {
+    /// Keeps it until the end; routes of those of `all` that are not led here are taken away once, at the start.
+    pub(super) async fn run(self, ctx: &ControllerContext, all: &[&'static str]) {
+        if !(self.services.synced().await && self.routes.synced().await) {
             return;
+        }
+        for path in all.iter().filter(|path| !self.paths.contains(*path)) {
+            if let Err(error) = self.leave(name(path)).await {
+                tracing::warn!(%error, path, "gateways may still lead this path here");
+            }
         }
         let queue: WorkQueue<&'static str> = ctx.queue();
         queue.add(SERVICE);
-        let name = |path: &str| path.trim_start_matches('/').to_owned();
-        let names = || [SERVICE.to_owned()].into_iter().chain(self.paths.iter().map(|path| name(path)));
-        let keys: Arc<[String]> = names().map(|name| object_key(NAMESPACE, &name)).collect();
+        let names = [SERVICE].into_iter().chain(self.paths.iter().map(|path| name(path)));
+        let keys: Arc<[String]> = names.map(|name| object_key(NAMESPACE, name)).collect();
         follow(ctx, &queue, &self.services, &keys);
-        follow(ctx, &queue, &self.slices, &keys);
         follow(ctx, &queue, &self.routes, &keys);
         run_workers(ctx, &queue, 1, Arc::new(self)).await;
     }
 
-    /// Makes an object what it should be, unless it is.
-    async fn keep<K: ApiResource>(&self, informer: &Informer<K>, name: &str, want: Value) -> ApiResult<()> {
-        let api = self.client.api::<K>(NAMESPACE);
-        let unmade =
-            |error: serde_json::Error| ApiError::internal(format!("what leads to the front cannot be made: {error}"));
-        let Some(found) = informer.get(&object_key(NAMESPACE, name)) else {
+    /// Takes away a route of the front's, whoever made it.
+    async fn leave(&self, name: &str) -> ApiResult<()> {
+        let ours = |route: Arc<PathRoute>| route.spec.backends.iter().all(|backend| backend.service == SERVICE);
+        if !self.routes.get(&object_key(NAMESPACE, name)).is_some_and(ours) {
+            return Ok(());
+        }
+        let gone = self.client.api::<PathRoute>(NAMESPACE).delete(name, &DeleteOptions::default()).await;
+        gone.map(drop).or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+    }
+
+    /// Makes a route what it should be, unless it is.
+    async fn keep(&self, name: &str, want: Value) -> ApiResult<()> {
+        let api = self.client.api::<PathRoute>(NAMESPACE);
+        let unmade = |error: serde_json::Error| {
+            ApiError::internal(format!("the route that leads to the front cannot be made: {error}"))
+        };
+        let Some(found) = self.routes.get(&object_key(NAMESPACE, name)) else {
             // One that is there already will be seen, and looked at then.
             return match api.create(&serde_json::from_value(want).map_err(unmade)?).await {
                 Err(error) if !error.is_already_exists() => Err(error),
@@ -109,22 +120,16 @@ impl Reconciler for Announcer {
     type Key = &'static str;
 
     async fn reconcile(&self, _: &&'static str) -> ApiResult<Outcome> {
-        let metadata = |name: &str| json!({"name": name, "namespace": NAMESPACE});
-        let ports = json!([{"name": "http", "port": PORT, "protocol": "TCP"}]);
-        let service = json!({"metadata": metadata(SERVICE), "spec": {"clusterIP": "None", "ports": ports}});
-        self.keep(&self.services, SERVICE, service).await?;
-        let kind = if self.address.is_ipv4() { "IPv4" } else { "IPv6" };
-        let slice = json!({
-            "metadata": {"name": SERVICE, "namespace": NAMESPACE, "labels": {SERVICE_LABEL: SERVICE}}, "addressType": kind,
-            "endpoints": [{"addresses": [self.address.ip()], "conditions": {"ready": true}}],
-            "ports": [{"name": "http", "port": self.address.port(), "protocol": "TCP"}]});
-        self.keep(&self.slices, SERVICE, slice).await?;
+        // It is made by who serves the front; that it is there will be seen.
+        let Some(service) = self.services.get(&object_key(NAMESPACE, SERVICE)) else { return Ok(Outcome::Done) };
+        let owner = json!([{"apiVersion": "v1", "kind": "Service", "name": SERVICE, "uid": service.metadata.uid}]);
         for path in &self.paths {
-            let name = path.trim_start_matches('/');
+            let metadata = json!({"name": name(path), "namespace": NAMESPACE, "ownerReferences": owner});
             let hold = json!({"queue": QUEUE, "patienceSeconds": PATIENCE, "concurrency": 0});
             let backends = json!([{"service": SERVICE, "port": PORT, "weight": 1}]);
-            let route = json!({"metadata": metadata(name), "spec": {"path": path, "backends": backends, "hold": hold}});
-            self.keep(&self.routes, name, route).await?;
+            let spec = json!({"path": path, "backends": backends, "hold": hold, "timeoutSeconds": TIMEOUT});
+            let route = json!({"metadata": metadata, "spec": spec});
+            self.keep(name(path), route).await?;
         }
         Ok(Outcome::Done)
     }

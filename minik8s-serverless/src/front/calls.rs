@@ -4,10 +4,10 @@
 use super::Place;
 use super::listen::{Answer, Asked, Refused, say, whole};
 use crate::functions::api::{Function, Invocation, InvocationSpec};
-use crate::functions::{LARGEST_BODY, LONGEST_KEY, function_of, is_over};
+use crate::functions::{LARGEST_BODY, LONGEST_KEY, belongs_to, function_of, is_over};
 use crate::workflow::KEY_HEADER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use minik8s_core::client::{Client, Informer, object_key};
 use minik8s_core::clock::SharedClock;
 use minik8s_core::controllers::ControllerContext;
@@ -24,6 +24,8 @@ const OPEN: &str = "open-by-function";
 const TTL: i64 = 3600;
 /// Letters that make an id one that nobody can guess: whoever knows it may read the result.
 const SECRET: usize = 20;
+/// How far clocks of servers may be from each other: an id may have been given by any of them.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
 /// Says that the wish not to wait was heard.
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -67,11 +69,13 @@ impl Calls {
             let full = Refused::new(StatusCode::TOO_MANY_REQUESTS, format!("{open} calls wait for {key} already"));
             return Err(full.with(header::RETRY_AFTER, "1"));
         }
-        let body = json_of(&whole(request.into_body(), LARGEST_BODY).await?)?;
+        let body = json_of(&whole(request.into_body(), most(function.spec.max_body_bytes)).await?)?;
         let id = format!("{name}-{}-{}", base36(self.clock.now().as_millisecond()), random::word(SECRET));
         let spec = InvocationSpec { function: name, body, idempotency_key, ttl_seconds: TTL };
         let mut invocation = Invocation { spec, ..Invocation::default() };
         invocation.metadata.name = Some(id.clone());
+        // What came of a call goes with its function.
+        invocation.metadata.owner_references = Some(vec![belongs_to(&function)]);
         self.client.api::<Invocation>(&namespace).create(&invocation).await?;
         let place = format!("{RESULTS}/{namespace}/{id}");
         let answer = say(StatusCode::ACCEPTED, &json!({"id": id, "location": place}));
@@ -136,6 +140,11 @@ fn told(id: &str, invocation: &Invocation) -> Answer {
     if is_over(&status) { answer } else { with(answer, header::RETRY_AFTER, "1") }
 }
 
+/// The largest body that is kept, or the function's own limit where that is less; 0 is none.
+fn most(of_function: i64) -> usize {
+    usize::try_from(of_function).ok().filter(|most| *most > 0).map_or(LARGEST_BODY, |most| most.min(LARGEST_BODY))
+}
+
 fn base36(number: i64) -> String {
     let (mut rest, mut digits) = (number.unsigned_abs(), Vec::new());
     loop {
@@ -149,11 +158,12 @@ fn base36(number: i64) -> String {
 
 /// True for an id as they are given, and not one that can only be given later.
 fn was_given(id: &str, now: Timestamp) -> bool {
+    let latest = now.saturating_add(SKEW).unwrap_or(now);
     let mut words = id.rsplitn(3, '-');
     let (secret, made, function) = (words.next(), words.next(), words.next());
     let made = made.and_then(|made| i64::from_str_radix(made, 36).ok());
     secret.is_some_and(|secret| secret.len() == SECRET)
-        && made.is_some_and(|made| (1..=now.as_millisecond()).contains(&made))
+        && made.is_some_and(|made| (1..=latest.as_millisecond()).contains(&made))
         && function.is_some_and(|function| !function.is_empty())
 }
 
@@ -165,14 +175,23 @@ mod tests {
     fn an_id_says_when_it_was_given() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let id = |millis: i64| format!("my-function-{}-{}", base36(millis), "a".repeat(SECRET));
-        assert!(was_given(&id(now.as_millisecond()), now) && was_given(&id(36), now));
-        for other in
-            [&id(now.as_millisecond() + 1), "f", "f-x", "f-abc-short", "", &format!("-1-{}", "a".repeat(SECRET))]
-        {
+        let latest = (now + SKEW).as_millisecond();
+        assert!(was_given(&id(latest), now) && was_given(&id(36), now));
+        for other in [&id(latest + 1), "f", "f-x", "f-abc-short", "", &format!("-1-{}", "a".repeat(SECRET))] {
             assert!(!was_given(other, now), "{other}");
         }
         for number in [0, 35, 36, 1_700_000_000_000] {
             assert_eq!(i64::from_str_radix(&base36(number), 36), Ok(number));
+        }
+    }
+
+    #[test]
+    fn a_body_keeps_to_the_function_and_to_what_is_kept() {
+        let (huge, negative) = (i64::MAX, -1);
+        for (says, want) in
+            [(0, LARGEST_BODY), (10, 10), (10 << 20, LARGEST_BODY), (huge, LARGEST_BODY), (negative, LARGEST_BODY)]
+        {
+            assert_eq!(most(says), want, "{says}");
         }
     }
 

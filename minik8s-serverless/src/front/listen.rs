@@ -27,8 +27,8 @@ pub(crate) type Asked = Request<Incoming>;
 /// What it is answered with.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// Serves connections until `stop`.
-pub(crate) async fn accept<F, Fut>(stop: &CancellationToken, listener: TcpListener, answer: F)
+/// Serves connections until `stop`, of one request each unless `keep_alive`.
+pub(crate) async fn accept<F, Fut>(stop: &CancellationToken, listener: TcpListener, keep_alive: bool, answer: F)
 where
     F: Fn(Asked) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
@@ -58,14 +58,14 @@ where
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = serve(stream, answer) => {}
+                () = serve(stream, keep_alive, answer) => {}
             }
             drop(place);
         });
     }
 }
 
-async fn serve<F, Fut>(stream: TcpStream, answer: F)
+async fn serve<F, Fut>(stream: TcpStream, keep_alive: bool, answer: F)
 where
     F: Fn(Asked) -> Fut,
     Fut: Future<Output = Answer>,
@@ -75,7 +75,7 @@ where
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(SLOWEST);
+    server.timer(TokioTimer::new()).header_read_timeout(SLOWEST).keep_alive(keep_alive);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended badly");
     }

@@ -1,11 +1,13 @@
-//! What gateways lead to instead of functions: a small HTTP service beside the controllers. It takes calls that nobody
+//! What gateways lead to instead of functions: a small HTTP service beside every API server. It takes calls that nobody
 //! waits for, tells what came of them, and takes events for triggers. Gateways find it by a Service of `kube-system`, so
-//! that they know nothing of it and need no rights for it.
+//! that they know nothing of it and need no rights for it. It leads nothing and remembers nothing: which process makes the
+//! calls that it took is decided elsewhere, and when one of these goes, the others take its requests.
 
 mod announce;
 mod calls;
 mod listen;
 
+pub(crate) use announce::{NAMESPACE, name};
 pub(crate) use listen::{Answer, Asked, Refused, accept, say, whole};
 
 use crate::triggers::{Hooks, TriggersConfig, WEBHOOKS};
@@ -13,7 +15,11 @@ use announce::Announcer;
 use async_trait::async_trait;
 use calls::Calls;
 use http::StatusCode;
-use minik8s_core::controllers::{Controller, ControllerContext};
+use k8s_openapi::api::core::v1::Service;
+use minik8s_core::api::{FOR_ALL_NAMESPACES, PathRoute};
+use minik8s_core::client::{Informer, object_key};
+use minik8s_core::controllers::ControllerContext;
+use minik8s_core::server::Sidecar;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -23,54 +29,63 @@ pub(crate) const SERVICE: &str = "serverless";
 /// The Service's port.
 pub(crate) const PORT: u16 = 80;
 
-/// Listens, and says where.
-pub(crate) struct FrontController {
+/// True of the Service that leads to fronts.
+pub(crate) fn leads_here(service: &Service) -> bool {
+    let meta = &service.metadata;
+    let labelled = || meta.labels.as_ref()?.get(FOR_ALL_NAMESPACES).map(|value| value == "true");
+    meta.name.as_deref() == Some(SERVICE)
+        && meta.namespace.as_deref() == Some(NAMESPACE)
+        && meta.deletion_timestamp.is_none()
+        && labelled().unwrap_or(false)
+}
+
+/// Listens, and leads gateways to it.
+pub(crate) struct FrontSidecar {
     pub(crate) address: SocketAddr,
     pub(crate) triggers: TriggersConfig,
 }
 
 #[async_trait]
-impl Controller for FrontController {
-    fn name(&self) -> &str {
-        "serverless-front"
+impl Sidecar for FrontSidecar {
+    fn service(&self) -> &str {
+        SERVICE
     }
 
-    async fn run(self: Arc<Self>, ctx: ControllerContext) {
-        let calls = Calls::new(&ctx);
-        let hooks = self.triggers.at_gateways.then(|| Hooks::new(&ctx, &self.triggers));
-        let known = match &hooks {
-            Some(hooks) => hooks.synced().await,
-            None => true,
-        };
-        if !(calls.synced().await && known) {
+    fn port(&self) -> u16 {
+        PORT
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn serve(&self, listener: TcpListener, ctx: ControllerContext) {
+        let (calls, hooks) = (Calls::new(&ctx), Hooks::new(&ctx, &self.triggers));
+        let routes = ctx.informers.of::<PathRoute>();
+        if !(calls.synced().await && hooks.synced().await && routes.synced().await) {
             return;
         }
-        let listening = TcpListener::bind(self.address).await.and_then(|l| Ok((l.local_addr()?, l)));
-        let (address, listener) = match listening {
-            Ok(listening) => listening,
-            // Ending is trying again, after a pause.
-            Err(error) => {
-                return tracing::error!(%error, address = %self.address, "calls that nobody waits for cannot be taken");
-            }
-        };
-        let paths = [Some(calls::RESULTS), hooks.as_ref().map(|_| WEBHOOKS)];
-        let announcer = Announcer::new(&ctx, address, paths.into_iter().flatten());
-        let front = Arc::new(Front { calls, hooks });
-        let serving = accept(&ctx.stop, listener, move |request| {
+        let paths = [Some(calls::RESULTS), self.triggers.at_gateways.then_some(WEBHOOKS)];
+        let announcer = Announcer::new(&ctx, paths.into_iter().flatten().collect());
+        let front = Arc::new(Front { calls, hooks, routes });
+        // A gateway that connects anew for each request notices that a machine is dead before it has sent anything, and
+        // may ask another; on a connection that is kept it could only wait.
+        let serving = accept(&ctx.stop, listener, false, move |request| {
             let front = front.clone();
             async move { front.answer(request).await }
         });
         tokio::select! {
             biased;
             () = serving => {}
-            () = announcer.run(&ctx) => {}
+            () = announcer.run(&ctx, &[calls::RESULTS, WEBHOOKS]) => {}
         }
     }
 }
 
 struct Front {
     calls: Calls,
-    hooks: Option<Hooks>,
+    hooks: Hooks,
+    routes: Informer<PathRoute>,
 }
 
 impl Front {
@@ -86,10 +101,17 @@ impl Front {
         if let Some(place) = below(path, calls::RESULTS) {
             return self.calls.tell(place, request.method()).await;
         }
-        match &self.hooks {
-            Some(hooks) if below(path, WEBHOOKS).is_some() => hooks.served(request).await,
+        match below(path, WEBHOOKS) {
+            Some(_) if self.takes_events() => self.hooks.served(request).await,
             _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("nothing is at {path}"))),
         }
+    }
+}
+
+impl Front {
+    /// True where some server of the cluster was told to take them: gateways lead its events to any of the fronts.
+    fn takes_events(&self) -> bool {
+        self.routes.get(&object_key(NAMESPACE, name(WEBHOOKS))).is_some()
     }
 }
 

@@ -3,17 +3,19 @@
 //! under the same `Idempotency-Key`: the caller's, or else the object's uid.
 
 use super::InvokerChoice;
-use super::api::{Invocation, InvocationStatus};
+use super::api::{Function, Invocation, InvocationStatus};
 use crate::workflow::program::Target;
 use crate::workflow::spec::FunctionRef;
 use crate::workflow::{ClusterInvoker, Gateways, Heartbeat, HttpPolicy, Invocation as Call, Invoker};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use minik8s_core::api::ApiResult;
 use minik8s_core::client::{Change, DeleteOptions, DeletePreconditions, Informer, PatchType, key_of, object_key};
-use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
+use minik8s_core::controllers::{
+    Controller, ControllerContext, Outcome, Reconciler, controller_reference, pump, run_workers,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +46,8 @@ impl Controller for InvocationController {
     }
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
-        let invocations = ctx.informers.of::<Invocation>();
-        invocations.synced().await;
+        let (invocations, functions) = (ctx.informers.of::<Invocation>(), ctx.informers.of::<Function>());
+        let _ended = invocations.synced().await && functions.synced().await;
         let over = |i: &Invocation| i.status.as_ref().is_some_and(is_over);
         invocations.add_index(OVER, move |i| if over(i) { vec![function_of(i)] } else { Vec::new() });
         let queue = ctx.queue();
@@ -59,7 +61,7 @@ impl Controller for InvocationController {
             let nodes = Gateways::OfNodes(ctx.informers.of::<Node>());
             Arc::new(ClusterInvoker::new(ctx.client.clone(), nodes, HttpPolicy::Nothing))
         });
-        let calls = Calls { invoker, invocations, ctx: ctx.clone() };
+        let calls = Calls { invoker, invocations, functions, ctx: ctx.clone() };
         run_workers(&ctx, &queue, WORKERS, Arc::new(calls)).await;
     }
 }
@@ -67,6 +69,7 @@ impl Controller for InvocationController {
 struct Calls {
     ctx: ControllerContext,
     invocations: Informer<Invocation>,
+    functions: Informer<Function>,
     invoker: Arc<dyn Invoker>,
 }
 
@@ -89,6 +92,11 @@ pub(crate) fn is_over(status: &InvocationStatus) -> bool {
 /// The key of the function that is called.
 pub(crate) fn function_of(invocation: &Invocation) -> String {
     object_key(invocation.metadata.namespace.as_deref().unwrap_or_default(), &invocation.spec.function)
+}
+
+/// What came of a call goes with its function.
+pub(crate) fn belongs_to(function: &Function) -> OwnerReference {
+    OwnerReference { controller: None, block_owner_deletion: None, ..controller_reference(function) }
 }
 
 /// Those of one function whose results are too many to be kept.
@@ -156,7 +164,7 @@ impl Reconciler for Calls {
                 let now = MicroTime(self.ctx.clock.now());
                 let started = invocation.status.as_ref().and_then(|s| s.start_time.clone()).unwrap_or(now);
                 // The version is a precondition: nobody makes the same attempt, and one that is not known is not made.
-                let version = json!({"resourceVersion": meta.resource_version});
+                let version = json!({"resourceVersion": self.adopt(&invocation).await?});
                 let status = json!({"phase": "Running", "attempts": attempt, "startTime": started});
                 let patch = json!({"metadata": version, "status": status});
                 api.patch_status(name, PatchType::Merge, &patch).await?;
@@ -169,6 +177,19 @@ impl Reconciler for Calls {
 }
 
 impl Calls {
+    /// A call that was asked for through the API goes with its function, too. The version that it has then.
+    async fn adopt(&self, invocation: &Invocation) -> ApiResult<Option<String>> {
+        let meta = &invocation.metadata;
+        let orphan = meta.owner_references.as_ref().is_none_or(Vec::is_empty);
+        let function = self.functions.get(&function_of(invocation)).filter(|_| orphan);
+        let Some(function) = function else { return Ok(meta.resource_version.clone()) };
+        let owned = json!({"resourceVersion": meta.resource_version, "ownerReferences": [belongs_to(&function)]});
+        let api = self.ctx.client.api::<Invocation>(meta.namespace.as_deref().unwrap_or_default());
+        let name = meta.name.as_deref().unwrap_or_default();
+        let adopted = api.patch(name, PatchType::Merge, &json!({ "metadata": owned })).await?;
+        Ok(adopted.metadata.resource_version)
+    }
+
     async fn forget(&self, invocation: &Invocation) -> ApiResult<()> {
         let meta = &invocation.metadata;
         let api = self.ctx.client.api::<Invocation>(meta.namespace.as_deref().unwrap_or_default());

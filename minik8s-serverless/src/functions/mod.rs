@@ -20,7 +20,7 @@ mod status;
 mod unpack;
 mod writes;
 
-pub(crate) use invocation::{function_of, is_over};
+pub(crate) use invocation::{belongs_to, function_of, is_over};
 pub(crate) use kind::{LARGEST_BODY, LONGEST_KEY};
 pub use metrics::FunctionMetrics;
 pub use unpack::Unpacker;
@@ -63,9 +63,9 @@ pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
     ]
 }
 
-/// The loops behind functions; `deferred` where something takes calls that nobody waits for.
-pub(crate) fn controllers(config: &FunctionsConfig, deferred: bool) -> Vec<Arc<dyn Controller>> {
-    let functions = controller::FunctionController { config: config.clone(), deferred };
+/// The loops behind functions.
+pub(crate) fn controllers(config: &FunctionsConfig) -> Vec<Arc<dyn Controller>> {
+    let functions = controller::FunctionController { config: config.clone() };
     let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(functions)];
     let invoker = config.invoker.clone();
     all.push(Arc::new(invocation::InvocationController { invoker }));

@@ -272,6 +272,7 @@ pub(crate) fn digest_of(path: &Path) -> io::Result<String> {
 mod tests {
     use super::*;
     use futures::stream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn open() -> (tempfile::TempDir, Registry) {
         let dir = tempfile::tempdir().unwrap();
@@ -346,6 +347,39 @@ mod tests {
         registry.put(b"nobody's".to_vec()).await.unwrap();
         assert_eq!(registry.collect([manifest], Duration::ZERO).await, 1);
         assert_eq!(registry.read(&layer).await.unwrap(), b"layer");
+    }
+
+    /// A mebibyte of zeros that is counted while it is in memory.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+            &ZEROS
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_large_passes_through_and_never_stands_in_memory() {
+        let (_dir, registry) = open();
+        let (alive, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let pieces = stream::iter(0..256).map(|_| {
+            most.fetch_max(alive.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Ok::<_, io::Error>(Bytes::from_owner(Counted(alive.clone())))
+        });
+        // `head -c 268435456 /dev/zero | sha256sum`
+        let digest = "sha256:a6d72ac7690f53be6ae46ba88506bd97302a093f7108472bd9efc3cefda06484";
+        let id = registry.begin().await.unwrap();
+        registry.complete(&id, pieces, digest).await.unwrap();
+        assert_eq!(registry.size(digest).await.unwrap(), 256 << 20);
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= 4, "{most} of 256 pieces were in memory at once");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::config::TriggersConfig;
 use super::emit::{Emitter, is_hopeless, slim};
 use super::objects::{Trigger, TriggerStatus};
-use super::{files, watch};
+use super::{WEBHOOKS, files, watch};
+use crate::front;
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use minik8s_core::api::{ApiError, ApiResult, Object};
+use minik8s_core::api::{ApiError, ApiResult, Object, PathRoute};
 use minik8s_core::client::PatchType;
 use minik8s_core::controllers::{Controller, ControllerContext};
 use serde_json::json;
@@ -99,7 +100,7 @@ async fn work(source: &Source) -> Result<(), Broken> {
     match (&source.trigger.spec.object, &source.trigger.spec.file) {
         (Some(object), _) => watch::run(source, object).await,
         (None, Some(file)) => files::run(source, file).await,
-        (None, None) if source.config.webhooks.is_none() && !source.config.at_gateways => {
+        (None, None) if source.config.webhooks.is_none() && !source.is_led_to().await => {
             let message =
                 "webhooks are listened for nowhere: start the control plane with an address for them".to_owned();
             Err(Broken { reason: "NotConfigured", message })
@@ -112,6 +113,12 @@ async fn work(source: &Source) -> Result<(), Broken> {
 }
 
 impl Source {
+    /// True where gateways lead events of webhooks to somebody: this process says so, or an API server elsewhere does.
+    async fn is_led_to(&self) -> bool {
+        let routes = self.ctx.client.api::<PathRoute>(front::NAMESPACE);
+        self.config.at_gateways || routes.get_opt(front::name(WEBHOOKS)).await.is_ok_and(|route| route.is_some())
+    }
+
     fn place(&self) -> (&str, &str) {
         let meta = &self.trigger.metadata;
         (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())

@@ -54,7 +54,7 @@ impl Controller for WebhookController {
             let hooks = hooks.clone();
             async move { hooks.served(request).await.unwrap_or_else(Refused::answer) }
         };
-        front::accept(&ctx.stop, listener, answer).await;
+        front::accept(&ctx.stop, listener, true, answer).await;
     }
 }
 

@@ -10,11 +10,12 @@ use minik8s_core::testkit::{FakeRuntime, Script, Which, wait};
 use minik8s_serverless::Serverless;
 use minik8s_serverless::functions::api::{Function, FunctionRevision, Invocation, InvocationStatus};
 use minik8s_serverless::functions::{FunctionsConfig, InvokerChoice};
+use minik8s_serverless::registry::Registry;
 use minik8s_serverless::workflow::{Failure, Heartbeat, Invocation as Call, Invoker};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -259,6 +260,35 @@ async fn a_set_of_somebody_elses_is_named_and_its_end_is_noticed() {
     assert_eq!((there.metadata.uid, there.spec), (mine.metadata.uid, mine.spec), "it is left as it was");
     sets.delete(&name, &DeleteOptions::default()).await.unwrap();
     world.serves(&[("one", 100)], 1).await;
+    world.cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_function_needs_leaves_the_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let (image, nobodys) =
+        (registry.put(b"f's".to_vec()).await.unwrap(), registry.put(b"nobody's".to_vec()).await.unwrap());
+    for digest in [&image, &nobodys] {
+        // What came just now may be part of what is being made.
+        let file = std::fs::File::options().write(true).open(registry.path(digest).unwrap()).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    }
+    let world = World::with(FakeRuntime::new(), Serverless::new().registry(registry.clone())).await;
+    world.apply(json!({"image": "one"})).await;
+    let named = || async { world.revisions().await.first()?.metadata.name.clone() };
+    let name = wait::until("there is a revision", BOUND, named).await;
+    let revisions = world.client.api::<FunctionRevision>("default");
+    let patch = json!({"status": {"image": format!("registry/f@{image}")}});
+    revisions.patch_status(&name, PatchType::Merge, &patch).await.unwrap();
+    let gone = async |digest: &str| {
+        let gone = || async { registry.size(digest).await.is_err().then_some(()) };
+        wait::until("it has left the registry", Duration::from_secs(3600), gone).await;
+    };
+    gone(&nobodys).await;
+    assert!(registry.size(&image).await.is_ok(), "a revision needs it");
+    world.client.api::<Function>("default").delete("f", &DeleteOptions::default()).await.unwrap();
+    gone(&image).await;
     world.cluster.stop().await;
 }
 

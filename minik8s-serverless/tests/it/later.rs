@@ -23,11 +23,47 @@ use std::time::Duration;
 const BOUND: Duration = Duration::from_secs(120);
 const CALL: &str = "/function/default/f";
 
+pub(super) type Http = HttpClient<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
+
+pub(super) fn http() -> Http {
+    HttpClient::builder(TokioExecutor::new()).build_http()
+}
+
+/// Asks a front, as a gateway does: status, headers and what is said. None where nobody answers.
+pub(super) async fn ask(
+    http: &Http,
+    front: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<(u16, HeaderMap, Value)> {
+    let mut request = Request::builder().method(method).uri(format!("http://{front}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+    let (head, body) = http.request(request).await.ok()?.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    Some((head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
+/// Every place that the front's Service leads to.
+pub(super) async fn fronts(client: &Client) -> Vec<SocketAddr> {
+    let all = client.api::<EndpointSlice>("kube-system").list(&ListOptions::default()).await;
+    let places = all.map(|all| all.items).unwrap_or_default().into_iter().flat_map(|slice| {
+        let port = slice.ports.and_then(|ports| ports.first()?.port).unwrap_or_default();
+        let of = move |address: &String| format!("{address}:{port}").parse().ok();
+        slice.endpoints.into_iter().filter_map(move |e| of(e.addresses.first()?)).collect::<Vec<_>>()
+    });
+    places.collect()
+}
+
 struct World {
     cluster: Cluster,
     client: Client,
     front: SocketAddr,
-    http: HttpClient<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
+    http: Http,
 }
 
 impl World {
@@ -53,29 +89,18 @@ impl World {
         let client = cluster.client();
         let spec = json!({"metadata": {"name": "f"}, "spec": {"image": "i", "queue": queue}});
         client.api::<Function>("default").create(&serde_json::from_value(spec).unwrap()).await.unwrap();
-        let front = wait::until("the front says where it is", BOUND, || async {
-            let slice = client.api::<EndpointSlice>("kube-system").get_opt("serverless").await.ok()??;
-            let port = slice.ports?.first()?.port?;
-            format!("{}:{port}", slice.endpoints.first()?.addresses.first()?).parse().ok()
-        })
-        .await;
+        let front =
+            wait::until("the front says where it is", BOUND, || async { fronts(&client).await.first().copied() }).await;
         wait::until("the function's route knows the front", BOUND, || async {
             let route = client.api::<PathRoute>("default").get_opt("f").await.ok()??;
             route.spec.deferred.filter(|to| to.service == "serverless")
         })
         .await;
-        Self { cluster, client, front, http: HttpClient::builder(TokioExecutor::new()).build_http() }
+        Self { cluster, client, front, http: http() }
     }
 
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, HeaderMap, Value) {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.front));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let (head, body) = self.http.request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap_or_default())
+        ask(&self.http, self.front, method, path, headers, body).await.unwrap()
     }
 
     async fn status(&self, method: Method, path: &str, body: &str) -> u16 {
@@ -136,11 +161,18 @@ async fn what_is_no_call_is_refused_and_nothing_is_written() {
     let permits = Arc::new(tokio::sync::Semaphore::new(0));
     let world = World::new(3, &permits).await;
     let (large, long) = (format!("\"{}\"", "x".repeat(300 << 10)), "k".repeat(257));
+    let small = json!({"metadata": {"name": "small"}, "spec": {"image": "i", "maxBodyBytes": 6}});
+    world.client.api::<Function>("default").create(&serde_json::from_value(small).unwrap()).await.unwrap();
+    wait::until("the front knows both functions", BOUND, || async {
+        (world.status(Method::PUT, "/function/default/small", "{}").await == 405).then_some(())
+    })
+    .await;
     type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
-    let table: [Case<'_>; 10] = [
+    let table: [Case<'_>; 11] = [
         (Method::POST, CALL, &[], "{", 400),
         (Method::POST, CALL, &[], "no json", 400),
         (Method::POST, CALL, &[], large.as_str(), 413),
+        (Method::POST, "/function/default/small", &[], "[1,2,3]", 413),
         (Method::POST, CALL, &[("idempotency-key", long.as_str())], "{}", 400),
         (Method::POST, "/function/default/f?a=b", &[], "{}", 400),
         (Method::PUT, CALL, &[], "{}", 405),

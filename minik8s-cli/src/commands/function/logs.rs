@@ -75,7 +75,7 @@ async fn print(conn: &Conn, pod: &str, follow: bool) -> Result<()> {
     Ok(())
 }
 
-/// How long a watch that was refused is not asked for again.
+/// How long a watch or a log that was refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(1);
 
 /// Follows every instance from when it starts, those to come too, until the function is deleted.
@@ -124,10 +124,11 @@ impl Ears<'_> {
             let line = tokio::select! {
                 line = lines.next() => line,
                 Some(ended) = self.printing.join_next() => {
-                    if let Ok(Some(life)) = ended {
-                        self.heard.remove(&life);
-                    }
-                    continue;
+                    let Ok(Some(life)) = ended else { continue };
+                    self.heard.remove(&life);
+                    // What happened to it meanwhile was seen while it was heard still: nothing may follow.
+                    tokio::time::sleep(REFUSED).await;
+                    return Ok(false);
                 }
             };
             let Some(line) = line else { return Ok(false) };

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Args, command: &Function) -> Result<()> {
     let conn = &Conn::open(args).await?;
     match command {
         Function::Create(code) => {
-            let spec = spec(conn, code).await?;
+            let spec = spec(conn, code, None).await?;
             let object = json!({"apiVersion": "minik8s.io/v1alpha1", "kind": "Function",
                 "metadata": {"name": code.name}, "spec": spec});
             conn.post(&path(conn, None), &object).await?;
@@ -29,7 +29,8 @@ pub(crate) async fn run(args: &Args, command: &Function) -> Result<()> {
             finish(conn, code).await
         }
         Function::Update(code) => {
-            let spec = spec(conn, code).await?;
+            let before = conn.get(&path(conn, Some(&code.name))).await?;
+            let spec = spec(conn, code, before["spec"]["runtime"].as_str()).await?;
             conn.patch(&path(conn, Some(&code.name)), MERGE, &json!({ "spec": spec })).await?;
             say(&format!("function {} updated", code.name));
             finish(conn, code).await
@@ -68,12 +69,13 @@ fn get(name: Option<&str>, output: &str) -> Get {
 }
 
 /// What the arguments say of a function; its files are uploaded.
-async fn spec(conn: &Conn, code: &Code) -> Result<Value> {
+/// What is asked for, of a function with that runtime where there is one.
+async fn spec(conn: &Conn, code: &Code, before: Option<&str>) -> Result<Value> {
     let mut spec = Map::new();
     if let Some(files) = &code.files {
         let source = registry::upload(conn, archive::of(files)?).await?;
         spec.insert("source".to_owned(), source);
-        spec.insert("runtime".to_owned(), json!(code.runtime.as_deref().unwrap_or("python")));
+        spec.insert("runtime".to_owned(), json!(runtime_of_files(code.runtime.as_deref(), before)));
     } else if let Some(runtime) = &code.runtime {
         spec.insert("runtime".to_owned(), json!(runtime));
     }
@@ -127,8 +129,11 @@ async fn finish(conn: &Conn, code: &Code) -> Result<()> {
     if code.no_wait {
         return Ok(());
     }
-    let late = || format!("function {} is not ready after {} s", code.name, PATIENCE.as_secs());
-    let url = tokio::time::timeout(PATIENCE, ready(conn, &code.name)).await.with_context(late)?;
+    let Ok(url) = tokio::time::timeout(PATIENCE, ready(conn, &code.name)).await else {
+        let function = conn.get(&path(conn, Some(&code.name))).await.unwrap_or_default();
+        let why = function["status"]["conditions"][0]["message"].as_str().unwrap_or("nothing is told of it").to_owned();
+        bail!("function {} is not ready after {} s: {why}", code.name, PATIENCE.as_secs());
+    };
     let url = url.inspect_err(|_| {
         note(&format!("function {0} is kept: mend it with `minik8s function update {0}`, or delete it", code.name));
     })?;
@@ -162,6 +167,11 @@ async fn ready(conn: &Conn, name: &str) -> Result<String> {
             }
         }
     }
+}
+
+/// What runs files where nobody says it: what ran those before them.
+fn runtime_of_files<'a>(said: Option<&'a str>, before: Option<&'a str>) -> &'a str {
+    said.or(before.filter(|runtime| *runtime != "image")).unwrap_or("python")
 }
 
 /// The revisions of a function, oldest first.
@@ -210,4 +220,23 @@ async fn rollback(conn: &Conn, name: &str, to: Option<i64>) -> Result<()> {
     conn.patch(&path(conn, Some(name)), "application/json-patch+json", &patch).await?;
     say(&format!("function {name} goes back to revision {}", found["metadata"]["name"].as_str().unwrap_or_default()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_run_by_what_ran_those_before_them() {
+        let table = [
+            (None, None, "python"),
+            (None, Some("node"), "node"),
+            (None, Some("image"), "python"),
+            (Some("node"), Some("python"), "node"),
+            (Some("python"), None, "python"),
+        ];
+        for (said, before, want) in table {
+            assert_eq!(runtime_of_files(said, before), want, "{said:?} {before:?}");
+        }
+    }
 }

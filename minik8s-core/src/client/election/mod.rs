@@ -15,6 +15,9 @@
 //! timers tell it to stop. Nothing but a precondition on every write protects from that, and every write here has one.
 
 mod decide;
+mod presence;
+
+pub use presence::CANDIDATE_LABEL;
 
 use super::{Api, Backoff, Client, Informer, InformerOptions};
 use crate::api::ApiResult;
@@ -23,6 +26,7 @@ use crate::random;
 use decide::{Step, View, held_by, holder};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use presence::Presence;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -46,11 +50,12 @@ pub struct ElectionConfig {
     pub renew_deadline: Duration,
     /// How often it renews, and how long a candidate waits after a claim that failed.
     pub retry_period: Duration,
-    /// Where this process tells what it counts, `10.0.0.1:10259`: the Lease of who leads says so.
+    /// Where this process tells what it counts, `10.0.0.1:10259`: whether it leads or not, a Lease of its own says so (see
+    /// [`CANDIDATE_LABEL`]).
     pub metrics: Option<SocketAddr>,
 }
 
-/// Annotation of Leases: where who leads serves `/metrics`.
+/// Annotation of candidates' own Leases: where each serves `/metrics`.
 pub const METRICS_ANNOTATION: &str = "minik8s.io/metrics";
 
 impl ElectionConfig {
@@ -99,12 +104,21 @@ impl Election {
         W: Fn(CancellationToken) -> F,
         F: Future<Output = ()>,
     {
-        while let Some(held) = self.acquire(&stop).await {
-            info!(lease = self.config.name, me = self.config.identity, "leading");
-            self.lead(held, &stop, &work).await;
-            info!(lease = self.config.name, me = self.config.identity, "not leading any more");
-            self.pause(&stop).await;
-        }
+        let (api, clock, config) = (&self.api, &self.clock, &self.config);
+        let lives = async {
+            if let Some(metrics) = config.metrics {
+                Presence { api, clock, config, metrics }.keep(&stop).await;
+            }
+        };
+        let leads = async {
+            while let Some(held) = self.acquire(&stop).await {
+                info!(lease = self.config.name, me = self.config.identity, "leading");
+                self.lead(held, &stop, &work).await;
+                info!(lease = self.config.name, me = self.config.identity, "not leading any more");
+                self.pause(&stop).await;
+            }
+        };
+        tokio::join!(leads, lives);
     }
 
     /// Waits until the Lease is ours; `None` where `stop` came first.
@@ -199,11 +213,6 @@ impl Election {
         let duration = if holder.is_empty() { Duration::from_secs(1) } else { self.config.lease_duration };
         let mut lease = held_by(holder, duration, old, MicroTime(self.clock.now()));
         lease.metadata.name = Some(self.config.name.clone());
-        let annotations = lease.metadata.annotations.get_or_insert_default();
-        annotations.remove(METRICS_ANNOTATION);
-        if let Some(address) = self.config.metrics.filter(|_| !holder.is_empty()) {
-            annotations.insert(METRICS_ANNOTATION.to_owned(), address.to_string());
-        }
         let write = async {
             match old {
                 Some(_) => self.api.update(&lease).await,

@@ -9,7 +9,9 @@ pub mod slices;
 #[cfg(test)]
 mod tests;
 
-use super::pods::{BY_NODE, index_by_node, is_lost, is_ready, on_lost_node};
+use super::pods::{
+    BY_LABEL, BY_NODE, index_by_label, index_by_node, is_lost, is_ready, label_pair, label_pairs, on_lost_node,
+};
 use super::{Controller, ControllerContext, Expectations, Outcome, Reconciler, UNSEEN, pump, run_workers};
 use crate::api::ApiResult;
 use crate::client::{
@@ -19,7 +21,7 @@ use async_trait::async_trait;
 use decide::Backend;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -27,8 +29,6 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const BY_PAIR: &str = "selector-pair";
 /// Index of slices by their Service.
 const BY_SERVICE: &str = "service";
-/// Index of pods by one pair of labels, with the namespace.
-const BY_LABEL: &str = "label-pair";
 
 /// Keeps EndpointSlices and Endpoints of Services.
 pub struct EndpointsController {
@@ -36,18 +36,11 @@ pub struct EndpointsController {
     pub workers: usize,
 }
 
-fn pair(namespace: Option<&String>, (key, value): (&String, &String)) -> String {
-    format!("{} {key}={value}", namespace.map_or("", |n| n.as_str()))
-}
-
-fn pairs(namespace: Option<&String>, labels: Option<&BTreeMap<String, String>>) -> Vec<String> {
-    labels.into_iter().flatten().map(|l| pair(namespace, l)).collect()
-}
-
 /// The pair of a Service's selector under which it is found.
 fn first_pair(service: &Service) -> Option<String> {
     let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref())?;
-    selector.iter().next().map(|l| pair(service.metadata.namespace.as_ref(), l))
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    selector.iter().next().map(|(key, value)| label_pair(namespace, key, value))
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<String> {
@@ -100,7 +93,7 @@ impl World {
         };
         world.services.add_index(BY_PAIR, |s: &Service| first_pair(s).into_iter().collect());
         world.slices.add_index(BY_SERVICE, |s: &EndpointSlice| service_of(s).into_iter().collect());
-        world.pods.add_index(BY_LABEL, |p| pairs(p.metadata.namespace.as_ref(), p.metadata.labels.as_ref()));
+        index_by_label(&world.pods);
         index_by_node(&world.pods);
         world
     }
@@ -186,7 +179,7 @@ fn differs(old: &Pod, new: &Pod) -> bool {
 /// Queues the Services that select a pod.
 fn select(queue: &WorkQueue<String>, services: &Informer<Service>, pod: &Pod) {
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    for pair in pairs(pod.metadata.namespace.as_ref(), Some(&labels)) {
+    for pair in label_pairs(pod) {
         for service in services.list_by(BY_PAIR, &pair) {
             if decide::selector(&service).is_some_and(|s| s.matches(&labels)) {
                 queue.add(key_of(&*service));

@@ -168,7 +168,7 @@ impl Look<'_> {
 
     /// How metrics of other objects name their resource: `services`, `ingresses.networking.k8s.io`.
     fn resource_of(&self, api_version: &str, kind: &str) -> Result<String, String> {
-        let found = super::find_kind(self.kinds, api_version, kind);
+        let found = self.kinds.find(api_version, kind);
         found.map(|kind| kind.gvr.qualified()).ok_or_else(|| format!("no matches for kind {kind:?} in {api_version:?}"))
     }
 }

@@ -20,7 +20,8 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 
-use super::{Controller, ControllerContext, KindDirectory, KindRef, pump, run_workers};
+use super::pods::index_by_label;
+use super::{Controller, ControllerContext, KindDirectory, pump, run_workers};
 use crate::api::{Gvr, Object};
 use crate::client::{Change, Informer, WorkQueue, object_key};
 use async_trait::async_trait;
@@ -80,6 +81,7 @@ impl Controller for HorizontalController {
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {
         let (autoscalers, pods) = (ctx.informers.objects(AUTOSCALERS), ctx.informers.of::<Pod>());
+        index_by_label(&pods);
         let (_, _) = tokio::join!(autoscalers.synced(), pods.synced());
         let queue = ctx.queue();
         watch(&ctx, &queue, &autoscalers);
@@ -106,13 +108,4 @@ fn watch(ctx: &ControllerContext, queue: &WorkQueue<String>, autoscalers: &Infor
 
 fn key(autoscaler: &Object) -> String {
     object_key(&autoscaler.meta.namespace, &autoscaler.meta.name)
-}
-
-/// The kind that a reference means: of its version, or else of any version of its group.
-fn find_kind(kinds: &dyn KindDirectory, api_version: &str, kind: &str) -> Option<KindRef> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let mut all = kinds.kinds();
-    all.retain(|k| k.gvr.group == group && k.kind == kind);
-    let exact = all.iter().position(|k| k.gvr.version == version).unwrap_or_default();
-    (!all.is_empty()).then(|| all.swap_remove(exact))
 }

@@ -10,9 +10,10 @@ use super::sources::{Of, Sources};
 use super::spec::{Amount, Rules, Spec};
 use super::status::{Shown, status};
 use super::tally::Patience;
-use super::{AUTOSCALERS, HorizontalConfig, find_kind};
+use super::{AUTOSCALERS, HorizontalConfig};
 use crate::api::{ApiError, ApiResult, Object, Selector, Target};
 use crate::client::{EventType, Informer, PatchType, Payload, WriteOptions};
+use crate::controllers::pods::select;
 use crate::controllers::{ControllerContext, KindDirectory, Outcome, Reconciler};
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -212,7 +213,8 @@ impl Autoscalers {
             let message = format!("the HPA controller was unable to get the target's current scale: {why}");
             Stop::new(ABLE, "FailedGetScale", message, "FailedGetScale", why)
         };
-        let kind = find_kind(self.kinds.as_ref(), &to.api_version, &to.kind)
+        let found = self.kinds.find(&to.api_version, &to.kind);
+        let kind = found
             .ok_or_else(|| failed(format!("no matches for kind {:?} in version {:?}", to.kind, to.api_version)))?;
         let at = Target::object(kind.gvr, &one.object.meta.namespace, to.name.clone()).sub("scale");
         let asked = self.ctx.client.transport().get(&at).await;
@@ -239,9 +241,7 @@ impl Autoscalers {
             invalid("InvalidSelector", why)
         })?;
         let namespace = &one.object.meta.namespace;
-        let none = std::collections::BTreeMap::new();
-        let mut pods = self.pods.list_in(namespace);
-        pods.retain(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none)));
+        let pods = select(&self.pods, namespace, &selector);
         self.rivals.put(&one.key, namespace, &selector);
         let claimed: Vec<String> = self.rivals.of(namespace, &pods).into_iter().collect();
         if claimed.len() > 1 {

@@ -5,6 +5,7 @@
 //! any moment leaves only directories and mounts on them, which the next one finds by uid.
 
 mod atomic;
+mod contents;
 mod host_path;
 mod limits;
 mod payload;
@@ -12,6 +13,7 @@ mod sub_path;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use contents::{files, inside, read};
 pub(crate) use limits::{Limit, limits, memory};
 
 use super::pod;

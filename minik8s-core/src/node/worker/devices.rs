@@ -70,8 +70,12 @@ fn take(context: &Context, pod: &Pod, container: &Container, count: usize) -> Re
 /// Takes back what a pod has.
 pub(super) fn take_back(context: &Context, uid: &str) -> std::io::Result<()> {
     let Some(gpus) = &context.config.gpus else { return Ok(()) };
-    for entry in std::fs::read_dir(home(context, uid)).into_iter().flatten().flatten() {
-        gpus.table.release(&entry.path())?;
+    let had = match std::fs::read_dir(home(context, uid)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        had => had?,
+    };
+    for entry in had {
+        gpus.table.release(&entry?.path())?;
     }
     Ok(())
 }

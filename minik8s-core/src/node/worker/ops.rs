@@ -159,12 +159,16 @@ pub(super) async fn pause(context: Arc<Context>, id: String, container: String, 
 pub(super) async fn rebuild(context: Arc<Context>, uid: String) -> Done {
     let work = async {
         context.network.detach(&uid).await.map_err(|e| kill_error(&e))?;
-        let (own, of) = (context.clone(), uid.clone());
-        let devices = blocking(move || devices::take_back(&own, &of)).await;
-        devices.map_err(std::io::Error::other).and_then(|done| done).map_err(|e| kill_error(&e))?;
+        take_back_devices(&context, &uid).await?;
         context.runtime.remove_sandbox(&uid).await.map_err(|e| kill_error(&e))
     };
     Done::Rebuilt(work.await)
+}
+
+async fn take_back_devices(context: &Arc<Context>, uid: &str) -> Result<(), StartError> {
+    let (own, of) = (context.clone(), uid.to_owned());
+    let done = blocking(move || devices::take_back(&own, &of)).await;
+    done.map_err(std::io::Error::other).and_then(|done| done).map_err(|e| kill_error(&e))
 }
 
 /// A container to stop.
@@ -224,6 +228,8 @@ where
 pub(super) async fn release(context: Arc<Context>, uid: String) -> Done {
     let work = async {
         context.network.detach(&uid).await.map_err(|e| kill_error(&e))?;
+        // The scheduler counts nothing of a pod that has ended, however long its record stays.
+        take_back_devices(&context, &uid).await?;
         let volumes = context.roots(&uid).volumes();
         // Nobody uses the memory any more, and the record may stay for long.
         context.runtime.unmount_below(&volumes).await.map_err(|e| kill_error(&e))

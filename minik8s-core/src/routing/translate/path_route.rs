@@ -1,9 +1,11 @@
 //! `PathRoute`: a path that leads to Services whatever the host.
 
 use super::{Problem, RouteState, World, key_of, owner};
-use crate::api::{PathBackend, PathRoute, PathRouteSpec};
+use crate::api::{FOR_ALL_NAMESPACES, PathBackend, PathRoute, PathRouteSpec};
 use crate::routing::translate::Translation;
 use crate::routing::{Backend, Hold, NewPath, PathRule, Plan, Rewrite, Rule, Speaks, Wanted, Weighted};
+use k8s_openapi::api::core::v1::Service;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +19,24 @@ const OF_SYSTEM: [&str; 2] = ["/invocation", "/trigger"];
 const RESPOND_ASYNC: &str = r"(?i)(.*[,\s])?respond-async\s*([,;].*)?";
 /// How requests that need not be waited for wait until they are taken.
 const DEFERRED: Hold = Hold { queue: 1000, patience: Duration::from_secs(15), concurrency: None };
+/// And how long for the word that they are.
+const TAKING: Duration = Duration::from_secs(30);
 
 pub(super) fn translate(world: &World, made: &mut Translation) {
+    let open: BTreeSet<&str> = world.services.iter().filter_map(|service| for_all(service)).collect();
     for route in &world.path_routes {
         let mut state = RouteState::default();
-        match of_another(route) {
-            Some(problem) => state.problems.push(problem),
-            None => made.routes.rules.extend([one(route)].into_iter().chain(deferred(route))),
+        if let Some(problem) = of_another(route) {
+            state.problems.push(problem);
+        } else {
+            let later = deferred(route, &open);
+            made.routes.rules.push(one(route));
+            match later {
+                Some(Ok(rule)) => made.routes.rules.push(rule),
+                // Its requests are waited for then.
+                Some(Err(problem)) => state.problems.push(problem),
+                None => {}
+            }
         }
         made.path_routes.insert(key_of(&route.metadata), state);
     }
@@ -64,17 +77,33 @@ fn one(route: &PathRoute) -> Rule {
     Rule { owner, path: PathRule::prefix(&spec.path), plan: Arc::new(plan), ..Rule::default() }
 }
 
-/// What is done with requests that need not be waited for.
-fn deferred(route: &PathRoute) -> Option<Rule> {
+/// The name of a Service that requests of all namespaces' routes may be led to.
+fn for_all(service: &Service) -> Option<&str> {
+    let meta = &service.metadata;
+    let says = meta.labels.as_ref()?.get(FOR_ALL_NAMESPACES)? == "true";
+    (says && meta.namespace.as_deref() == Some(SYSTEM)).then_some(meta.name.as_deref()?)
+}
+
+/// What is done with requests that need not be waited for, where they may be led there.
+fn deferred(route: &PathRoute, open: &BTreeSet<&str>) -> Option<Result<Rule, Problem>> {
     let spec = &route.spec;
     let backend = PathBackend { weight: 1, ..spec.deferred.clone()? };
+    if !open.contains(backend.service.as_str()) {
+        let why = format!(
+            "deferred: no Service {SYSTEM}/{} takes requests of other namespaces (label {FOR_ALL_NAMESPACES})",
+            backend.service
+        );
+        return Some(Err(Problem::new("RefNotPermitted", why)));
+    }
     let plan = Plan {
         backends: vec![weighted(SYSTEM, &backend)],
         max_body: u64::try_from(spec.max_body_bytes).ok().filter(|n| *n > 0),
+        timeout: Some(TAKING),
+        try_timeout: Some(TAKING),
         hold: Some(DEFERRED),
         ..Plan::default()
     };
-    Some(Rule {
+    Some(Ok(Rule {
         owner: owner("PathRoute", &route.metadata),
         place: (0, 1),
         path: PathRule::Exact(spec.path.clone()),
@@ -82,7 +111,7 @@ fn deferred(route: &PathRoute) -> Option<Rule> {
         headers: vec![("prefer".to_owned(), Wanted::Regex(RESPOND_ASYNC.to_owned()))],
         plan: Arc::new(plan),
         ..Rule::default()
-    })
+    }))
 }
 
 /// A Service that is not there yet is one without endpoints: who waits may as well wait for it.
@@ -132,13 +161,46 @@ mod tests {
         assert_eq!(rule.plan.rewrite.path, Some(NewPath::Prefix("/".into())));
     }
 
+    fn service(namespace: &str, name: &str, label: Option<&str>) -> Arc<Service> {
+        let labels = label.map(|value| json!({FOR_ALL_NAMESPACES: value}));
+        let meta = json!({"namespace": namespace, "name": name, "labels": labels});
+        Arc::new(serde_json::from_value(json!({"metadata": meta})).unwrap())
+    }
+
+    #[test]
+    fn only_services_that_say_so_are_led_to_from_other_namespaces() {
+        let services = vec![
+            service(SYSTEM, "open", Some("true")),
+            service(SYSTEM, "dns", None),
+            service(SYSTEM, "shut", Some("false")),
+            service("ns", "own", Some("true")),
+        ];
+        for (name, fine) in [("open", true), ("dns", false), ("shut", false), ("own", false), ("none", false)] {
+            let route: PathRoute =
+                serde_json::from_value(json!({"metadata": {"name": "f", "namespace": "ns"}, "spec": {
+                "path": "/function/ns/f", "backends": [{"service": "f-1", "port": 80, "weight": 1}],
+                "deferred": {"service": name, "port": 80}}}))
+                .unwrap();
+            let made = translate(&World {
+                path_routes: vec![Arc::new(route)],
+                services: services.clone(),
+                ..World::default()
+            });
+            assert_eq!(made.routes.rules.len(), if fine { 2 } else { 1 }, "{name}: what is waited for is served");
+            let problems = &made.path_routes[&("ns".to_owned(), "f".to_owned())].problems;
+            let told = problems.iter().map(|p| (p.reason, p.message.contains(&format!("kube-system/{name} ")))).next();
+            assert_eq!(told, (!fine).then_some(("RefNotPermitted", true)), "{name}");
+        }
+    }
+
     #[test]
     fn what_need_not_be_waited_for_goes_to_the_cluster_itself() {
         let route: PathRoute = serde_json::from_value(json!({"metadata": {"name": "f", "namespace": "ns"}, "spec": {
             "path": "/function/ns/f", "maxBodyBytes": 7, "backends": [{"service": "f-1", "port": 80, "weight": 1}],
             "deferred": {"service": "later", "port": 80}}}))
         .unwrap();
-        let rules = translate(&World { path_routes: vec![Arc::new(route)], ..World::default() }).routes.rules;
+        let services = vec![service(SYSTEM, "later", Some("true"))];
+        let rules = translate(&World { path_routes: vec![Arc::new(route)], services, ..World::default() }).routes.rules;
         let [_, rule] = &rules[..] else { panic!("{rules:?}") };
         assert_eq!((&rule.path, rule.method.as_deref()), (&PathRule::Exact("/function/ns/f".into()), Some("POST")));
         let backend = &rule.plan.backends[0];

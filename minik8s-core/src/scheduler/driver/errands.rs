@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// Something to be done about a pod.
@@ -51,6 +52,9 @@ pub(super) struct Errands {
     queue: WorkQueue<String>,
     /// By informer key, until it is done or no longer wanted.
     waiting: Arc<Mutex<HashMap<String, Arc<Errand>>>>,
+    /// Pods that had to go and could not be deleted, until the loop has heard of it.
+    stayed: Arc<Mutex<Vec<Arc<PodInfo>>>>,
+    news: Arc<Notify>,
 }
 
 impl Errands {
@@ -71,6 +75,25 @@ impl Errands {
             running.spawn(work(self.clone(), client.clone(), pods.clone()));
         }
         running
+    }
+
+    /// Waits for pods that had to go and could not be deleted. Dropping the future loses nothing.
+    pub(super) async fn stayed(&self) -> Vec<Arc<PodInfo>> {
+        loop {
+            let stayed = std::mem::take(&mut *self.stayed.lock());
+            if !stayed.is_empty() {
+                return stayed;
+            }
+            // A permit stays for one that comes between the look and the wait.
+            self.news.notified().await;
+        }
+    }
+
+    fn failed(&self, errand: &Errand) {
+        if let Errand::Remove(victim, _) = errand {
+            self.stayed.lock().push(victim.clone());
+            self.news.notify_one();
+        }
     }
 
     fn forget(&self, key: &String, done: &Arc<Errand>) {
@@ -100,6 +123,7 @@ async fn work(errands: Errands, client: Client, pods: Informer<Pod>) {
                     // Losing it costs nothing: the event says the same, and the room is found again.
                     tracing::debug!(pod = key, %error, "could not tell what the scheduler decided about the pod");
                     errands.forget(&key, &errand);
+                    errands.failed(&errand);
                 }
                 Ok(()) => errands.forget(&key, &errand),
             }

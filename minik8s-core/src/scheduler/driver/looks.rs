@@ -1,6 +1,7 @@
 //! What objects say that concerns the driver alone.
 
 use crate::client::Informer;
+use crate::node::is_to_pause;
 use crate::scheduler::{NodeInfo, PodInfo};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
@@ -8,9 +9,10 @@ pub(super) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
+/// Who is to stand still waits for a node too: a place that it had would be nobody's.
 pub(super) fn wants_node(pod: &Pod) -> bool {
     let gated = pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()));
-    pod.metadata.deletion_timestamp.is_none() && !gated
+    pod.metadata.deletion_timestamp.is_none() && !gated && !is_to_pause(pod)
 }
 
 /// True where the informer has this very pod.

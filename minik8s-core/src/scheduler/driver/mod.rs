@@ -6,7 +6,9 @@ mod looks;
 mod refusal;
 mod writes;
 
-use super::{Budget, ClusterChange, ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot};
+use super::{
+    Budget, ClusterChange, ClusterEvent, NodeInfo, Outcome, PodInfo, Scheduler, SchedulingQueue, Snapshot, Wake,
+};
 use crate::api::ApiResult;
 use crate::client::{Change, Client, EventRecorder, EventType, Informer, reference_of};
 use crate::clock::SharedClock;
@@ -109,7 +111,8 @@ impl SchedulerDriver {
             synced = self.follows.synced() => if !synced { return },
         }
         self.resync();
-        let _errands = self.errands.run(&self.client, &self.follows.pods, self.config.parallel_bindings.max(1));
+        let errands = self.errands.clone();
+        let _running = errands.run(&self.client, &self.follows.pods, self.config.parallel_bindings.max(1));
         let (done, mut results) = mpsc::channel(self.config.parallel_bindings.max(1));
         loop {
             self.schedule_ready(&done);
@@ -120,6 +123,7 @@ impl SchedulerDriver {
                 () = shutdown.cancelled() => return,
                 // The rarest first, so that a flood of pods keeps nothing else waiting.
                 Some(bound) = results.recv() => self.bound(bound),
+                victims = errands.stayed() => self.stayed(&victims),
                 Some(change) = budget_changes.next() => self.budget_changed(change),
                 Some(change) = namespace_changes.next() => self.namespace_changed(change),
                 Some(change) = node_changes.next() => self.node_changed(change),
@@ -170,7 +174,11 @@ impl SchedulerDriver {
                 self.snapshot.put_node(NodeInfo::from_node(&new));
                 self.wake(event, new.metadata.name.as_deref(), None);
             }
-            Change::Deleted(node) => self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Change::Deleted(node) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                self.snapshot.remove_node(name);
+                self.look_again(name);
+            }
             Change::Resync => self.resync(),
         }
     }
@@ -217,22 +225,27 @@ impl SchedulerDriver {
                 (known.asks_the_same(&info), known.labels != info.labels || known.node_name != info.node_name)
             });
             let news = self.assumed.remove(&info.uid).is_some() || !same;
+            let kept = self.room_kept_elsewhere(&info.uid, &info.node_name);
             self.snapshot.put_pod(info.clone());
             if news {
                 // One that changes counts for some no longer, and for others from now on.
                 let pod = Some(&*info).filter(|_| !moved);
                 self.wake(ClusterEvent::PodPlaced, Some(&info.node_name), pod);
             }
+            self.give_back(kept);
         } else if wants_node(pod) && self.scheduler(&info).is_some() {
             if !self.assumed.contains_key(&info.uid) {
-                if !info.nominated.is_empty() {
+                // Of one that waits here already, this is known better: what it says may be older.
+                if !info.nominated.is_empty() && !self.queue.contains(&info.uid) {
                     self.snapshot.nominate(info.clone());
                 }
                 self.queue.put(info);
             }
         } else {
             self.queue.remove(&info.uid);
+            let kept = self.room_kept_elsewhere(&info.uid, "");
             self.snapshot.withdraw(&info.uid);
+            self.give_back(kept);
         }
     }
 
@@ -240,21 +253,54 @@ impl SchedulerDriver {
         self.queue.remove(uid);
         self.assumed.remove(uid);
         let gone = self.snapshot.pod(uid).cloned();
+        let kept = self.room_kept_elsewhere(uid, "");
         self.snapshot.remove_pod(uid);
         if let Some(pod) = gone {
             self.wake(ClusterEvent::PodLeft, Some(&pod.node_name), Some(&pod));
         }
+        self.give_back(kept);
     }
 
-    /// Tries pods again for which the change may make room.
+    /// The node on which room is kept for a pod, where that is not the one it is on.
+    fn room_kept_elsewhere(&self, uid: &str, node: &str) -> Option<String> {
+        self.snapshot.nomination(uid).filter(|kept| *kept != node).map(str::to_owned)
+    }
+
+    /// Room that is kept no longer is there for others.
+    fn give_back(&mut self, node: Option<String>) {
+        if let Some(node) = node {
+            self.wake(ClusterEvent::PodLeft, Some(&node), None);
+        }
+    }
+
+    /// Pods for which room was being made on a node look for another one, each after its back-off.
+    fn look_again(&mut self, node: &str) {
+        let Self { snapshot, queue, .. } = self;
+        let nominees = snapshot.nominated(node).into_iter().flat_map(|pods| pods.keys());
+        nominees.for_each(|uid| queue.retry(uid));
+    }
+
+    /// These pods were to make room, and could not be deleted.
+    fn stayed(&mut self, victims: &[Arc<PodInfo>]) {
+        for victim in victims {
+            self.snapshot.stays(&victim.uid);
+            self.look_again(&victim.node_name);
+        }
+    }
+
+    /// Tries pods again for which the change may make room; first those for which it was made.
     fn wake(&mut self, event: ClusterEvent, node: Option<&str>, pod: Option<&PodInfo>) {
         let Self { snapshot, queue, config, .. } = self;
-        let node = node.and_then(|name| snapshot.node(name));
-        let change = ClusterChange { event, node, pod };
+        let change = ClusterChange { event, node: node.and_then(|name| snapshot.node(name)), pod };
         queue.wake(event, |waiting, refused_by| {
             let mut schedulers = config.schedulers.iter();
             let scheduler = schedulers.find(|s| s.name() == waiting.scheduler_name);
-            scheduler.is_none_or(|s| s.helps(snapshot, waiting, refused_by, &change))
+            let made = || event == ClusterEvent::PodLeft && node.is_some() && snapshot.nomination(&waiting.uid) == node;
+            match scheduler.is_none_or(|s| s.helps(snapshot, waiting, refused_by, &change)) {
+                false => Wake::Stay,
+                true if made() => Wake::AtOnce,
+                true => Wake::Again,
+            }
         });
     }
 
@@ -283,8 +329,10 @@ impl SchedulerDriver {
     /// Counts the pod on its node at once, and tells the API beside the loop.
     fn bind(&mut self, pod: Arc<PodInfo>, node: String, done: mpsc::Sender<Bound>) {
         let placed = Arc::new(PodInfo { node_name: node.clone(), ..(*pod).clone() });
+        let kept = self.room_kept_elsewhere(&pod.uid, &node);
         self.snapshot.put_pod(placed.clone());
         self.assumed.insert(pod.uid.clone(), placed);
+        self.give_back(kept);
         // A permit is free: `schedule_ready` looked, and this task alone takes them.
         let permit = self.permits.clone().try_acquire_owned();
         let client = self.client.clone();
@@ -313,6 +361,11 @@ impl SchedulerDriver {
                 // Still assumed means that no newer truth has come in by the watch.
                 if self.assumed.remove(&pod.uid).is_some() {
                     self.snapshot.remove_pod(&pod.uid);
+                    // Room that was made for it stays its own.
+                    if pod.nominated == node {
+                        self.snapshot.nominate(pod.clone());
+                    }
+                    self.wake(ClusterEvent::PodLeft, Some(&node), Some(&pod));
                 }
                 // The queue may have been made anew while the pod was assumed, and so without it.
                 if let Some(object) = object {

@@ -24,6 +24,7 @@ impl SchedulerDriver {
             Ok(room) => self.displace(pod, room),
             Err(none) => message.push_str(&none.to_string()),
         }
+        let kept = self.room_kept_elsewhere(&pod.uid, &nominated);
         let nominee = Arc::new(PodInfo { nominated: nominated.clone(), ..(**pod).clone() });
         self.snapshot.nominate(nominee);
         let refused_by: BTreeSet<&'static str> = why.filters().collect();
@@ -31,6 +32,7 @@ impl SchedulerDriver {
         self.queue.park(&pod.uid, Instant::now(), refused_by, |event| scheduler.may_help(why, event));
         let since = rfc3339(self.clock.now());
         self.tell(pod, Said { uid: pod.uid.clone(), message, nominated, since });
+        self.give_back(kept);
     }
 
     /// Says it in an event and in the pod's status, once.
@@ -49,17 +51,20 @@ impl SchedulerDriver {
 
     /// Sends the victims away, each with its own grace, and takes the room from lesser pods that waited for it.
     fn displace(&mut self, pod: &Arc<PodInfo>, room: &Preemption) {
-        for victim in room.victims.iter().filter(|victim| !victim.terminating) {
+        let told: Vec<_> = room.victims.iter().filter(|victim| !self.snapshot.is_leaving(victim)).collect();
+        for victim in told {
             if let Some(object) = self.follows.pods.get(&victim.key()) {
                 let note = format!("Preempted by pod {} on node {}", pod.uid, room.node);
                 self.events.event(&reference_of(&*object), EventType::Normal, "Preempted", note);
             }
+            self.snapshot.leaves(&victim.uid);
             self.errands.put(victim.key(), Errand::Remove(victim.clone(), rfc3339(self.clock.now())));
         }
         let waiting = self.snapshot.nominated(&room.node).into_iter().flat_map(|pods| pods.values());
         let lesser: Vec<_> = waiting.filter(|other| other.priority < pod.priority).cloned().collect();
         for other in lesser {
             self.snapshot.withdraw(&other.uid);
+            self.queue.retry(&other.uid);
             self.errands.put(other.key(), Errand::Forget(other));
         }
     }

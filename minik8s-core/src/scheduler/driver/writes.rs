@@ -25,19 +25,24 @@ pub(super) async fn forget_nomination(client: &Client, pod: &PodInfo) -> ApiResu
     or_gone(api.patch_status(&pod.name, PatchType::Merge, &patch).await.map(|_| ()))
 }
 
-/// Deletes a pod that has to go, and says why. Who waits for its room sees whether it goes, and asks again if not.
+/// Deletes a pod that has to go, and says why. Who waits for its room is told where that fails.
 pub(super) async fn remove(client: &Client, victim: &PodInfo, since: &str) -> ApiResult<()> {
     let api = client.api::<Pod>(&victim.namespace);
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
         "message": "preempted by a pod of higher priority", "lastTransitionTime": since});
     let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}});
-    or_gone(api.patch_status(&victim.name, PatchType::StrategicMerge, &patch).await.map(|_| ()))?;
+    if_there(api.patch_status(&victim.name, PatchType::StrategicMerge, &patch).await.map(|_| ()))?;
     let preconditions = DeletePreconditions { uid: Some(victim.uid.clone()), resource_version: None };
     let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-    or_gone(api.delete(&victim.name, &options).await.map(|_| ()))
+    if_there(api.delete(&victim.name, &options).await.map(|_| ()))
 }
 
 /// The pod that was meant may be gone, and another one have its name.
+fn if_there(result: ApiResult<()>) -> ApiResult<()> {
+    result.or_else(|e| if e.is_not_found() || e.is_of_another() { Ok(()) } else { Err(e) })
+}
+
+/// The same, and what has changed meanwhile is looked at anew anyway.
 fn or_gone(result: ApiResult<()>) -> ApiResult<()> {
-    result.or_else(|e| if e.is_not_found() || e.is_conflict() || e.is_of_another() { Ok(()) } else { Err(e) })
+    if_there(result).or_else(|e| if e.is_conflict() { Ok(()) } else { Err(e) })
 }

@@ -149,3 +149,41 @@ fn changes_help_exactly_those_they_make_room_for() {
         assert_eq!(scheduler.helps(&snapshot, waits, refused_by, &change), helps, "{shows}");
     }
 }
+
+/// What a pod's leaving means while room is being made: nothing to those whose room is made elsewhere, or who would only
+/// fit where room is kept for others.
+#[test]
+fn who_leaves_helps_whom_it_was_to_make_room_for() {
+    let scheduler = FrameworkScheduler::new(Policy::Default.profile());
+    let heavy = |name: &str, priority, on: &str| {
+        let requests = Resources { milli_cpu: 500, ..Resources::default() };
+        Arc::new(PodInfo { requests, priority, node_name: on.into(), ..pod(name) })
+    };
+    let waits =
+        |name: &str, priority, at: &str| PodInfo { nominated: at.into(), ..(*heavy(name, priority, "")).clone() };
+    let mut snapshot = Snapshot::default();
+    for name in ["a", "b"] {
+        snapshot.put_node(node(name, 1000));
+        ["1", "2"].iter().for_each(|n| snapshot.put_pod(heavy(&format!("{name}{n}"), 0, name)));
+    }
+    let (mine, other, free) = (waits("mine", 9, "a"), waits("other", 9, "b"), waits("free", 9, ""));
+    for pod in [&mine, &other] {
+        snapshot.nominate(Arc::new(pod.clone()));
+    }
+    ["a1", "b1"].iter().for_each(|uid| snapshot.leaves(uid));
+    let helped = |snapshot: &Snapshot, pod: &PodInfo, at: &str| {
+        let change = ClusterChange { event: ClusterEvent::PodLeft, node: snapshot.node(at), pod: None };
+        scheduler.helps(snapshot, pod, &["NodeResourcesFit"], &change)
+    };
+    assert!(helped(&snapshot, &free, "a"), "it could displace a2 beside the one that room is made for");
+    assert!(!helped(&snapshot, &mine, "b") && !helped(&snapshot, &mine, "a"), "nobody has gone yet");
+    snapshot.remove_pod("a1");
+    assert!(helped(&snapshot, &mine, "a"), "its room is there");
+    assert!(!helped(&snapshot, &other, "a"), "it is kept for another, and its own is being made");
+    let low = waits("low", 0, "");
+    assert!(!helped(&snapshot, &low, "a"), "it may displace nobody");
+    snapshot.withdraw("mine");
+    assert!(helped(&snapshot, &low, "a") && helped(&snapshot, &other, "a"), "it is kept no longer");
+    snapshot.stays("b1");
+    assert!(helped(&snapshot, &other, "b"), "who was to go for it stays: it looks again");
+}

@@ -23,6 +23,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Even without a change that is known to help, a pod is tried again after this long.
 const FLUSH_AFTER: Duration = Duration::from_secs(300);
 
+/// What a change means to a pod that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nothing.
+    Stay,
+    /// There may be room for it: it is tried again, once its back-off is over.
+    Again,
+    /// The room that was being made for it is there, and is kept from others until it comes: it is tried at once.
+    AtOnce,
+}
+
 /// The order in which pods are tried: the highest priority, then the earliest.
 type Rank = (Reverse<i32>, u64);
 
@@ -135,22 +146,30 @@ impl SchedulingQueue {
         }
     }
 
-    /// Something changed: of the pods that such an event may help, those that it `helps` are tried again. It is asked
-    /// with the pod and the filters that refused it.
-    pub fn wake(&mut self, event: ClusterEvent, helps: impl Fn(&PodInfo, &[&'static str]) -> bool) {
+    /// Something changed: `means` says what that is to each of the pods that such an event may help. It is asked with the
+    /// pod and the filters that refused it.
+    pub fn wake(&mut self, event: ClusterEvent, means: impl Fn(&PodInfo, &[&'static str]) -> Wake) {
         let Some(waiting) = self.helped_by.get(&event) else { return };
-        let helped = waiting.iter().filter(|uid| match self.pods.get(*uid) {
-            Some(Waiting { pod, place: Place::Unschedulable { refused_by, .. }, .. }) => helps(pod, refused_by),
-            _ => false,
+        let woken = waiting.iter().filter_map(|uid| match self.pods.get(uid) {
+            Some(Waiting { pod, place: Place::Unschedulable { refused_by, .. }, .. }) => {
+                let wake = means(pod, refused_by);
+                (wake != Wake::Stay).then(|| (uid.clone(), wake))
+            }
+            _ => None,
         });
-        for uid in helped.cloned().collect::<Vec<_>>() {
-            self.retry(&uid);
+        for (uid, wake) in woken.collect::<Vec<_>>() {
+            if wake == Wake::AtOnce { self.activate(&uid) } else { self.retry(&uid) }
         }
     }
 
     /// When `pop` may have something that it has not now; `None` where only a change can help.
     pub fn next_wake(&self) -> Option<Instant> {
         self.backing_off.first().into_iter().chain(self.flushes.first()).min()
+    }
+
+    /// True where the pod waits here.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
     }
 
     /// Number of pods that wait.

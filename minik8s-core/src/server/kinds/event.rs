@@ -124,7 +124,7 @@ impl Kind for CoreEventKind {
         &CORE_FIELDS
     }
 
-    fn ttl(&self) -> Option<Duration> {
+    fn ttl(&self, _: &Value) -> Option<Duration> {
         Some(LIFETIME)
     }
 
@@ -159,7 +159,7 @@ impl Kind for EventKind {
         &NEW_FIELDS
     }
 
-    fn ttl(&self) -> Option<Duration> {
+    fn ttl(&self, _: &Value) -> Option<Duration> {
         Some(LIFETIME)
     }
 

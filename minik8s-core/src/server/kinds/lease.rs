@@ -3,8 +3,10 @@
 use super::cells::{AGE, NAME, column};
 use super::util::{names, number, text};
 use crate::api::Gvr;
+use crate::client::CANDIDATE_LABEL;
 use crate::server::{Column, FieldErrors, Kind, KindNames};
 use serde_json::Value;
+use std::time::Duration;
 
 pub(crate) struct LeaseKind(KindNames);
 
@@ -27,6 +29,13 @@ impl Kind for LeaseKind {
 
     fn columns(&self) -> &'static [Column] {
         &COLUMNS
+    }
+
+    /// That of a candidate is its word that it lives, and goes when the word does not count any more.
+    fn ttl(&self, object: &Value) -> Option<Duration> {
+        object.pointer("/metadata/labels")?.get(CANDIDATE_LABEL)?;
+        let seconds = number(object, "/spec/leaseDurationSeconds").and_then(|n| u64::try_from(n).ok());
+        seconds.filter(|n| *n > 0).map(Duration::from_secs)
     }
 
     fn validate(&self, new: &Value, _: Option<&Value>, errors: &mut FieldErrors) {

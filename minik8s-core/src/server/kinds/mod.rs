@@ -60,6 +60,7 @@ pub(crate) fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(ingress_class::IngressClassKind::new()),
         Arc::new(lease::LeaseKind::new()),
         Arc::new(metrics::CustomMetricKind::new()),
+        Arc::new(metrics::CustomMetricKind::v1beta1()),
         Arc::new(metrics::ExternalMetricKind::new()),
         Arc::new(metrics::NodeMetricsKind::new()),
         Arc::new(metrics::PodMetricsKind::new()),

@@ -6,8 +6,8 @@ use super::openapi::{self, OpenApi};
 use super::route::Route;
 use super::status::{json_response, respond};
 use super::verbs::accept;
-use crate::api::Schemas;
-use crate::api::version_info;
+use crate::api::{ApiResult, Gvr, Object, Schemas, Target, version_info};
+use crate::client::{ListOptions, Transport};
 use crate::server::discovery::{AGGREGATED, Discovery, Document};
 use crate::server::registry::{KindTable, Registry};
 use arc_swap::ArcSwapOption;
@@ -78,6 +78,19 @@ impl Documents {
             _ => None,
         }
     }
+}
+
+/// What a version that answers to names which nobody declared (see [`ANYTHING`](crate::server::ANYTHING)) answers to now.
+pub(crate) async fn open(transport: &dyn Transport, any: Gvr, kind: &str) -> ApiResult<Response<Body>> {
+    let version = any.api_version();
+    let known = transport.list(&Target::all(any), &ListOptions::default()).await?.items;
+    let one = |object: &Arc<Object>| {
+        json!({"name": object.meta.name, "singularName": "", "namespaced": true, "kind": format!("{kind}List"),
+            "verbs": ["get"]})
+    };
+    let resources: Vec<_> = known.iter().map(one).collect();
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources});
+    Ok(json_response(200, list.to_string()))
 }
 
 /// `/api` and `/apis`, in the first form the client names that there is.

@@ -30,7 +30,7 @@ pub(crate) use status::error_response;
 
 use super::auth::{AllowAuthenticated, Attributes, ClusterAuthorizer, SharedAuthorizer, User, unauthorized};
 use super::scrape::Scraper;
-use super::{ApiServer, Health, HttpDoor, Metrics, Registry};
+use super::{ANYTHING, ApiServer, Health, HttpDoor, Metrics, Registry};
 use crate::api::{ApiError, ApiResult, Gvr, Schemas, Target};
 use crate::client::SharedTransport;
 use crate::clock::{SharedClock, SystemClock};
@@ -223,11 +223,23 @@ impl Shared {
         if !reading && route != Route::Nowhere {
             return Err(no_such_method());
         }
+        if let Route::Resources(group, version) = &route
+            && let Some((any, kind)) = self.open_version(group, version)
+        {
+            return documents::open(self.transport.as_ref(), any, &kind).await;
+        }
         Ok(match route {
             Route::Metrics => self.metrics_page()?,
             Route::Prometheus(path) => prometheus::serve(self, parts, &path).await?,
             route => self.documents.serve(&route, &parts.headers).unwrap_or_else(no_such_path),
         })
+    }
+
+    /// The kind of a version that answers to anything, where this is one.
+    fn open_version(&self, group: &str, version: &str) -> Option<(Gvr, String)> {
+        let gvr = Gvr { group: group.to_owned().into(), version: version.to_owned().into(), resource: ANYTHING.into() };
+        let kind = self.registry.get(&gvr)?;
+        Some((gvr, kind.names().kind.to_string()))
     }
 
     async fn objects(

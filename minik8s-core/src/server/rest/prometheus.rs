@@ -5,8 +5,7 @@ use super::Shared;
 use super::body::Body;
 use super::status::{json_response, no_such_path, respond};
 use crate::api::{ApiError, ApiResult, Gvr, Object, Reason, Target};
-use crate::client::ListOptions;
-use crate::client::METRICS_ANNOTATION;
+use crate::client::{CANDIDATE_LABEL, ListOptions, METRICS_ANNOTATION};
 use crate::node::{ContainerUsage, NodeUsage};
 use crate::server::rest::body::full;
 use crate::server::scrape::{Door, append, fetch};
@@ -77,9 +76,9 @@ async fn discovery(shared: &Shared, parts: &Parts) -> ApiResult<Value> {
         let more = json!({"component": "node", "node": name});
         found.push(target(format!("{PREFIX}/nodes/{name}"), name.clone(), more));
     }
-    for (name, _) in components(shared).await? {
-        let path = format!("{PREFIX}/components/{name}");
-        found.push(target(path, name.clone(), json!({"component": name})));
+    for one in components(shared).await? {
+        let path = format!("{PREFIX}/components/{}", one.name);
+        found.push(target(path, one.name, json!({"component": one.component})));
     }
     for door in doors(shared).await? {
         let (namespace, pod) = (&door.pod.namespace, &door.pod.pod);
@@ -108,9 +107,9 @@ async fn federate(shared: &Shared) -> ApiResult<String> {
             Err(_) => silent += 1,
         }
     }
-    for (name, _) in components(shared).await? {
-        match component(shared, &name).await {
-            Ok(told) => append(&mut page, &told, &[("component", &name)]),
+    for one in components(shared).await? {
+        match ask(&one).await {
+            Ok(told) => append(&mut page, &told, &[("component", &one.component), ("instance", &one.name)]),
             Err(_) => silent += 1,
         }
     }
@@ -127,21 +126,50 @@ async fn federate(shared: &Shared) -> ApiResult<String> {
     Ok(page)
 }
 
-/// Components of their own process that lead, and where each tells what it counts: their Leases say so.
-async fn components(shared: &Shared) -> ApiResult<Vec<(String, String)>> {
-    let options = ListOptions { resource_version: Some(0), ..ListOptions::default() };
+/// A component in a process of its own.
+struct Component {
+    /// That of its Lease.
+    name: String,
+    /// What it is: `kube-scheduler`.
+    component: String,
+    /// Where it tells what it counts.
+    at: String,
+    identity: String,
+}
+
+/// Components of their own process, those that lead and those that would: each says so in a Lease of its own.
+async fn components(shared: &Shared) -> ApiResult<Vec<Component>> {
+    let (label_selector, resource_version) = (CANDIDATE_LABEL.to_owned(), Some(0));
+    let options = ListOptions { label_selector, resource_version, ..ListOptions::default() };
     let leases = shared.transport.list(&Target::in_namespace(LEASES, "kube-system"), &options).await?.items;
     let said = |lease: &Arc<Object>| {
-        let at = lease.value().ok()?.pointer("/metadata/annotations")?.get(METRICS_ANNOTATION)?.as_str()?.to_owned();
-        Some((lease.meta.name.clone(), at))
+        let at = lease.meta.annotations.get(METRICS_ANNOTATION)?.clone();
+        let component = lease.meta.labels.get(CANDIDATE_LABEL)?.clone();
+        Some(Component { name: lease.meta.name.clone(), component, at, identity: holder(lease)? })
     };
     Ok(leases.iter().filter_map(said).collect())
 }
 
+fn holder(lease: &Object) -> Option<String> {
+    Some(lease.value().ok()?.pointer("/spec/holderIdentity")?.as_str()?.to_owned())
+}
+
+/// The component of a name, or the one that leads what is called so.
 async fn component(shared: &Shared, name: &str) -> ApiResult<String> {
     let all = components(shared).await?;
     let none = || ApiError::new(Reason::NotFound, format!("no component {name:?} says that it has metrics"));
-    let (_, at) = all.iter().find(|(known, _)| known == name).ok_or_else(none)?;
+    let found = match all.iter().find(|one| one.name == name) {
+        Some(one) => Some(one),
+        None => {
+            let lease = shared.transport.get(&Target::object(LEASES, "kube-system", name)).await.map_err(|_| none())?;
+            let leads = holder(&lease);
+            all.iter().find(|one| one.component == name && leads.as_ref() == Some(&one.identity))
+        }
+    };
+    ask(found.ok_or_else(none)?).await
+}
+
+async fn ask(Component { name, at, .. }: &Component) -> ApiResult<String> {
     let failed = |why: String| ApiError::new(Reason::ServiceUnavailable, format!("{name} at {at}: {why}"));
     let asked = async {
         let io = TcpStream::connect(at).await.map_err(|e| failed(e.to_string()))?;

@@ -32,6 +32,11 @@ impl Adapter {
 
     /// The items of a list.
     pub(crate) async fn items(&self, path: &str, query: &[(&str, &str)]) -> ApiResult<Vec<Value>> {
+        self.list(path, query, "items").await
+    }
+
+    /// What stands in a field of an answer, which is a list.
+    pub(crate) async fn list(&self, path: &str, query: &[(&str, &str)], field: &str) -> ApiResult<Vec<Value>> {
         let said: Vec<String> =
             query.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={}", encode(v))).collect();
         let mark = if said.is_empty() { "" } else { "?" };
@@ -52,7 +57,7 @@ impl Adapter {
         let late = || failed(format!("no answer in {ANSWER:?}"));
         let text = tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(late()))?;
         let list: Value = serde_json::from_str(&text).map_err(|e| failed(format!("its answer is no JSON: {e}")))?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+        Ok(list[field].as_array().cloned().unwrap_or_default())
     }
 }
 

@@ -49,7 +49,7 @@ impl ApiServer {
             Some(new) => {
                 let prepared = prepare(change.served, new)?;
                 let (key, value) = (change.key.clone(), prepared.stored.clone());
-                ops.push(Op::Put { key, value, ttl: change.served.kind.ttl() });
+                ops.push(Op::Put { key, value, ttl: change.served.kind.ttl(new) });
                 stored = Some((prepared.stored.clone(), self.caches.prepare(change.key.clone(), prepared)));
             }
         }
@@ -95,7 +95,7 @@ impl ApiServer {
         let key = served.key(meta(&object, "namespace"), meta(&object, "name"));
         let prepared = prepare(&served, &object)?;
         when.push(Precondition::At(key.clone(), read_at));
-        ops.push(Op::Put { key: key.clone(), value: prepared.stored.clone(), ttl: served.kind.ttl() });
+        ops.push(Op::Put { key: key.clone(), value: prepared.stored.clone(), ttl: served.kind.ttl(&object) });
         Ok(self.caches.prepare(key, prepared))
     }
 

@@ -1,6 +1,7 @@
 //! What pods and nodes use, as clients of `metrics.k8s.io` see it. On fake nodes, over TLS where kubectl asks.
 
 mod autoscaling;
+mod named;
 mod top;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -5,16 +5,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use minik8s_core::api::{ApiError, ApiResult, Reason};
-use minik8s_core::client::{GrpcConfig, GrpcTransport};
+use k8s_openapi::api::core::v1::Pod;
+use minik8s_core::api::{ApiError, ApiResult, Gvr, Reason, Target};
+use minik8s_core::client::{Client, GrpcConfig, GrpcTransport, Transport};
 use minik8s_core::grpc::v1::node_link_client::NodeLinkClient;
 use minik8s_core::node::{
-    ContainerRef, ContainerUsage, LogOptions, MachineUsage, NodeAccess, NodeUsage, PodRef, serve_link,
+    ContainerRef, ContainerUsage, FilesWish, LogOptions, MachineUsage, NodeAccess, NodeUsage, PodRef, VolumeFile,
+    VolumeRef, serve_link,
 };
 use minik8s_core::runtime::{Connection, ContainerStats, ExecSpec, RuntimeError, StreamSession};
 use minik8s_core::server::auth::User;
 use minik8s_core::testkit::served::Served;
 use minik8s_core::testkit::wait;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -107,6 +110,15 @@ impl NodeAccess for Named {
     async fn stats(&self) -> ApiResult<NodeUsage> {
         Ok(NodeUsage { machine: Some(MACHINE), containers: vec![usage()] })
     }
+
+    async fn volume_files(&self, at: &VolumeRef, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
+        let path = format!("{} of {}: {:?} {} {}", at.volume, at.pod.pod, wish.patterns, wish.most, wish.digests);
+        Ok(vec![VolumeFile { path, size: u64::MAX, sha256: "d".to_owned() }])
+    }
+
+    async fn read_volume(&self, at: &VolumeRef, path: &str, from: u64, most: u64) -> ApiResult<Bytes> {
+        Ok(format!("{path} of {} from {from}, {most}", at.volume).into())
+    }
 }
 
 const MACHINE: MachineUsage = MachineUsage { at: 1, cpu_ns: u64::MAX, memory_working_set: 2, memory_usage: 3 };
@@ -150,6 +162,48 @@ async fn refusals_and_failures_arrive_as_they_were() {
     assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().reason, Reason::NotFound);
     let failed = access.exec(&container(), command(&["fail"])).await.unwrap().exit.await.unwrap().unwrap_err();
     assert!(failed.to_string().contains("failing well"), "{failed}");
+}
+
+#[tokio::test]
+async fn files_that_containers_write_are_had_from_afar_and_nothing_else_is() {
+    let served = Served::start().await;
+    let _node = served.link("n1", Arc::new(Named::default())).await;
+    let volumes = json!([{"name": "work", "emptyDir": {}}, {"name": "host", "hostPath": {"path": "/"}}]);
+    let pod = |name: &str, node: serde_json::Value| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "volumes": volumes, "nodeName": node});
+        serde_json::from_value::<Pod>(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    };
+    let pods = Client::new(served.server.clone()).api::<Pod>("default");
+    pods.create(&pod("p", json!("n1"))).await.unwrap();
+    pods.create(&pod("waits", serde_json::Value::Null)).await.unwrap();
+    pods.create(&pod("away", json!("n2"))).await.unwrap();
+    let of = |user: &User| GrpcTransport::new(&served.grpc_config(user)).unwrap();
+    let admin = of(&User::new("root", &["system:masters"]));
+    let target = |name: &str| Target::object(Gvr::new("", "v1", "pods"), "default", name);
+    let wish = FilesWish { patterns: vec!["a/*".to_owned()], most: 3, digests: true };
+    let found = admin.volume_files(&target("p"), "work", &wish).await.unwrap();
+    assert_eq!((found[0].path.as_str(), found[0].size), (r#"work of p: ["a/*"] 3 true"#, u64::MAX));
+    let piece = admin.read_volume(&target("p"), "work", "a/b", 5, 7).await.unwrap();
+    assert_eq!(piece, "a/b of work from 5, 7");
+    assert!(admin.volume_files(&target("waits"), "work", &wish).await.unwrap().is_empty(), "it is nowhere yet");
+    for (name, volume, reason) in [
+        ("p", "host", Reason::BadRequest),
+        ("p", "none", Reason::BadRequest),
+        ("nobody", "work", Reason::NotFound),
+        ("away", "work", Reason::ServiceUnavailable),
+    ] {
+        assert_eq!(
+            admin.volume_files(&target(name), volume, &wish).await.unwrap_err().reason,
+            reason,
+            "{name} {volume}"
+        );
+        assert_eq!(admin.read_volume(&target(name), volume, "x", 0, 1).await.unwrap_err().reason, reason);
+    }
+    // Neither a node nor the scheduler reads what pods write.
+    for user in [User::of_node("n1"), User::new("system:kube-scheduler", &[])] {
+        let refused = of(&user).read_volume(&target("p"), "work", "x", 0, 1).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::Forbidden, "{user:?}");
+    }
 }
 
 #[tokio::test]

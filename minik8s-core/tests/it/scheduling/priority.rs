@@ -112,3 +112,66 @@ async fn a_budget_decides_who_makes_room() {
     assert!(pods.get_opt("free").await.unwrap().is_none(), "the more important one had to go");
     assert_ne!(pods.get("guarded").await.unwrap().spec.unwrap().node_name, Some(place));
 }
+
+/// Of paused time far less than after which every pod is tried again whatever happens.
+#[tokio::test(start_paused = true)]
+async fn room_of_one_who_does_not_come_is_another_ones() {
+    let mut world = World::new(&[("node-1", "a")]).await;
+    world.class("high", 10, "PreemptLowerPriority").await;
+    world.pod("old", "web", cpu("8", "")).await;
+    world.place_of("old").await;
+    // The node confirms nothing: the room is being made until the pod is deleted here.
+    world.nodes.clear();
+    let pods = world.client.api::<Pod>("default");
+    world.pod("first", "web", cpu("8", "high")).await;
+    wait::until("room is made for the first", BOUND, || async {
+        (pods.get("first").await.unwrap().status?.nominated_node_name? == "node-1").then_some(())
+    })
+    .await;
+    world.pod("second", "web", cpu("8", "high")).await;
+    world.refused("second", "0/1 nodes are available: 1 Insufficient cpu.").await;
+    let now = minik8s_core::client::DeleteOptions { grace_period_seconds: Some(0), ..Default::default() };
+    pods.delete("first", &now).await.unwrap();
+    pods.delete("old", &now).await.unwrap();
+    assert_eq!(world.place_of("second").await, "node-1");
+}
+
+/// Each waits for its own room: as victims go one by one, so do those come that they went for.
+#[tokio::test(start_paused = true)]
+async fn victims_that_go_one_by_one_let_one_in_each() {
+    let names = ["node-1", "node-2", "node-3"];
+    let mut world = World::new(&names.map(|name| (name, "a"))).await;
+    world.class("high", 10, "PreemptLowerPriority").await;
+    for name in ["old-1", "old-2", "old-3"] {
+        world.pod(name, "web", cpu("8", "")).await;
+        world.place_of(name).await;
+    }
+    world.nodes.clear();
+    let pods = world.client.api::<Pod>("default");
+    for name in ["new-1", "new-2", "new-3"] {
+        world.pod(name, "web", cpu("8", "high")).await;
+    }
+    let nominated = async |name: &str| pods.get(name).await.unwrap().status.and_then(|s| s.nominated_node_name);
+    wait::until("room is made on every node", BOUND, || async {
+        let mut all = Vec::new();
+        for name in ["new-1", "new-2", "new-3"] {
+            all.push(nominated(name).await?);
+        }
+        all.sort();
+        (all == names).then_some(())
+    })
+    .await;
+    let now = minik8s_core::client::DeleteOptions { grace_period_seconds: Some(0), ..Default::default() };
+    for old in ["old-2", "old-3", "old-1"] {
+        let at = pods.get(old).await.unwrap().spec.unwrap().node_name.unwrap();
+        let mut whose = None;
+        for name in ["new-1", "new-2", "new-3"] {
+            if nominated(name).await.as_deref() == Some(&at) {
+                whose = Some(name);
+            }
+        }
+        let whose = whose.unwrap_or_else(|| panic!("room on {at} is nobody's"));
+        pods.delete(old, &now).await.unwrap();
+        assert_eq!(world.place_of(whose).await, at, "{whose}");
+    }
+}

@@ -6,6 +6,7 @@ mod histories;
 mod limits;
 mod lost_store;
 mod presence;
+mod sidecars;
 
 use minik8s_core::api::{Gvr, Target};
 use minik8s_core::client::{Payload, Transport, WriteOptions};

@@ -3,6 +3,7 @@
 use super::connection::Http2;
 use super::line::Line;
 use crate::gateway::http1::Http1;
+use crate::gateway::lanes;
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +14,18 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Connections that are kept for later.
+/// Connections that are kept for later in one place.
 const IDLE: usize = 512;
+/// Places for connections that wait: lanes rarely share one.
+const PLACES: usize = 8;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long an endpoint is left out after its first failure in a row, and at most.
 const FIRST: u64 = 250;
 const LONGEST: u64 = 30_000;
+
+/// Connections, and since when they wait.
+type Idle = Vec<(Box<Http1>, Instant)>;
 
 pub(in crate::gateway) struct Endpoint {
     address: SocketAddr,
@@ -29,7 +35,7 @@ pub(in crate::gateway) struct Endpoint {
     /// Until when it is left out, in milliseconds since `born`.
     out_until: AtomicU64,
     born: Instant,
-    idle: Mutex<Vec<(Box<Http1>, Instant)>>,
+    idle: [Mutex<Idle>; PLACES],
     http2: Mutex<Option<Http2>>,
 }
 
@@ -41,7 +47,7 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             out_until: AtomicU64::new(0),
             born: Instant::now(),
-            idle: Mutex::default(),
+            idle: Default::default(),
             http2: Mutex::default(),
         }
     }
@@ -70,7 +76,7 @@ impl Endpoint {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
         let pause = (FIRST << failures).min(LONGEST);
         self.out_until.store(self.age() + pause, Ordering::Relaxed);
-        self.idle.lock().clear();
+        self.idle.iter().for_each(|place| place.lock().clear());
         !before
     }
 
@@ -82,14 +88,14 @@ impl Endpoint {
         }
     }
 
-    /// A connection that waits, the one used last: it is the least likely to have been closed by the other side.
+    /// A connection that waits, one of the caller's own lane before all others. Of these the one used last: it is the
+    /// least likely to have been closed by the other side.
     pub(in crate::gateway) fn waiting(&self) -> Option<Box<Http1>> {
-        loop {
-            let (connection, _) = self.idle.lock().pop()?;
-            if connection.is_quiet() {
-                return Some(connection);
-            }
-        }
+        let own = lanes::current();
+        (own..own + PLACES).find_map(|lane| {
+            let place = &self.idle[lane % PLACES];
+            std::iter::from_fn(|| Some(place.lock().pop()?.0)).find(|connection| connection.is_quiet())
+        })
     }
 
     /// A new connection.
@@ -112,7 +118,7 @@ impl Endpoint {
     }
 
     pub(in crate::gateway) fn keep(&self, connection: Box<Http1>) {
-        let mut idle = self.idle.lock();
+        let mut idle = self.idle[connection.lane() % PLACES].lock();
         if idle.len() < IDLE {
             idle.push((connection, Instant::now()));
         }
@@ -120,13 +126,14 @@ impl Endpoint {
 
     /// Closes connections that have waited for so long.
     pub(super) fn sweep(&self, longest: Duration) {
-        let old = {
-            let mut idle = self.idle.lock();
+        for place in &self.idle {
+            let mut idle = place.lock();
             // The oldest stand first.
             let count = idle.partition_point(|(_, since)| since.elapsed() > longest);
-            idle.drain(..count).collect::<Vec<_>>()
-        };
-        drop(old);
+            let old: Vec<_> = idle.drain(..count).collect();
+            drop(idle);
+            drop(old);
+        }
     }
 }
 

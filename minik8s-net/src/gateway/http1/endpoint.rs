@@ -5,6 +5,7 @@ use super::encode;
 use super::head::{self, Framing, Limits};
 use super::io::{Input, Output, Patience};
 use crate::gateway::body::{Broke, Outgoing};
+use crate::gateway::lanes;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
@@ -37,6 +38,8 @@ pub(in crate::gateway) enum Unsent {
 /// A connection of HTTP/1.1.
 pub(in crate::gateway) struct Http1 {
     pub(super) stream: TcpStream,
+    /// The lane whose runtime sees to the stream.
+    lane: usize,
     pub(super) input: Input,
     output: Output,
     /// What of the request's body was not taken over yet.
@@ -71,10 +74,11 @@ enum Sending {
 }
 
 impl Http1 {
-    /// Speaks HTTP/1.1 on a stream.
+    /// Speaks HTTP/1.1 on a stream that was made where it is called.
     pub(in crate::gateway) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
+            lane: lanes::current(),
             input: Input::default(),
             output: Output::default(),
             body: None,
@@ -86,6 +90,11 @@ impl Http1 {
             upgrade: false,
             stalled: None,
         }
+    }
+
+    /// Where it is at home.
+    pub(in crate::gateway) fn lane(&self) -> usize {
+        self.lane
     }
 
     /// True where nothing came while it waited: what comes then is the end, or nothing one could make sense of.

@@ -64,7 +64,7 @@ pub(super) fn cut(buffer: &mut BytesMut, seen: &mut usize, limit: usize) -> Resu
 /// Where the first empty line ends.
 fn end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| *byte == b'\n') {
+    while let Some(at) = memchr::memchr(b'\n', &bytes[from..]) {
         let behind = from + at + 1;
         match bytes[behind..] {
             [b'\n', ..] => return Some(behind + 1),
@@ -106,10 +106,12 @@ pub(super) fn request(head: &Bytes, limits: Limits) -> Result<Asked, Bad> {
     if !is_target(&parts.method, &parts.uri) {
         return Err(bad("the target of the request is neither a path nor whole"));
     }
-    parts.headers = headers(head, parsed.headers)?;
-    let framing = request_framing(parts.version, &parts.headers)?;
-    let keep = keeps(parts.version, &parts.headers);
-    let expects = parts.version == Version::HTTP_11
+    let said;
+    (parts.headers, said) = headers(head, parsed.headers, TO_ENDPOINTS)?;
+    let framing = request_framing(parts.version, &parts.headers, said)?;
+    let keep = keeps(parts.version, &parts.headers, said);
+    let expects = said.expects
+        && parts.version == Version::HTTP_11
         && parts.headers.get(header::EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     Ok(Asked { parts, framing, keep, expects })
 }
@@ -144,12 +146,12 @@ pub(super) fn response(head: &Bytes, limits: Limits, to_head: bool) -> Result<An
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = StatusCode::from_u16(code).map_err(|_| bad("the answer's status is none"))?;
     parts.version = version_of(version);
-    parts.headers = headers(head, parsed.headers)?;
+    let said;
+    (parts.headers, said) = headers(head, parsed.headers, TO_CLIENTS)?;
     // Who says two things of a body's length, or speaks of chunks in 1.0, may mean something else by what comes next.
-    let encoded = parts.headers.contains_key(header::TRANSFER_ENCODING);
-    let doubtful = encoded && (parts.version == Version::HTTP_10 || parts.headers.contains_key(header::CONTENT_LENGTH));
-    let framing = response_framing(parts.status, &mut parts.headers, to_head)?;
-    let keep = keeps(parts.version, &parts.headers) && framing != Framing::Close && !doubtful;
+    let doubtful = said.encoding && (parts.version == Version::HTTP_10 || said.length);
+    let framing = response_framing(parts.status, &mut parts.headers, said, to_head)?;
+    let keep = keeps(parts.version, &parts.headers, said) && framing != Framing::Close && !doubtful;
     Ok(Answered { parts, framing, keep })
 }
 
@@ -157,7 +159,7 @@ pub(super) fn response(head: &Bytes, limits: Limits, to_head: bool) -> Result<An
 pub(super) fn trailers(block: &Bytes, limits: Limits) -> Result<HeaderMap, Bad> {
     let mut room = vec![httparse::EMPTY_HEADER; limits.headers.min(MOST)];
     match httparse::parse_headers(block, &mut room).map_err(failure)? {
-        Status::Complete((_, found)) => headers(block, found),
+        Status::Complete((_, found)) => headers(block, found, 0).map(|(headers, _)| headers),
         Status::Partial => Err(bad("trailers that do not end")),
     }
 }
@@ -176,19 +178,47 @@ fn version_of(minor: u8) -> Version {
     if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
-/// The values share the bytes they came in.
-fn headers(head: &Bytes, found: &[Header<'_>]) -> Result<HeaderMap, Bad> {
-    let mut headers = HeaderMap::with_capacity(found.len() + 4);
+/// Which headers there are of those that say how to read on: noted where they are read, so that nobody looks for what
+/// most messages lack.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    connection: bool,
+    encoding: bool,
+    length: bool,
+    expects: bool,
+}
+
+impl Said {
+    fn note(&mut self, name: &HeaderName) {
+        self.connection |= *name == header::CONNECTION;
+        self.encoding |= *name == header::TRANSFER_ENCODING;
+        self.length |= *name == header::CONTENT_LENGTH;
+        self.expects |= *name == header::EXPECT;
+    }
+}
+
+/// Headers that a gateway adds on the way.
+const TO_ENDPOINTS: usize = 5;
+const TO_CLIENTS: usize = 1;
+
+/// The values share the bytes they came in. There is room for some more.
+fn headers(head: &Bytes, found: &[Header<'_>], more: usize) -> Result<(HeaderMap, Said), Bad> {
+    let mut headers = HeaderMap::with_capacity(found.len() + more);
+    let mut said = Said::default();
     for one in found {
         let name = HeaderName::from_bytes(one.name.as_bytes()).map_err(|_| failure(httparse::Error::HeaderName))?;
+        said.note(&name);
         let value = HeaderValue::from_maybe_shared(head.slice_ref(one.value));
         headers.append(name, value.map_err(|_| failure(httparse::Error::HeaderValue))?);
     }
-    Ok(headers)
+    Ok((headers, said))
 }
 
 /// Whoever sends what could be read in two ways is up to something, or broken.
-fn request_framing(version: Version, headers: &HeaderMap) -> Result<Framing, Bad> {
+fn request_framing(version: Version, headers: &HeaderMap, said: Said) -> Result<Framing, Bad> {
+    if !said.encoding && !said.length {
+        return Ok(Framing::Empty);
+    }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(encoding) = encodings.next() {
         if headers.contains_key(header::CONTENT_LENGTH) {
@@ -214,11 +244,11 @@ fn request_framing(version: Version, headers: &HeaderMap) -> Result<Framing, Bad
 }
 
 /// RFC 9112, section 6.3. A length that does not count is taken out.
-fn response_framing(status: StatusCode, headers: &mut HeaderMap, to_head: bool) -> Result<Framing, Bad> {
+fn response_framing(status: StatusCode, headers: &mut HeaderMap, said: Said, to_head: bool) -> Result<Framing, Bad> {
     if to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Framing::Empty);
     }
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut encodings = said.encoding.then(|| headers.get_all(header::TRANSFER_ENCODING).iter()).into_iter().flatten();
     if let Some(encoding) = encodings.next() {
         if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
             return Err(bad("a Transfer-Encoding other than chunked"));
@@ -241,7 +271,10 @@ fn number(value: &HeaderValue) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-fn keeps(version: Version, headers: &HeaderMap) -> bool {
+fn keeps(version: Version, headers: &HeaderMap, said: Said) -> bool {
+    if !said.connection {
+        return version != Version::HTTP_10;
+    }
     let said = |word: &str| {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))

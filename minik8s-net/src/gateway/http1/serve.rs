@@ -5,7 +5,7 @@ use super::encode::{self, After};
 use super::head::{self, Asked, Bad, Framing, Limits};
 use super::io::{Input, Output, Patience};
 use super::upload::{Incoming, Upload};
-use crate::gateway::body::{Answer, Source};
+use crate::gateway::body::{Answer, Outgoing, Source};
 use crate::gateway::front::Shared;
 use crate::gateway::proxy::{Came, handle, refuse};
 use crate::gateway::serve::LAST;
@@ -19,11 +19,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long a client is listened to that has its last answer: a socket that is closed with bytes unread resets the
 /// connection, and the client may never see the answer that was sent before.
 pub(in crate::gateway) const LINGER: Duration = Duration::from_millis(500);
+/// How long a client that sends nothing more is waited for: it may have closed its half only, or have left.
+const HALF: Duration = Duration::from_secs(5);
 /// How long a client that was answered before may have been about to ask when the end came.
 const NEXT: Duration = Duration::from_millis(50);
 
@@ -63,6 +66,8 @@ struct Connection<'a> {
     fresh: bool,
     /// The client does not take what is sent.
     slow: bool,
+    /// How long one that sends nothing more is waited for.
+    half: Option<Pin<Box<Sleep>>>,
 }
 
 impl Drop for Connection<'_> {
@@ -89,6 +94,7 @@ pub(in crate::gateway) async fn serve(
         seen: 0,
         fresh: true,
         slow: false,
+        half: None,
     };
     while connection.one(came).await? {}
     Ok(())
@@ -114,8 +120,8 @@ impl Connection<'_> {
             trailers: asked.parts.headers.get(header::TE).is_some_and(|te| te.as_bytes() == b"trailers"),
         };
         let response = {
-            let (shared, request) = (self.shared, self.request(asked));
-            let mut handled = pin!(handle(shared, came, request));
+            let (shared, mut request) = (self.shared, self.request(asked));
+            let mut handled = pin!(handle(shared, came, &mut request));
             let answered = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await;
             let Some(response) = answered? else { return Ok(false) };
             response
@@ -166,7 +172,7 @@ impl Connection<'_> {
     }
 
     /// The request with its body, which need not be read where it is here already.
-    fn request(&self, asked: Asked) -> Request<Source> {
+    fn request(&self, asked: Asked) -> Request<Outgoing> {
         let body = match asked.framing {
             Framing::Empty => Source::Whole(Bytes::new()),
             framing => {
@@ -180,7 +186,7 @@ impl Connection<'_> {
                 }
             }
         };
-        Request::from_parts(asked.parts, body)
+        Request::from_parts(asked.parts, Outgoing::new(body, &self.shared.config))
     }
 
     /// Ready with the answer, or with `None` where the client has left meanwhile.
@@ -192,7 +198,7 @@ impl Connection<'_> {
         if let Poll::Ready(response) = handled.poll(cx) {
             return Poll::Ready(Ok(Some(response)));
         }
-        let left = self.incoming.poll_left(cx).is_ready();
+        let left = self.poll_gone(cx).is_ready();
         if self.incoming.is_wanted() {
             self.output.text.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
@@ -200,6 +206,14 @@ impl Connection<'_> {
             let _ = self.output.poll_flush(&mut self.writer, cx)?;
         }
         if left { Poll::Ready(Ok(None)) } else { Poll::Pending }
+    }
+
+    /// Ready when the client has left, as far as one can tell while it sends nothing more.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.incoming.poll_left(cx)) {
+            Err(_) => Poll::Ready(()),
+            Ok(()) => self.half.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF))).as_mut().poll(cx),
+        }
     }
 
     /// Sends an answer; true where another request may follow.
@@ -242,11 +256,14 @@ impl Connection<'_> {
             if self.output.is_full() && self.poll_flush(cx)?.is_pending() {
                 // A client may send all it has before it takes anything.
                 body.go_on_sending(cx).map_err(io::Error::other)?;
-                return self.incoming.poll_left(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
+                return self.poll_gone(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
             }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.part(data, framing)?,
+                    Ok(data) => {
+                        self.half = None;
+                        self.part(data, framing)?;
+                    }
                     Err(_) if matches!(framing, Framing::Length(left) if *left > 0) => {
                         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                     }
@@ -266,7 +283,7 @@ impl Connection<'_> {
                 // The client sees that there is no end.
                 Poll::Ready(Some(Err(broke))) => return Poll::Ready(Err(io::Error::other(broke))),
                 Poll::Pending => {
-                    if self.incoming.poll_left(cx).is_ready() {
+                    if self.poll_gone(cx).is_ready() {
                         return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                     }
                     if !self.output.is_empty() && self.poll_flush(cx)?.is_ready() {

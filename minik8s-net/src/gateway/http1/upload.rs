@@ -82,8 +82,8 @@ impl Incoming {
         self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::AcqRel)
     }
 
-    /// Reads ahead, up to a limit. Ready when the client has left.
-    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads ahead, up to a limit. Ready when nothing more comes: the client says so, or its connection broke.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_owed() {
             self.connection.register(cx.waker());
         }
@@ -98,8 +98,10 @@ impl Incoming {
             if self.is_owed() {
                 self.body.wake();
             }
-            if let Ok(0) | Err(_) = count {
-                return Poll::Ready(());
+            match count {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }

@@ -56,10 +56,10 @@ pub(super) async fn send(
             Some(lease) => lease,
             None => next(cluster, plan.hold.as_ref(), &tried, again == 0).await?,
         };
-        let (address, woke, leased) = (lease.address(), lease.woke(), Instant::now());
+        let (address, woke) = (lease.address(), lease.woke().map(|waited| (waited, Instant::now())));
         let spare = request.body().again();
         let tried_once = one(shared, plan, lease, request, http2, fresh).await;
-        if let (Some(waited), Ok(_)) = (woke, &tried_once) {
+        if let (Some((waited, leased)), Ok(_)) = (woke, &tried_once) {
             shared.metrics.woke(waited, leased.elapsed());
         }
         let why = match tried_once {

@@ -13,6 +13,10 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// What is about one connection only.
+static HOPS: [HeaderName; 6] =
+    [header::CONNECTION, header::TE, header::UPGRADE, header::TRANSFER_ENCODING, KEEP_ALIVE, PROXY_CONNECTION];
+
 /// How a request came in.
 #[derive(Clone)]
 pub(in crate::gateway) struct Came {
@@ -94,24 +98,33 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Takes out what is about one connection only, and what `Connection` says is so.
 pub(super) fn without_hops(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    // Comparing names costs less than looking up one, and most messages have none of these.
+    let mut found = [false; HOPS.len()];
+    for name in headers.keys() {
+        if let Some(hop) = HOPS.iter().position(|hop| hop == name) {
+            found[hop] = true;
+        }
+    }
+    let [connection, te, ..] = found;
+    if connection {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .map(str::trim)
+            .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+            .filter_map(|name| name.parse().ok())
             // What says whom and how much is about the message, whatever a client says.
             .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
             .collect();
         for name in named {
             headers.remove(name);
         }
-        headers.remove(header::CONNECTION);
     }
     // What the other side may send after the body is asked for end to end by gRPC.
-    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in [header::TE, header::UPGRADE, header::TRANSFER_ENCODING, KEEP_ALIVE, PROXY_CONNECTION] {
+    let trailers = te && headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for (name, _) in HOPS.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
     if trailers {

@@ -15,16 +15,13 @@ const LARGEST: u64 = 1 << 20;
 /// How long a copy is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends the copies that the plan wants, and gives back the request.
+/// Sends the copies that the plan wants.
 pub(super) async fn copies(
     shared: &Arc<Shared>,
     plan: &Arc<Plan>,
-    request: Request<Outgoing>,
-) -> Result<Request<Outgoing>, Refusal> {
-    if plan.mirrors.is_empty() {
-        return Ok(request);
-    }
-    let request = held(request).await?;
+    request: &mut Request<Outgoing>,
+) -> Result<(), Refusal> {
+    hold(request).await?;
     for (index, (_, share)) in plan.mirrors.iter().enumerate() {
         let Some(body) = request.body().again().filter(|_| share.next() == Some(0)) else { continue };
         let Ok(permit) = shared.copies.clone().try_acquire_owned() else { continue };
@@ -42,16 +39,17 @@ pub(super) async fn copies(
             }
         });
     }
-    Ok(request)
+    Ok(())
 }
 
-/// With its body in memory, where that is small enough.
-async fn held(request: Request<Outgoing>) -> Result<Request<Outgoing>, Refusal> {
+/// Takes the body into memory, where it is small enough.
+async fn hold(request: &mut Request<Outgoing>) -> Result<(), Refusal> {
     if request.body().again().is_some() || promised(request.headers()).is_none_or(|length| length > LARGEST) {
-        return Ok(request);
+        return Ok(());
     }
-    let (head, body) = request.into_parts();
+    let body = std::mem::replace(request.body_mut(), Outgoing::empty());
     let bad = |error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")).closing();
     let bytes = body.collect().await.map_err(bad)?.to_bytes();
-    Ok(Request::from_parts(head, Outgoing::Full(Full::from(bytes))))
+    *request.body_mut() = Outgoing::Full(Full::from(bytes));
+    Ok(())
 }

@@ -13,7 +13,7 @@ mod upgrade;
 pub(super) use ending::Ending;
 pub(super) use headers::Came;
 
-use super::body::{Answer, Outgoing, Source, promised};
+use super::body::{Answer, Outgoing, promised};
 use super::front::Shared;
 use super::spelling::normal_path;
 use super::table::{Asked, Found, Plan, Route, Target};
@@ -23,15 +23,15 @@ use http_body_util::Full;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Answers one request.
-pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, mut request: Request<Source>) -> Response<Answer> {
-    let began = Instant::now();
+pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, request: &mut Request<Outgoing>) -> Response<Answer> {
+    let (began, mut about) = (Instant::now(), About::default());
     let line = shared.config.access_log.then(|| format!("{} {}", request.method(), request.uri()));
     let grpc = answers::is_grpc(request.headers());
     let id = request_id::give(request.headers_mut());
-    let mut about = None;
     let mut response = match serve(shared, came, request, began, &mut about).await {
         Ok(response) => response,
         Err(refusal) => refusal.answer(grpc),
@@ -40,12 +40,13 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, mut request: Reque
     if shared.ending.load(Ordering::Relaxed) && came.version_one && !turns {
         response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     }
-    match &about {
-        Some(route) => route.plan.counters.answered(response.status(), began.elapsed()),
+    let took = about.took.unwrap_or_else(|| began.elapsed());
+    match &about.route {
+        Some(route) => route.plan.counters.answered(response.status(), took),
         None => drop(shared.metrics.refused.inc()),
     }
     if let Some(line) = line {
-        let (status, took) = (response.status().as_u16(), began.elapsed());
+        let status = response.status().as_u16();
         let id = id.to_str().unwrap_or_default();
         tracing::info!(target: "minik8s::access", client = %came.peer, request = line, id, status, ?took);
     }
@@ -53,19 +54,27 @@ pub(super) async fn handle(shared: &Arc<Shared>, came: &Came, mut request: Reque
     response
 }
 
+/// What became known of a request on its way.
+#[derive(Default)]
+struct About {
+    route: Option<Arc<Route>>,
+    /// Until its answer began.
+    took: Option<Duration>,
+}
+
 async fn serve(
     shared: &Arc<Shared>,
     came: &Came,
-    mut request: Request<Source>,
+    request: &mut Request<Outgoing>,
     began: Instant,
-    about: &mut Option<Arc<Route>>,
+    about: &mut About,
 ) -> Result<Response<Answer>, Refusal> {
-    check(&request)?;
-    let host = host_of(&request)?;
-    let route = find(shared, came, &request, &host)?;
-    let plan = &about.insert(route.clone()).plan;
+    check(request)?;
+    let host = host_of(request)?;
+    let route = find(shared, came, request, &host)?;
+    let Route { plan, path: rule, .. } = &**about.route.insert(route);
     if let Some(redirect) = &plan.redirect {
-        return Ok(rewrite::redirect(redirect, &route.path, &host, came, request.uri()));
+        return Ok(rewrite::redirect(redirect, rule, &host, came, request.uri()));
     }
     let limit = plan.max_body.or(shared.config.max_body);
     if let (Some(limit), Some(length)) = (limit, promised(request.headers()))
@@ -73,29 +82,28 @@ async fn serve(
     {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
     }
+    request.body_mut().limit(limit);
     let chosen = sticky::choose(plan, request.headers())?;
-    let upgrade = upgrade::wanted(&request);
-    let authority = plan.rewrite.host.as_deref().unwrap_or(&host).to_owned();
-    came.prepare(&mut request, plan.rewrite.host.as_deref())?;
+    let upgrade = upgrade::wanted(request);
+    let authority = plan.rewrite.host.as_deref().unwrap_or(&host);
+    came.prepare(request, plan.rewrite.host.as_deref())?;
     if let Some(path) = &plan.rewrite.path {
-        rewrite::path(path, &route.path, &mut request)?;
+        rewrite::path(path, rule, request)?;
     }
     plan.request_headers.apply(request.headers_mut());
     let target = &plan.targets[chosen.target];
     target.request_headers.apply(request.headers_mut());
     let answered = match upgrade {
-        Some(protocol) => {
-            let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
-            upgrade::pass(shared, (target, plan.hold.as_ref()), chosen, protocol, request).await
-        }
+        Some(protocol) => upgrade::pass(shared, (target, plan.hold.as_ref()), chosen, protocol, request).await,
         None => {
-            let request = request.map(|body| Outgoing::stream(body, limit, shared.config.body_patience));
-            let request = mirror::copies(shared, plan, request).await?;
-            relay(shared, plan, target, chosen, request, &authority).await
+            if !plan.mirrors.is_empty() {
+                mirror::copies(shared, plan, request).await?;
+            }
+            relay(shared, plan, target, chosen, request, authority).await
         }
     };
     let failed = answered.as_ref().map_or_else(|refusal| refusal.status().is_server_error(), ending::failed);
-    target.counted.answered(failed, began.elapsed());
+    target.counted.answered(failed, *about.took.insert(began.elapsed()));
     let mut response = answered?;
     target.response_headers.apply(response.headers_mut());
     plan.response_headers.apply(response.headers_mut());
@@ -108,11 +116,11 @@ async fn relay(
     plan: &Plan,
     target: &Target,
     chosen: sticky::Chosen,
-    mut request: Request<Outgoing>,
+    request: &mut Request<Outgoing>,
     authority: &str,
 ) -> Result<Response<Answer>, Refusal> {
     let token = chosen.cookie;
-    let attempt = attempts::send(shared, plan, target, chosen.lease, &mut request, authority);
+    let attempt = attempts::send(shared, plan, target, chosen.lease, request, authority);
     let sent = match plan.timeout {
         None => attempt.await?,
         Some(limit) => tokio::time::timeout(limit, attempt).await.map_err(|_| Refusal::late(limit))??,
@@ -134,7 +142,7 @@ pub(super) fn refuse(shared: &Shared, status: StatusCode, why: &str) -> Response
 }
 
 /// Refuses what no gateway passes on.
-fn check(request: &Request<Source>) -> Result<(), Refusal> {
+fn check(request: &Request<Outgoing>) -> Result<(), Refusal> {
     if *request.method() == Method::CONNECT {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here".into()));
     }
@@ -142,7 +150,7 @@ fn check(request: &Request<Source>) -> Result<(), Refusal> {
 }
 
 /// The host that is asked for: without a port, in lower case.
-fn host_of(request: &Request<Source>) -> Result<Cow<'static, str>, Refusal> {
+fn host_of(request: &Request<Outgoing>) -> Result<Cow<'static, str>, Refusal> {
     let bad = |why: &str| Refusal::new(StatusCode::BAD_REQUEST, why.to_owned());
     let mut named = request.headers().get_all(header::HOST).iter();
     let header = named.next();
@@ -169,7 +177,7 @@ fn leaves(path: &str) -> bool {
     (path.contains('.') || path.contains('%')) && path.split('/').any(dots)
 }
 
-fn find(shared: &Shared, came: &Came, request: &Request<Source>, host: &str) -> Result<Arc<Route>, Refusal> {
+fn find(shared: &Shared, came: &Came, request: &Request<Outgoing>, host: &str) -> Result<Arc<Route>, Refusal> {
     let uri = request.uri();
     let (path, query) = (uri.path(), uri.query());
     if leaves(path) {

@@ -32,7 +32,7 @@ pub(super) async fn pass(
     (target, hold): (&Target, Option<&Hold>),
     chosen: Chosen,
     protocol: HeaderValue,
-    mut request: Request<Outgoing>,
+    request: &mut Request<Outgoing>,
 ) -> Result<Response<Answer>, Refusal> {
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -41,7 +41,7 @@ pub(super) async fn pass(
     let token = chosen.cookie;
     let (lease, stream) = connect(shared, target, hold, chosen.lease).await?;
     let (mut connection, address) = (Box::new(Http1::new(stream)), lease.address());
-    let answered = connection.send(&mut request, true, shared.config.answer_patience).await;
+    let answered = connection.send(request, true, shared.config.answer_patience).await;
     let mut head = answered.map_err(|unsent| match unsent {
         Unsent::Late => Refusal::late(shared.config.answer_patience),
         Unsent::Body(broke) => Refusal::new(StatusCode::BAD_REQUEST, broke.to_string()).closing(),

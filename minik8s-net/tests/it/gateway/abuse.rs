@@ -154,7 +154,7 @@ async fn http2(world: &World, window: u32) -> hyper::client::conn::http2::SendRe
 }
 
 #[tokio::test]
-async fn connections_of_http2_end_when_nothing_is_asked_or_taken_on_them() {
+async fn connections_of_http2_end_when_nothing_is_asked_on_them() {
     let patience = Duration::from_secs(5);
     let config = GatewayConfig { head_patience: patience, body_patience: patience, ..GatewayConfig::default() };
     let (world, _server) = world(config).await;
@@ -166,8 +166,53 @@ async fn connections_of_http2_end_when_nothing_is_asked_or_taken_on_them() {
     assert_eq!(got.to_bytes().len(), 4 << 20);
     let closed = async |sender: &hyper::client::conn::http2::SendRequest<_>| sender.is_closed().then_some(());
     wait::until("who asks nothing more is let go", BOUND, async || closed(&idle).await).await;
-    let mut stuck = http2(&world, 1000).await;
-    let answer = stuck.send_request(get()).await.unwrap();
-    wait::until("who takes nothing is let go", BOUND, async || closed(&stuck).await).await;
-    assert!(answer.into_body().collect().await.is_err(), "the answer broke off");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_ends_and_its_neighbours_go_on() {
+    let config = GatewayConfig { body_patience: Duration::from_secs(2), ..GatewayConfig::default() };
+    let (world, server) = world(config).await;
+    let large = Server::acting(Arc::new(|_: &Request<Bytes>| Response::new(Full::from(vec![b'x'; 4 << 20])))).await;
+    world.gateway.set_services(super::world::services(&[("a", &[server.address]), ("b", &[large.address])]));
+    world.rules(vec![rule("a", "h", "/", plan(&[("a", 1)])), rule("b", "large", "/", plan(&[("b", 1)]))]);
+    let stream = TcpStream::connect(world.http).await.unwrap();
+    // Its streams share a window that the unread one does not fill.
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1000).initial_connection_window_size(1 << 20);
+    let (mut client, driver) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let get = |host: &str| Request::get(format!("http://{host}/")).body(()).unwrap();
+    let (answer, _) = client.send_request(get("large"), true).unwrap();
+    let mut unread = answer.await.unwrap().into_body();
+    // What comes is looked at and never given back to the window.
+    let cut = async {
+        loop {
+            match unread.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error,
+                None => panic!("all of it came through a window that is shut"),
+            }
+        }
+    };
+    let mut neighbour = client.clone();
+    let good = async {
+        loop {
+            let (answer, _) = neighbour.send_request(get("h"), true).unwrap();
+            let answer = answer.await.expect("the connection goes on");
+            assert_eq!(answer.status(), StatusCode::OK);
+            let mut body = answer.into_body();
+            while let Some(data) = body.data().await {
+                body.flow_control().release_capacity(data.unwrap().len()).unwrap();
+            }
+        }
+    };
+    let error = tokio::select! {
+        error = cut => error,
+        () = good => unreachable!("it never ends"),
+        () = tokio::time::sleep(BOUND) => panic!("nobody ended the stream that is not read"),
+    };
+    assert!(error.is_remote() && error.reason() == Some(h2::Reason::CANCEL), "{error}");
+    let (answer, _) = client.send_request(get("h"), true).unwrap();
+    assert_eq!(answer.await.expect("the connection outlives its stream").status(), StatusCode::OK);
+    assert!(!driver.is_finished());
 }

@@ -21,6 +21,7 @@ async fn paths_of_a_host_lead_to_different_services_and_what_is_unknown_is_named
         rule("b", "shop.example", "/cart", plan(&[("b", 1)])),
         rule("gone", "shop.example", "/gone", plan(&[("nobody", 1)])),
         rule("empty", "shop.example", "/empty", plan(&[("empty", 1)])),
+        rule("zero", "shop.example", "/zero", plan(&[("a", 0), ("b", 0)])),
     ];
     let world = World::with(rules, &[("a", &[a.address]), ("b", &[b.address]), ("empty", &[])]).await;
     assert_eq!(world.get("shop.example", "/x").await.from(), "a");
@@ -36,6 +37,8 @@ async fn paths_of_a_host_lead_to_different_services_and_what_is_unknown_is_named
     assert!(status == 503 && body.contains("there is no Service d/nobody"), "{body}");
     let (status, body) = said(world.get("shop.example", "/empty").await);
     assert!(status == 503 && body.contains("Service d/empty has no endpoint"), "{body}");
+    let (status, body) = said(world.get("shop.example", "/zero").await);
+    assert!(status == 500 && body.contains("no backend with a weight above zero"), "{body}");
 }
 
 #[tokio::test]
@@ -55,6 +58,30 @@ async fn shares_are_exact_and_requests_use_few_connections() {
     assert_eq!((a.count(), b.count()), (900, 100));
     let used = a.connections.load(std::sync::atomic::Ordering::SeqCst);
     assert!(used <= 2, "{used} connections for 900 requests one after another");
+}
+
+#[tokio::test]
+async fn clients_in_different_lanes_use_what_either_left() {
+    let a = Server::named("a").await;
+    let world = World::with(vec![rule("w", "w", "/", plan(&[("a", 1)]))], &[("a", &[a.address])]).await;
+    // Each stays, so that the next is served by the other lane.
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let stream = tokio::net::TcpStream::connect(world.http).await.unwrap();
+        let (mut sender, driver) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(driver);
+        assert_eq!(super::world::Got::of(sender.send_request(get("w", "/")).await.unwrap()).await.from(), "a");
+        clients.push(sender);
+    }
+    for _ in 0..10 {
+        for client in &mut clients {
+            client.ready().await.unwrap();
+            super::world::Got::of(client.send_request(get("w", "/")).await.unwrap()).await;
+        }
+    }
+    let used = a.connections.load(Ordering::SeqCst);
+    assert!(used <= 2, "{used} connections for 44 requests one after another");
 }
 
 #[tokio::test]

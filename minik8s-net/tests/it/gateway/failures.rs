@@ -81,7 +81,9 @@ async fn connections_that_an_endpoint_closed_meanwhile_cost_no_request() {
             tokio::spawn(async move {
                 let mut bytes = [0; 2000];
                 let _ = stream.read(&mut bytes).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nnew").await;
+                // It says that it closes, so that nobody else is sent the same way.
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nnew";
+                let _ = stream.write_all(answer).await;
             });
         }
     });

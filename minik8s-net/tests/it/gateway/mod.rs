@@ -2,6 +2,7 @@
 
 mod abuse;
 mod content;
+mod ends;
 mod failures;
 mod held;
 mod protocols;

@@ -140,7 +140,8 @@ impl World {
 
     /// One with these rules and Services.
     pub(super) async fn with(rules: Vec<Rule>, all: &[(&str, &[SocketAddr])]) -> Self {
-        let world = Self::new(GatewayConfig::default()).await;
+        // As the binaries have it; what is made with a configuration of its own shares its runtime with the gateway.
+        let world = Self::new(GatewayConfig { lanes: 4, ..GatewayConfig::default() }).await;
         world.gateway.set_services(services(all));
         world.rules(rules);
         world

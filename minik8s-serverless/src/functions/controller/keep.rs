@@ -81,11 +81,11 @@ impl World {
         let api = self.ctx.client.api::<PathRoute>(&looked.namespace);
         let (name, traffic) = (looked.function.metadata.name.as_deref().unwrap_or_default(), &looked.plan.traffic);
         match self.routes.get(&object_key(&looked.namespace, name)) {
-            None => there(api.create(&objects::route(&looked.function, traffic, self.deferred)).await.map(drop)),
+            None => there(api.create(&objects::route(&looked.function, traffic, self.deferred())).await.map(drop)),
             // Somebody else's: the function's status says so.
             Some(route) if !is_owned_by(&route.metadata, &looked.function.metadata) => Ok(()),
             Some(route) => {
-                let spec = objects::route_spec(&looked.function, traffic, self.deferred);
+                let spec = objects::route_spec(&looked.function, traffic, self.deferred());
                 if route.spec != spec {
                     let patch = json!([{"op": "replace", "path": "/spec", "value": spec}]);
                     gone(api.patch(name, PatchType::Json, &patch).await.map(drop))?;

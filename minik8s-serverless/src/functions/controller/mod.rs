@@ -11,6 +11,7 @@ use super::demands::Demands;
 use super::metrics::FunctionMetrics;
 use super::revision::{self, REVISION_LABEL};
 use super::scale::History;
+use crate::front;
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -39,8 +40,6 @@ const BY_REVISION: &str = "function-revision";
 /// Keeps functions.
 pub(super) struct FunctionController {
     pub(super) config: FunctionsConfig,
-    /// Calls that nobody waits for are taken.
-    pub(super) deferred: bool,
 }
 
 #[async_trait]
@@ -61,7 +60,6 @@ impl Controller for FunctionController {
             memory: Mutex::default(),
             metrics: self.config.metrics.clone(),
             builds: self.config.registry.is_some(),
-            deferred: self.deferred,
             ctx: ctx.clone(),
         };
         world.revisions.add_index(BY_FUNCTION, |r| vec![function_key(r)]);
@@ -118,6 +116,18 @@ fn watch(ctx: &ControllerContext, queue: &WorkQueue<String>, world: &Arc<World>,
     });
     owned(ctx, queue, world, &world.sets);
     owned(ctx, queue, world, &world.services);
+    let (q, w) = (queue.clone(), world.clone());
+    pump(ctx, &world.services, move |change| {
+        let (before, now) = match change {
+            Change::Applied { old, new } => (old.as_deref().is_some_and(front::leads_here), front::leads_here(new)),
+            Change::Deleted(old) => (front::leads_here(old), false),
+            Change::Resync => return,
+        };
+        // All routes say whether there is a front.
+        if before != now {
+            w.functions.list().iter().for_each(|function| q.add(key_of(&**function)));
+        }
+    });
     let q = queue.clone();
     pump(ctx, &world.routes, move |change| {
         // Also one that is not a function's: it may stand in the way of one.
@@ -174,8 +184,6 @@ struct World {
     metrics: FunctionMetrics,
     /// Images are built in this process.
     builds: bool,
-    /// Calls that nobody waits for are taken.
-    deferred: bool,
 }
 
 #[async_trait]
@@ -204,6 +212,11 @@ impl Reconciler for World {
 }
 
 impl World {
+    /// True where calls that nobody waits for are taken.
+    fn deferred(&self) -> bool {
+        self.services.get(&object_key(front::NAMESPACE, front::SERVICE)).is_some_and(|s| front::leads_here(&s))
+    }
+
     /// Queues the function of a revision.
     fn concerned(&self, queue: &WorkQueue<String>, revision: &str) {
         if let Some(revision) = self.revisions.get(revision) {

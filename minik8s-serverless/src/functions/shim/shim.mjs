@@ -9,7 +9,7 @@
 //
 // A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller, and cannot be ended: the process takes no more
 // calls, lets the others end, and is started again. Where the call does not let anything else run (a loop), a thread that
-// watches kills the process a little later.
+// watches breaks it off a little later.
 
 import http from 'node:http';
 import path from 'node:path';
@@ -23,11 +23,13 @@ const MERCY = 5000;
 const handler = process.env.FUNCTION_HANDLER || 'main.main';
 const dot = handler.lastIndexOf('.');
 let call;
+let file = '';
 try {
-  const file = path.join(process.cwd(), handler.slice(0, dot).replaceAll('.', '/') + '.mjs');
+  file = path.join(process.cwd(), handler.slice(0, dot).replaceAll('.', '/') + '.mjs');
   call = (await import(pathToFileURL(file)))[handler.slice(dot + 1)];
   if (typeof call !== 'function') throw new TypeError(`${handler} is no function`);
 } catch (error) {
+  console.error(`${file} cannot be loaded`);
   console.error(error);
   process.exit(65);
 }
@@ -44,14 +46,30 @@ const running = new Map();
 if (timeout > 0) {
   const watch = `
     const { workerData: { due, mercy } } = require('node:worker_threads');
+    const { writeSync } = require('node:fs');
+    const still = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    const isLate = (by) => {
+      const until = Atomics.load(due, 0);
+      return until !== 0n && BigInt(Date.now()) > until + BigInt(by);
+    };
+    // The first process of a container is spared by every signal from within, so what runs is broken off first: after
+    // that the main thread ends the process by itself.
+    const breakOff = () => {
+      const session = new (require('node:inspector').Session)();
+      session.connectToMainThread();
+      session.post('Runtime.terminateExecution');
+      still(50);
+      session.disconnect();
+    };
     for (;;) {
       Atomics.wait(due, 0, 0n);
-      const until = Atomics.load(due, 0);
-      if (until !== 0n && BigInt(Date.now()) > until + BigInt(mercy)) {
-        require('node:fs').writeSync(2, 'a call lets nothing else run: this instance is killed and started again\\n');
-        process.kill(process.pid, 'SIGKILL');
+      if (isLate(mercy)) {
+        writeSync(2, 'a call lets nothing else run: this instance is killed and started again\\n');
+        try { breakOff(); } catch (error) { writeSync(2, 'it cannot be broken off: ' + error.message + '\\n'); }
+        still(mercy);
+        if (isLate(mercy)) process.kill(process.pid, 'SIGKILL');
       }
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 250);
+      still(250);
     }`;
   new Worker(watch, { eval: true, workerData: { due, mercy: MERCY } }).unref();
 }

@@ -1,5 +1,6 @@
 //! `metrics.k8s.io`: what pods and nodes use now. Nothing of it is stored; see [`usage`](crate::server::usage).
 
+mod known;
 mod node;
 mod pod;
 mod told;

@@ -1,10 +1,12 @@
 //! `custom.metrics.k8s.io` and `external.metrics.k8s.io`: numbers that pods tell themselves, and those of an adapter.
 //!
 //! These groups have no resources of their own: what is asked about stands where others have a resource, and a metric
-//! where others have a sub-resource. One kind of each group answers to all of them.
+//! where others have a sub-resource. One kind of each group and version answers to all of them, and to its own name with
+//! what there is to be asked for.
 
 use super::super::cells::NAME;
 use super::super::util::names;
+use super::known;
 use crate::api::{ApiError, ApiResult, Gvr, Object, Reason, Selector, Target};
 use crate::client::{ListOptions, Transport};
 use crate::clock::rfc3339;
@@ -15,10 +17,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const CUSTOM: (&str, &str) = ("custom.metrics.k8s.io", "v1beta2");
+/// The older words for the same.
+const CUSTOM_BEFORE: (&str, &str) = ("custom.metrics.k8s.io", "v1beta1");
 const EXTERNAL: (&str, &str) = ("external.metrics.k8s.io", "v1beta1");
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 /// A metric of this name that pods do not tell is how fast the one without it grows.
-const RATE: &str = "_per_second";
+pub(super) const RATE: &str = "_per_second";
 /// Over less, a rate says nothing.
 const SHORTEST: f64 = 0.2;
 
@@ -34,6 +38,14 @@ impl CustomMetricKind {
     pub(crate) fn new() -> Self {
         Self(kind(CUSTOM, "MetricValue"))
     }
+
+    pub(crate) fn v1beta1() -> Self {
+        Self(kind(CUSTOM_BEFORE, "MetricValue"))
+    }
+
+    fn is_old(&self) -> bool {
+        self.0.gvr.version == CUSTOM_BEFORE.1
+    }
 }
 
 impl Kind for CustomMetricKind {
@@ -42,7 +54,10 @@ impl Kind for CustomMetricKind {
     }
 
     fn schema(&self) -> &str {
-        "io.k8s.metrics.pkg.apis.custom_metrics.v1beta2.MetricValue"
+        match self.is_old() {
+            true => "io.k8s.metrics.pkg.apis.custom_metrics.v1beta1.MetricValue",
+            false => "io.k8s.metrics.pkg.apis.custom_metrics.v1beta2.MetricValue",
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -57,22 +72,49 @@ impl Kind for CustomMetricKind {
 #[async_trait]
 impl Computed for CustomMetricKind {
     async fn objects(&self, server: &ApiServer, target: &Target, options: &ListOptions) -> ApiResult<Vec<Value>> {
-        let missing = || ApiError::bad_request("say of what and which: …/namespaces/NS/pods/*/METRIC");
-        let (namespace, name) = target.namespace.as_deref().zip(target.name.as_deref()).ok_or_else(missing)?;
-        let asked = target.subresource.as_deref().ok_or_else(missing)?;
-        let (metric, series) = asked.split_once('?').unwrap_or((asked, ""));
-        if target.gvr.resource == "pods" {
-            let told = of_pods(server, namespace, name, (metric, series), options).await?;
-            if !told.is_empty() || server.adapter.is_none() {
-                return if told.is_empty() { Err(untold(metric)) } else { Ok(told) };
+        if target.gvr.resource == ANYTHING {
+            let mut names = known::of_pods(server).await?;
+            match known::of_adapter(server, CUSTOM).await {
+                Ok(more) => names.extend(more),
+                Err(error) => tracing::warn!(%error, "what the metrics adapter knows is left out"),
             }
+            return Ok(known::objects(names, "MetricValue", (CUSTOM.0, self.0.gvr.version.as_ref())));
         }
-        let adapter = server.adapter.as_ref().ok_or_else(|| no_adapter(&target.gvr.resource))?;
-        let (group, version) = CUSTOM;
-        let path = format!("/apis/{group}/{version}/namespaces/{namespace}/{}/{name}/{metric}", target.gvr.resource);
-        let query = [("labelSelector", options.label_selector.as_str()), ("metricLabelSelector", series)];
-        Ok(typed(adapter.items(&path, &query).await?, "MetricValue", CUSTOM))
+        let mut values = values(server, target, options).await?;
+        if self.is_old() {
+            values.iter_mut().for_each(in_older_words);
+        }
+        Ok(values)
     }
+}
+
+/// A metric as v1beta1 has it: its name and selector are fields of the value.
+fn in_older_words(value: &mut Value) {
+    value["apiVersion"] = format!("{}/{}", CUSTOM_BEFORE.0, CUSTOM_BEFORE.1).into();
+    let Some(fields) = value.as_object_mut() else { return };
+    let Some(mut metric) = fields.remove("metric") else { return };
+    fields.insert("metricName".to_owned(), metric["name"].take());
+    if !metric["selector"].is_null() {
+        fields.insert("selector".to_owned(), metric["selector"].take());
+    }
+}
+
+async fn values(server: &ApiServer, target: &Target, options: &ListOptions) -> ApiResult<Vec<Value>> {
+    let missing = || ApiError::bad_request("say of what and which: …/namespaces/NS/pods/*/METRIC");
+    let (namespace, name) = target.namespace.as_deref().zip(target.name.as_deref()).ok_or_else(missing)?;
+    let asked = target.subresource.as_deref().ok_or_else(missing)?;
+    let (metric, series) = asked.split_once('?').unwrap_or((asked, ""));
+    if target.gvr.resource == "pods" {
+        let told = of_pods(server, namespace, name, (metric, series), options).await?;
+        if !told.is_empty() || server.adapter.is_none() {
+            return if told.is_empty() { Err(untold(metric)) } else { Ok(told) };
+        }
+    }
+    let adapter = server.adapter.as_ref().ok_or_else(|| no_adapter(&target.gvr.resource))?;
+    let (group, version) = CUSTOM;
+    let path = format!("/apis/{group}/{version}/namespaces/{namespace}/{}/{name}/{metric}", target.gvr.resource);
+    let query = [("labelSelector", options.label_selector.as_str()), ("metricLabelSelector", series)];
+    Ok(typed(adapter.items(&path, &query).await?, "MetricValue", CUSTOM))
 }
 
 fn untold(metric: &str) -> ApiError {
@@ -183,6 +225,9 @@ impl Kind for ExternalMetricKind {
 impl Computed for ExternalMetricKind {
     async fn objects(&self, server: &ApiServer, target: &Target, options: &ListOptions) -> ApiResult<Vec<Value>> {
         let metric = &target.gvr.resource;
+        if metric == ANYTHING {
+            return Ok(known::objects(known::of_adapter(server, EXTERNAL).await?, "ExternalMetricValue", EXTERNAL));
+        }
         let adapter = server.adapter.as_ref().ok_or_else(|| no_adapter("the world outside"))?;
         let namespace = target.namespace.as_deref().unwrap_or_default();
         let path = format!("/apis/{}/{}/namespaces/{namespace}/{metric}", EXTERNAL.0, EXTERNAL.1);
