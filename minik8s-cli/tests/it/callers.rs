@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,10 +16,10 @@ use tokio::net::TcpStream;
 #[derive(Default)]
 struct Seen {
     answered: AtomicUsize,
-    /// Nothing was sent: to try again is anyone's right.
-    refused: AtomicUsize,
-    /// Nothing came back, not even a part of an answer.
-    dropped: AtomicUsize,
+    /// Nothing was sent: to try again is anyone's right. What was said of each.
+    refused: Mutex<Vec<String>>,
+    /// Nothing came back, or not all of an answer. What was seen of each.
+    dropped: Mutex<Vec<String>>,
     /// Answers that are none of the Service's.
     failed: Mutex<Vec<String>>,
     stop: AtomicBool,
@@ -32,9 +32,14 @@ impl Seen {
         until("callers are answered", 120, || self.answered.load(Ordering::Relaxed) >= so_far + more);
     }
 
-    /// Calls that were refused, or dropped.
-    fn lost(&self) -> (usize, usize) {
-        (self.refused.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+    /// What was said of calls that were refused, and of those that were dropped.
+    fn lost(&self) -> (Vec<String>, Vec<String>) {
+        (self.refused.lock().unwrap().clone(), self.dropped.lock().unwrap().clone())
+    }
+
+    #[track_caller]
+    fn none_lost(&self) {
+        assert_eq!(self.lost(), (Vec::new(), Vec::new()));
     }
 
     #[track_caller]
@@ -44,10 +49,11 @@ impl Seen {
 }
 
 async fn call(to: SocketAddr, seen: &Seen) {
+    let begun = Instant::now();
+    let when = |what: &str| format!("{}: {what} after {:?}", jiff::Timestamp::now(), begun.elapsed());
     let connect = || async {
-        let stream = TcpStream::connect(to).await.ok();
-        seen.refused.fetch_add(usize::from(stream.is_none()), Ordering::Relaxed);
-        stream
+        let refused = |error| seen.refused.lock().unwrap().push(when(&format!("{error}")));
+        TcpStream::connect(to).await.map_err(refused).ok()
     };
     let mut stream = wait::until("somebody takes a connection", Duration::from_secs(60), connect).await;
     let mut text = Vec::new();
@@ -61,9 +67,12 @@ async fn call(to: SocketAddr, seen: &Seen) {
         Ok(_) if text.starts_with("HTTP/1.1 200") || text.starts_with("HTTP/1.0 200") => {
             // What broke off in the middle is nobody's to mend.
             let whole = text.trim_end().ends_with("one");
-            if whole { &seen.answered } else { &seen.dropped }.fetch_add(1, Ordering::Relaxed);
+            match whole {
+                true => drop(seen.answered.fetch_add(1, Ordering::Relaxed)),
+                false => seen.dropped.lock().unwrap().push(when("broken off")),
+            }
         }
-        Ok(_) if text.is_empty() => drop(seen.dropped.fetch_add(1, Ordering::Relaxed)),
+        Ok(ended) if text.is_empty() => seen.dropped.lock().unwrap().push(when(&format!("{ended:?}"))),
         other => seen.failed.lock().unwrap().push(format!("{other:?} {text}")),
     }
 }
@@ -162,12 +171,12 @@ fn a_thousand_callers_notice_nothing_of_rollouts_lost_pods_and_restarts() {
     seen.hear(CALLERS);
     roll(&up);
     seen.hear(CALLERS);
-    assert_eq!(seen.lost(), (0, 0), "of a rollout");
+    seen.none_lost();
     kill_one(&up);
     seen.hear(CALLERS);
     available(&up, "one", 3);
     seen.none_failed();
-    assert_eq!(seen.lost().0, 0, "the gateway refused somebody");
+    assert_eq!(seen.lost().0, Vec::<String>::new(), "the gateway refused somebody");
     let before = seen.lost();
     up.again();
     seen.hear(CALLERS);
@@ -200,7 +209,7 @@ fn a_thousand_callers_of_a_service_notice_nothing_of_rollouts() {
     roll(&up);
     seen.hear(CALLERS);
     seen.none_failed();
-    assert_eq!(seen.lost(), (0, 0), "of a rollout");
+    seen.none_lost();
     // Those who were connected to it lose their connection; whoever calls again is answered by another.
     kill_one(&up);
     seen.hear(CALLERS);

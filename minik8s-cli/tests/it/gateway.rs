@@ -41,6 +41,7 @@ spec:
       - name: main
         image: '{image}'
         command: {command}
+        resources: {{requests: {{cpu: 250m}}}}
         readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
         lifecycle: {{preStop: {{exec: {{command: {pause}}}}}}}
 ---

@@ -123,6 +123,13 @@ impl Door {
         let dnat = Expr::Dnat { address: key, port: address };
         self.key().into_iter().chain([chance, lookup, dnat]).collect()
     }
+
+    /// For a packet whose front is changed between two looks at maps, each of which tells what is then: a backend that
+    /// is there before and after most changes; else nothing, so that the client asks again. To go on untranslated would
+    /// fix the connection to an address that nobody has.
+    fn changed(self) -> [Vec<Expr>; 2] {
+        [self.any(1), vec![Expr::Verdict(Verdict::Drop)]]
+    }
 }
 
 impl Chain {
@@ -131,11 +138,10 @@ impl Chain {
         let rules = match self {
             Chain::Count(door, counts) => {
                 let none = door.count(0, REFUSE.to_owned());
-                [none].into_iter().chain(counts.iter().map(|count| door.count(*count, door.pick(*count)))).collect()
+                let known = counts.iter().map(|count| door.count(*count, door.pick(*count)));
+                [none].into_iter().chain(known).chain(door.changed()).collect()
             }
-            Chain::Pick(door, 1) => vec![door.any(1)],
-            // The second is for when somebody took backends away between two looks at maps.
-            Chain::Pick(door, count) => vec![door.any(*count), door.any(1)],
+            Chain::Pick(door, count) => [door.any(*count)].into_iter().chain(door.changed()).collect(),
             Chain::Sticky(chains) => sticky(chains),
             Chain::Remember { backend: (ip, port), seconds } => {
                 let [a, b, ..] = Reg::ROW;
