@@ -209,8 +209,8 @@ pub trait Transport: Send + Sync + 'static {
         options: &DeleteOptions,
     ) -> ApiResult<ObjectList>;
     /// Plain files in an `emptyDir` volume of a pod, in order of their paths: while its containers run and after their end, as
-    /// long as the pod's record is there; of volumes in memory, only while they run. None where the pod is not on a node (yet). A transport without a way to nodes
-    /// refuses.
+    /// long as the pod's record is there; of volumes in memory, only while they run. None where the pod is not on a node (yet);
+    /// `NotFound` where its node has no such volume: it was not made yet, or is lost. A transport without a way to nodes refuses.
     async fn volume_files(&self, _pod: &Target, _volume: &str, _wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
         Err(no_volumes())
     }

@@ -137,8 +137,8 @@ pub trait NodeAccess: Send + Sync + 'static {
     async fn metrics(&self) -> ApiResult<String> {
         Ok(String::new())
     }
-    /// Plain files in a volume, in order of their paths; none where the volume is not there (yet, or any more). Links are not
-    /// followed: containers may write what they like.
+    /// Plain files in a volume, in order of their paths. Links are not followed: containers may write what they like.
+    /// `NotFound` where the volume is not there, not yet or not any more.
     async fn volume_files(&self, _: &VolumeRef, _: &FilesWish) -> ApiResult<Vec<VolumeFile>> {
         Err(no_volumes())
     }

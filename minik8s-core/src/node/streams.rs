@@ -145,7 +145,13 @@ impl NodeAccess for Access {
 
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> ApiResult<T> {
     let done = blocking::run(work).await.map_err(std::io::Error::other).and_then(|done| done);
-    done.map_err(|error| ApiError::internal(format!("a volume of the pod cannot be read: {error}")))
+    done.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let why = "the node has no such volume of the pod: it was never made there, or is lost";
+            ApiError::new(Reason::NotFound, why)
+        }
+        _ => ApiError::internal(format!("a volume of the pod cannot be read: {error}")),
+    })
 }
 
 /// What a container has used; nothing where it has ended meanwhile.

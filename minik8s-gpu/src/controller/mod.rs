@@ -7,6 +7,7 @@ mod act;
 mod discard;
 mod fetch;
 mod leave;
+mod orphans;
 mod plan;
 mod report;
 mod request;
@@ -77,10 +78,12 @@ impl Controller for GpuJobController {
         let homeless = ctx.queue::<String>();
         let (of_clusters, of_jobs, queue) = (shared.clone(), shared.clone(), homeless.clone());
         let (left, of_pods) = (homeless.clone(), shared.clone());
-        pump(&ctx, &ctx.informers.of::<Pod>(), move |change| of_pods.pod_changed(change));
+        let pods = ctx.informers.of::<Pod>();
+        pump(&ctx, &pods, move |change| of_pods.pod_changed(change));
         pump(&ctx, &clusters, move |change| of_clusters.cluster_changed(change, &left));
         pump(&ctx, &jobs, move |change| of_jobs.job_changed(change, &queue));
-        run_workers(&ctx, &homeless, 1, Arc::new(Homeless(shared))).await;
+        let orphans = orphans::run(&ctx, pods, clusters);
+        tokio::join!(run_workers(&ctx, &homeless, 1, Arc::new(Homeless(shared))), orphans);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files of jobs in the volumes of their pods. Each task of an array has a volume of its own, so its results are below its
 //! number.
 
+use super::judge::has_started;
 use super::{NodesBackend, VOLUME, error, pod, task_of};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Pod;
@@ -65,9 +66,16 @@ impl NodesBackend {
         }
         let outputs = || [STDERR, STDOUT].map(str::to_owned).to_vec();
         let results: Vec<String> = patterns.iter().map(|pattern| format!("work/{pattern}")).collect();
-        let (mut files, mut room) = (Vec::new(), MOST_RESULTS + 1);
+        let (mut files, mut room, mut lost) = (Vec::new(), MOST_RESULTS + 1, 0);
         for pod in &pods {
-            let mut there = self.list(pod, outputs(), 2, true).await.map_err(error::away)?;
+            let mut there = match self.list(pod, outputs(), 2, true).await {
+                Err(gone) if gone.is_not_found() => {
+                    // What was never started has no files anybody could miss.
+                    lost += usize::from(has_started(pod));
+                    continue;
+                }
+                other => other.map_err(error::away)?,
+            };
             if room > 0 && !results.is_empty() {
                 let matching = self.list(pod, results.clone(), room, true).await.map_err(error::away)?;
                 room = room.saturating_sub(matching.len());
@@ -77,6 +85,12 @@ impl NodesBackend {
                 Some(FileInfo { name: name(&file.path, task_of(pod))?, size: file.size, sha256: file.sha256 })
             };
             files.extend(there.into_iter().filter_map(known));
+        }
+        if lost == pods.len() {
+            return Err(JobError::NotFound(job.id.clone()));
+        }
+        if lost > 0 {
+            tracing::warn!(id = %job.id, lost, "nodes have lost the files of some tasks");
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(files)

@@ -101,6 +101,11 @@ pub(super) fn is_running(pod: &Pod) -> bool {
     phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// True where its processes once began.
+pub(super) fn has_started(pod: &Pod) -> bool {
+    look(pod).started.is_some()
+}
+
 fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }

@@ -29,6 +29,7 @@ use parcel::Parcel;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+pub(crate) use writes::let_go;
 
 /// The identity of a pod's job.
 const JOB: &str = "minik8s.io/job";
@@ -245,7 +246,7 @@ impl JobBackend for NodesBackend {
 
     async fn remove(&self, id: &JobId) -> JobResult<()> {
         for pod in self.pods_of(id).await? {
-            self.let_go(pod).await.map_err(error::odd)?;
+            let_go(&self.api(), pod).await.map_err(error::odd)?;
         }
         let label_selector = format!("{JOB}={id},{CLUSTER}={}", self.config.cluster);
         let options = ListOptions { label_selector, ..ListOptions::default() };

@@ -16,6 +16,9 @@ const PRODUCT: &str = "nvidia.com/gpu.product";
 const SILENT: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 /// Seconds that a job's processes get to end by themselves.
 const GRACE: i64 = 5;
+/// Seconds that a pod gets beyond its job's limit, which the job's own container watches: for images to come, and for a
+/// watcher that the job itself has ended.
+const BEYOND: u64 = 3600;
 
 /// The name of a job's pod, or of that of one of its tasks.
 pub(super) fn name(id: &JobId, task: Option<u32>) -> String {
@@ -112,6 +115,9 @@ fn pod(job: &JobRequest, config: &NodesConfig, parcel: &Parcel, task: Option<u32
         }],
         "volumes": [{"name": VOLUME, "emptyDir": {}}, parcel.volume("parcel")],
     });
+    if let Some(limit) = job.time_limit {
+        body["activeDeadlineSeconds"] = limit.as_secs().saturating_add(BEYOND).into();
+    }
     if let Some(class) = &spec.priority_class_name {
         body["priorityClassName"] = class.as_str().into();
     }
@@ -193,6 +199,7 @@ mod tests {
             tasks: 2,
             cpus_per_task: Some(3),
             memory: Some(1 << 30),
+            time_limit: Some(Duration::from_secs(60)),
             gpus: Some(Gpus { count: 2, kind: Some("A100".to_owned()) }),
             placement: Placement { exclude: vec!["n1".into(), "n2".into()], ..Placement::default() },
             ..JobRequest::default()
@@ -206,6 +213,7 @@ mod tests {
         assert_eq!(at("/spec/containers/0/resources/requests"), want);
         assert_eq!(at("/spec/containers/0/resources/limits/nvidia.com~1gpu"), "2");
         assert_eq!(at("/spec/containers/0/resources/limits/cpu"), Value::Null);
+        assert_eq!(at("/spec/activeDeadlineSeconds"), 3660, "longer than the job's own watcher takes");
         assert_eq!(at("/spec/nodeSelector"), json!({"nvidia.com/gpu.product": "A100"}));
         let terms =
             at("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0");

@@ -4,12 +4,36 @@ use super::judge::{self, is_over};
 use super::{CANCELLED, FINALIZER, NodesBackend, gone, name_of};
 use k8s_openapi::api::core::v1::Pod;
 use minik8s_core::api::{ApiError, ApiResult};
-use minik8s_core::client::{DeleteOptions, DeletePreconditions, PatchType};
+use minik8s_core::client::{Api, DeleteOptions, DeletePreconditions, PatchType};
 use minik8s_core::node::PAUSED;
 use serde_json::{Value, json};
 
 /// Somebody may come between a look and a write.
 const TRIES: u32 = 8;
+
+/// Lets a pod and its record go.
+pub(crate) async fn let_go(api: &Api<Pod>, pod: Pod) -> ApiResult<()> {
+    let mut pod = pod;
+    for _ in 0..TRIES {
+        let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|name| name != FINALIZER);
+        let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version,
+            "finalizers": finalizers}});
+        match api.patch(name_of(&pod), PatchType::Merge, &patch).await {
+            Err(error) if error.is_conflict() => match api.get_opt(name_of(&pod)).await? {
+                Some(now) => pod = now,
+                None => return Ok(()),
+            },
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {
+                let preconditions = DeletePreconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+                let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+                return gone(api.delete(name_of(&pod), &options).await);
+            }
+        }
+    }
+    Err(ApiError::internal(format!("pod {} changes all the time", name_of(&pod))))
+}
 
 impl NodesBackend {
     /// Lets a pod that has no node be one that was never run.
@@ -44,30 +68,6 @@ impl NodesBackend {
                     None => return Ok(()),
                 },
                 other => return gone(other),
-            }
-        }
-        Err(ApiError::internal(format!("pod {} changes all the time", name_of(&pod))))
-    }
-
-    /// Lets a pod and its record go.
-    pub(super) async fn let_go(&self, pod: Pod) -> ApiResult<()> {
-        let mut pod = pod;
-        for _ in 0..TRIES {
-            let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
-            finalizers.retain(|name| name != FINALIZER);
-            let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version,
-                "finalizers": finalizers}});
-            match self.api().patch(name_of(&pod), PatchType::Merge, &patch).await {
-                Err(error) if error.is_conflict() => match self.api().get_opt(name_of(&pod)).await? {
-                    Some(now) => pod = now,
-                    None => return Ok(()),
-                },
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {
-                    let preconditions = DeletePreconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-                    let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-                    return gone(self.api().delete(name_of(&pod), &options).await);
-                }
             }
         }
         Err(ApiError::internal(format!("pod {} changes all the time", name_of(&pod))))

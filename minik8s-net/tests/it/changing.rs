@@ -22,11 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The Service with these backends.
 fn service(pod: IpAddr, ports: &[u16]) -> Arc<ServiceTable> {
     let endpoint = |port: &u16| Endpoint { node: Some("here".to_owned()), ..Endpoint::new(pod, *port) };
-    let port = ServicePortEntry {
-        port: 80,
-        endpoints: ports.iter().map(endpoint).collect(),
-        ..ServicePortEntry::default()
-    };
+    let port =
+        ServicePortEntry { port: 80, endpoints: ports.iter().map(endpoint).collect(), ..ServicePortEntry::default() };
     let entry = ServiceEntry {
         namespace: "default".into(),
         name: "it".into(),

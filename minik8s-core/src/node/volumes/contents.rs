@@ -26,9 +26,14 @@ pub(crate) fn inside(config: &NodeConfig, at: &VolumeRef) -> ApiResult<PathBuf> 
     Ok(Roots { pod: config.pods_dir().join(uid) }.volumes().join(volume))
 }
 
-/// Plain files in it. Blocks.
+/// The volume, which is told apart from an empty one where it is not there.
+fn open(root: &Path) -> io::Result<Beneath> {
+    Beneath::open(root)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Plain files in it. Blocks. `NotFound` where there is no such volume.
 pub(crate) fn files(root: &Path, wish: &FilesWish) -> io::Result<Vec<VolumeFile>> {
-    let Some(beneath) = Beneath::open(root)? else { return Ok(Vec::new()) };
+    let beneath = open(root)?;
     let mut room = if wish.digests { DIGESTED } else { 0 };
     beneath.visit(&wish.patterns, usize::try_from(wish.most).unwrap_or(MOST).min(MOST), |found| {
         let mut sha256 = String::new();
@@ -41,10 +46,9 @@ pub(crate) fn files(root: &Path, wish: &FilesWish) -> io::Result<Vec<VolumeFile>
     })
 }
 
-/// A piece of a file in it. Blocks.
+/// A piece of a file in it, empty where it has no such file. Blocks. `NotFound` where there is no such volume.
 pub(crate) fn read(root: &Path, path: &str, from: u64, most: u64) -> io::Result<Bytes> {
-    let Some(beneath) = Beneath::open(root)? else { return Ok(Bytes::new()) };
-    let Some(mut file) = beneath.file(path)? else { return Ok(Bytes::new()) };
+    let Some(mut file) = open(root)?.file(path)? else { return Ok(Bytes::new()) };
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(most.min(PIECE)).read_to_end(&mut bytes)?;
@@ -81,7 +85,10 @@ mod tests {
         assert!(
             read(dir.path(), "stdout", 99, 3).unwrap().is_empty() && read(dir.path(), "no", 0, 3).unwrap().is_empty()
         );
-        assert!(files(&dir.path().join("none"), &wish).unwrap().is_empty());
+        let none = dir.path().join("none");
+        for kind in [files(&none, &wish).unwrap_err().kind(), read(&none, "stdout", 0, 3).unwrap_err().kind()] {
+            assert_eq!(kind, io::ErrorKind::NotFound, "not empty");
+        }
         let huge = std::fs::File::create(dir.path().join("std-huge")).unwrap();
         huge.set_len(DIGESTED * 100).unwrap();
         let listed = files(dir.path(), &wish).unwrap();

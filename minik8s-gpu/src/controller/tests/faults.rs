@@ -3,7 +3,7 @@
 use super::*;
 use crate::controller::site::id_of;
 use crate::kinds::GpuJobStatus;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use minik8s_core::job::{Denial, JobError, JobId};
 
 fn version(job: &GpuJob) -> String {
@@ -347,4 +347,34 @@ async fn who_follows_an_attempt_is_told_of_its_end_before_the_next() {
     .await;
     assert_eq!(world.file(&job, 1, ".complete"), "");
     world.reaches("a", Phase::Failed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_pods_whose_cluster_is_gone_are_kept_for_nobody() {
+    let world = World::new(&["one"]).await;
+    let uid = world.clusters().get("one").await.unwrap().metadata.uid.unwrap();
+    let pods = world.cluster.client().api::<Pod>("default");
+    for name in ["wanted", "unwanted"] {
+        let pod = json!({
+            "metadata": {"name": name, "finalizers": ["minik8s.io/job"], "labels": {"minik8s.io/job-cluster": uid}},
+            "spec": {"containers": [{"name": "job", "image": "i"}], "schedulingGates": [{"name": "minik8s.io/turn"}]},
+        });
+        pods.create(&serde_json::from_value(pod).unwrap()).await.unwrap();
+    }
+    pods.delete("unwanted", &DeleteOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(pods.get_opt("unwanted").await.unwrap().is_some(), "its cluster has yet to hear of its end");
+    world.clusters().delete("one", &DeleteOptions::default()).await.unwrap();
+    world.cluster_gone("one").await;
+    let gone = |name: &'static str| {
+        let pods = pods.clone();
+        async move {
+            until("its record goes", BOUND, || async { pods.get_opt(name).await.unwrap().is_none().then_some(()) })
+                .await
+        }
+    };
+    gone("unwanted").await;
+    assert!(pods.get_opt("wanted").await.unwrap().is_some(), "nobody wants it to go");
+    pods.delete("wanted", &DeleteOptions::default()).await.unwrap();
+    gone("wanted").await;
 }
