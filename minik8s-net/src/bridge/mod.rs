@@ -151,7 +151,7 @@ fn surroundings(config: &BridgeConfig) -> Surroundings {
 fn names(config: &BridgeConfig) -> Names {
     let gateway = config.gateway();
     let ranges = vec![config.cluster_cidr, config.pod_cidr, config.service_cidr];
-    let zone = Zone::new(&config.domain, gateway, ranges, Arc::default()).with_hosts(config.hosts.clone());
+    let zone = Zone::new(&config.domain, gateway, ranges).with_hosts(config.hosts.clone());
     Names::new(zone, Upstreams::new(config.upstreams.clone(), gateway.into()))
 }
 

@@ -59,6 +59,7 @@ fn look_up(zone: &Zone, peer: IpAddr, question: Message, transport: Transport) -
     answer.metadata.authoritative = true;
     match zone.answer(peer, &name, kind) {
         Answer::Elsewhere => return Next::Forward(Box::new(question)),
+        Answer::NotYet => return Next::Answer(failure(&question, ResponseCode::ServFail, transport)),
         Answer::NoName => {
             answer.metadata.response_code = ResponseCode::NXDomain;
             answer.add_authority(zone.authority());
@@ -195,7 +196,7 @@ mod tests {
         let entry =
             ServiceEntry { namespace: "d".into(), name: "many".into(), ports: vec![port], ..ServiceEntry::default() };
         let services = [(("d".to_owned(), "many".to_owned()), Arc::new(entry))].into();
-        Zone::new("cluster.local", Ipv4Addr::LOCALHOST, Vec::new(), Arc::new(ServiceTable { services }))
+        Zone::new("cluster.local", Ipv4Addr::LOCALHOST, Vec::new()).with(Arc::new(ServiceTable { services }))
     }
 
     fn question(name: &str, kind: RecordType, payload: Option<u16>) -> Message {

@@ -5,6 +5,9 @@ use super::{Upstreams, Zone};
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::Name;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,8 +19,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Questions passed on at the same time.
 const IN_FLIGHT: usize = 512;
-/// Connections at the same time, and how long one may say nothing.
-const CONNECTIONS: usize = 128;
+/// Connections at the same time, of everybody and of one address, and how long one may say or take nothing.
+const CONNECTIONS: usize = 512;
+const EACH: usize = 32;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// What a server knows: the zone of the moment, and whom else to ask.
@@ -107,15 +111,46 @@ async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, stop: Cancellation
     }
 }
 
+/// Connections by the address that made them.
+type Askers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A connection's place among those of its address.
+struct Seat(Askers, IpAddr);
+
+impl Seat {
+    /// `None` where the address has as many as it may.
+    fn take(askers: &Askers, peer: IpAddr) -> Option<Self> {
+        let mut all = askers.lock();
+        let count = all.entry(peer).or_default();
+        (*count < EACH).then(|| {
+            *count += 1;
+            Self(askers.clone(), peer)
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.0.lock().entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 async fn serve_tcp(listener: TcpListener, names: Arc<Names>, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, askers) = (Arc::new(Semaphore::new(CONNECTIONS)), Askers::default());
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                // Who takes all places takes them from everybody.
+                let Some(seat) = Seat::take(&askers, peer.ip()) else { continue };
                 let names = names.clone();
                 tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-                    let _permit = permit;
+                    let _place = (permit, seat);
                     let _ = converse(stream, peer.ip(), &names).await;
                 }));
             }
@@ -144,6 +179,7 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, names: &Names) -> io::Res
             Next::Follow(question, target) => names.ask_others(&question, Some(&target), Transport::Tcp).await,
         };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes(), &answer[..]].concat()).await?;
+        let told = [&length.to_be_bytes(), &answer[..]].concat();
+        tokio::time::timeout(IDLE, stream.write_all(&told)).await.map_err(io::Error::other)??;
     }
 }

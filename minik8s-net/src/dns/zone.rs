@@ -21,6 +21,8 @@ pub(super) enum Answer {
     Elsewhere,
     /// There is no such name.
     NoName,
+    /// It is not known yet what names there are.
+    NotYet,
     /// The name, and what it has of the type asked for: possibly nothing.
     Records { answers: Vec<Record>, additionals: Vec<Record> },
     /// The name stands for another.
@@ -35,7 +37,8 @@ pub(crate) struct Zone {
     server: Ipv4Addr,
     /// Ranges of the cluster: their reverse names are nobody else's.
     ranges: Vec<ipnet::Ipv4Net>,
-    table: Arc<ServiceTable>,
+    /// `None` until somebody says which services there are.
+    table: Option<Arc<ServiceTable>>,
     /// Names of other domains that lead to gateways.
     hosts: Arc<Hosts>,
     /// For whom names are asked.
@@ -44,12 +47,14 @@ pub(crate) struct Zone {
 }
 
 impl Zone {
-    /// The names of `table` below `domain`, as served by `server`.
-    pub(crate) fn new(domain: &str, server: Ipv4Addr, ranges: Vec<ipnet::Ipv4Net>, table: Arc<ServiceTable>) -> Self {
+    /// The names below `domain`, as served by `server`, before anybody says what services there are: whoever asks for one is
+    /// to ask again, as what does not exist is given up at once.
+    pub(crate) fn new(domain: &str, server: Ipv4Addr, ranges: Vec<ipnet::Ipv4Net>) -> Self {
         let mut domain = Name::from_ascii(domain).unwrap_or_else(|_| Name::root());
         domain.set_fqdn(true);
         let (hosts, askers) = (Arc::default(), Arc::default());
-        Self { labels: labels(&domain), domain, server, ranges, table, hosts, askers, reverse: OnceLock::new() }
+        let (labels, reverse) = (labels(&domain), OnceLock::new());
+        Self { labels, domain, server, ranges, table: None, hosts, askers, reverse }
     }
 
     /// The same zone with names of other domains.
@@ -67,7 +72,7 @@ impl Zone {
         self.askers.namespace(peer, |ip| ip != self.server && self.ranges.iter().any(|range| range.contains(&ip)))
     }
 
-    /// The same zone with another table.
+    /// The same zone with the services that there are now.
     pub(crate) fn with(&self, table: Arc<ServiceTable>) -> Self {
         let (domain, labels) = (self.domain.clone(), self.labels.clone());
         Self {
@@ -75,7 +80,7 @@ impl Zone {
             labels,
             server: self.server,
             ranges: self.ranges.clone(),
-            table,
+            table: Some(table),
             hosts: self.hosts.clone(),
             askers: self.askers.clone(),
             reverse: OnceLock::new(),
@@ -108,11 +113,12 @@ impl Zone {
             ["dns-version"] => self.data(name, kind, [RData::TXT(TXT::new(vec!["1.1.0".to_owned()]))]),
             ["ns", "dns"] => self.addresses(name, kind, [self.server.into()]),
             ["dns" | "svc" | "pod"] => nothing(),
-            [namespace, "svc"] if self.has_namespace(namespace) => nothing(),
             [address, _, "pod"] => match dashed(address) {
                 Some(ip) => self.addresses(name, kind, [ip.into()]),
                 None => Answer::NoName,
             },
+            [.., "svc"] if self.table.is_none() => Answer::NotYet,
+            [namespace, "svc"] if self.has_namespace(namespace) => nothing(),
             [rest @ .., service, namespace, "svc"] => match self.service(namespace, service) {
                 Some(entry) => self.answer_service(name, kind, rest, entry),
                 None => Answer::NoName,
@@ -122,12 +128,13 @@ impl Zone {
     }
 
     fn service(&self, namespace: &str, name: &str) -> Option<&ServiceEntry> {
-        self.table.services.get(&(namespace.to_owned(), name.to_owned())).map(|entry| &**entry)
+        self.table.as_ref()?.services.get(&(namespace.to_owned(), name.to_owned())).map(|entry| &**entry)
     }
 
     fn has_namespace(&self, namespace: &str) -> bool {
         let first = (namespace.to_owned(), String::new());
-        self.table.services.range(first..).next().is_some_and(|((found, _), _)| found == namespace)
+        let next = self.table.as_ref().and_then(|table| table.services.range(first..).next());
+        next.is_some_and(|((found, _), _)| found == namespace)
     }
 
     fn answer_service(&self, name: &Name, kind: RecordType, rest: &[&str], service: &ServiceEntry) -> Answer {
@@ -200,9 +207,11 @@ impl Zone {
     fn answer_reverse(&self, name: &Name, kind: RecordType) -> Answer {
         let Some(ip) = reverse_address(&labels(name)) else { return Answer::Elsewhere };
         let known = self.reverse.get_or_init(|| self.reverse_names());
+        let ours = matches!(ip, IpAddr::V4(ip) if self.ranges.iter().any(|r| r.contains(&ip)));
         match known.get(&ip) {
             Some(names) => self.data(name, kind, names.iter().map(|n| RData::PTR(PTR(n.clone())))),
-            None if matches!(ip, IpAddr::V4(ip) if self.ranges.iter().any(|r| r.contains(&ip))) => Answer::NoName,
+            None if ours && self.table.is_none() => Answer::NotYet,
+            None if ours => Answer::NoName,
             None => Answer::Elsewhere,
         }
     }
@@ -215,7 +224,7 @@ impl Zone {
                 names.push(name);
             }
         };
-        for service in self.table.services.values() {
+        for service in self.table.iter().flat_map(|table| table.services.values()) {
             for ip in &service.cluster_ips {
                 add(*ip, self.below(&[&service.name, &service.namespace, "svc"]));
             }
@@ -340,7 +349,7 @@ mod tests {
         ];
         let services = all.into_iter().map(|e| ((e.namespace.clone(), e.name.clone()), Arc::new(e))).collect();
         let ranges = vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/16".parse().unwrap()];
-        Zone::new("cluster.local", Ipv4Addr::new(10, 244, 0, 1), ranges, Arc::new(ServiceTable { services }))
+        Zone::new("cluster.local", Ipv4Addr::new(10, 244, 0, 1), ranges).with(Arc::new(ServiceTable { services }))
     }
 
     /// The answer in short: values of records, or what else was said.
@@ -348,6 +357,7 @@ mod tests {
         match zone().answer(PEER, &Name::from_ascii(name).unwrap(), kind) {
             Answer::Elsewhere => "elsewhere".into(),
             Answer::NoName => "no name".into(),
+            Answer::NotYet => "not yet".into(),
             Answer::Alias(target) => format!("alias {target}"),
             Answer::Records { answers, .. } => {
                 assert!(answers.iter().all(|r| r.name.eq_case(&Name::from_ascii(name).unwrap())));
@@ -418,5 +428,20 @@ mod tests {
         assert_eq!(answers.len(), 2);
         let addresses: Vec<_> = additionals.iter().map(|r| r.data.to_string()).collect();
         assert_eq!(addresses, ["10.96.0.5", "fd00::5"]);
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_not_said_to_be_missing() {
+        let ranges = vec!["10.244.0.0/16".parse().unwrap()];
+        let zone = Zone::new("cluster.local", Ipv4Addr::new(10, 244, 0, 1), ranges);
+        let answer = |name: &str, kind| zone.answer(PEER, &Name::from_ascii(name).unwrap(), kind);
+        assert_eq!(answer("web.default.svc.cluster.local.", RecordType::A), Answer::NotYet);
+        assert_eq!(answer("default.svc.cluster.local.", RecordType::A), Answer::NotYet);
+        assert_eq!(answer("5.0.244.10.in-addr.arpa.", RecordType::PTR), Answer::NotYet);
+        assert_eq!(answer("example.org.", RecordType::A), Answer::Elsewhere);
+        assert!(matches!(answer("10-244-0-7.default.pod.cluster.local.", RecordType::A), Answer::Records { .. }));
+        let zone = zone.with(Arc::default());
+        let gone = zone.answer(PEER, &Name::from_ascii("web.default.svc.cluster.local.").unwrap(), RecordType::A);
+        assert_eq!(gone, Answer::NoName);
     }
 }

@@ -17,6 +17,7 @@ mod node;
 mod proxy;
 mod secrets;
 mod serve;
+mod silence;
 mod sockets;
 mod spelling;
 mod split;

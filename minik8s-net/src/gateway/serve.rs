@@ -5,6 +5,7 @@ use super::front::Shared;
 use super::http1::{self, Client};
 use super::lanes::Lanes;
 use super::proxy::{Came, handle};
+use super::silence;
 use super::streams::{Streams, Tasks};
 use super::tls;
 use bytes::BytesMut;
@@ -119,7 +120,7 @@ async fn connection(
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "the gateway cannot serve a connection"),
     };
-    let _ = stream.set_nodelay(true);
+    silence::prepare(&stream);
     shared.metrics.connections.inc();
     let peer = came.peer;
     let served = match acceptor {

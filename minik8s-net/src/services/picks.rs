@@ -141,6 +141,7 @@ impl Chain {
                 let known = counts.iter().map(|count| door.count(*count, door.pick(*count)));
                 [none].into_iter().chain(known).chain(door.changed()).collect()
             }
+            Chain::Pick(door, 1) => door.changed().into(),
             Chain::Pick(door, count) => [door.any(*count)].into_iter().chain(door.changed()).collect(),
             Chain::Sticky(chains) => sticky(chains),
             Chain::Remember { backend: (ip, port), seconds } => {

@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A group that is not frozen after so long holds a process that hangs in the kernel.
-const FREEZING: Duration = Duration::from_secs(5);
+/// A group that is not frozen after so long holds a process that hangs in the kernel, or that others leave no processor:
+/// each freezes itself, the next time it has its turn.
+const FREEZING: Duration = Duration::from_secs(20);
 
 /// The hierarchies of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +128,11 @@ impl Cgroups {
 
     /// Freezes all processes of a group, or thaws them. Returns once it is so. Blocking.
     pub(crate) fn freeze(&self, group: &str, freeze: bool) -> io::Result<()> {
-        let (file, word) = match (self.is_v2(), freeze) {
-            (true, true) => ("cgroup.freeze", "1"),
-            (true, false) => ("cgroup.freeze", "0"),
-            (false, true) => ("freezer.state", "FROZEN"),
-            (false, false) => ("freezer.state", "THAWED"),
+        let (file, words) = match self.is_v2() {
+            true => ("cgroup.freeze", ["0", "1"]),
+            false => ("freezer.state", ["THAWED", "FROZEN"]),
         };
+        let (word, back) = (words[usize::from(freeze)], words[0]);
         let dir = self.dir("freezer", group).ok_or_else(|| io::Error::other("the kernel has no freezer"))?;
         let told = |e: io::Error| io::Error::new(e.kind(), format!("{} = {word}: {e}", dir.join(file).display()));
         let end = Instant::now() + FREEZING;
@@ -143,6 +143,8 @@ impl Cgroups {
                 return Ok(());
             }
             if Instant::now() > end {
+                // Neither one nor the other is nothing anybody asked for.
+                let _ = fs::write(dir.join(file), back);
                 return Err(told(io::ErrorKind::TimedOut.into()));
             }
             std::thread::sleep(Duration::from_millis(1));

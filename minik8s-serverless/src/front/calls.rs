@@ -2,6 +2,7 @@
 //! call is an object, and `GET` of the place it names tells what came of it.
 
 use super::Place;
+use super::coming::{Coming, Taking};
 use super::listen::{Answer, Asked, Refused, say, whole};
 use crate::functions::api::{Function, Invocation, InvocationSpec};
 use crate::functions::{LARGEST_BODY, LONGEST_KEY, belongs_to, function_of, is_over};
@@ -35,6 +36,7 @@ pub(super) struct Calls {
     clock: SharedClock,
     functions: Informer<Function>,
     invocations: Informer<Invocation>,
+    coming: Coming,
 }
 
 impl Calls {
@@ -42,7 +44,24 @@ impl Calls {
         let (functions, invocations) = (ctx.informers.of::<Function>(), ctx.informers.of::<Invocation>());
         let open = |invocation: &Invocation| !invocation.status.as_ref().is_some_and(is_over);
         invocations.add_index(OPEN, move |i| if open(i) { vec![function_of(i)] } else { Vec::new() });
-        Self { client: ctx.client.clone(), clock: ctx.clock.clone(), functions, invocations }
+        Self { client: ctx.client.clone(), clock: ctx.clock.clone(), functions, invocations, coming: Coming::default() }
+    }
+
+    /// A place for a call more of that id, where fewer than `most` wait or come.
+    fn room<'a>(&'a self, key: &'a str, id: &'a str, most: usize) -> Result<Taking<'a>, Refused> {
+        // Those that were waiting stand twice in between, never not at all.
+        let shown = |id: &str| {
+            let namespace = key.split('/').next().unwrap_or_default();
+            self.invocations.get(&object_key(namespace, id)).is_some()
+        };
+        let taking = self.coming.begin(key, id, shown, |here| {
+            let open = self.invocations.list_by(OPEN, key).len() + here;
+            if open < most { Ok(()) } else { Err(open) }
+        });
+        taking.map_err(|open| {
+            let full = Refused::new(StatusCode::TOO_MANY_REQUESTS, format!("{open} calls wait for {key} already"));
+            full.with(header::RETRY_AFTER, "1")
+        })
     }
 
     /// True once what there is is known.
@@ -64,19 +83,16 @@ impl Calls {
             return Err(Refused::new(StatusCode::BAD_REQUEST, why));
         }
         let idempotency_key = key_of_caller(request.headers())?;
-        let open = self.invocations.list_by(OPEN, &key).len();
-        if open >= usize::try_from(function.spec.queue).unwrap_or(0) {
-            let full = Refused::new(StatusCode::TOO_MANY_REQUESTS, format!("{open} calls wait for {key} already"));
-            return Err(full.with(header::RETRY_AFTER, "1"));
-        }
-        let body = json_of(&whole(request.into_body(), most(function.spec.max_body_bytes)).await?)?;
         let id = format!("{name}-{}-{}", base36(self.clock.now().as_millisecond()), random::word(SECRET));
+        let taking = self.room(&key, &id, usize::try_from(function.spec.queue).unwrap_or(0))?;
+        let body = json_of(&whole(request.into_body(), most(function.spec.max_body_bytes)).await?)?;
         let spec = InvocationSpec { function: name, body, idempotency_key, ttl_seconds: TTL };
         let mut invocation = Invocation { spec, ..Invocation::default() };
         invocation.metadata.name = Some(id.clone());
         // What came of a call goes with its function.
         invocation.metadata.owner_references = Some(vec![belongs_to(&function)]);
         self.client.api::<Invocation>(&namespace).create(&invocation).await?;
+        taking.taken();
         let place = format!("{RESULTS}/{namespace}/{id}");
         let answer = say(StatusCode::ACCEPTED, &json!({"id": id, "location": place}));
         Ok(with(with(answer, header::LOCATION, &place), APPLIED, "respond-async"))

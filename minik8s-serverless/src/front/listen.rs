@@ -1,6 +1,7 @@
 //! A small HTTP server: so many connections at once, heads that come in time, and answers in JSON.
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -9,10 +10,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use minik8s_core::api::{ApiError, Reason};
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once.
@@ -21,51 +23,63 @@ const CONNECTIONS: usize = 256;
 const SLOWEST: Duration = Duration::from_secs(10);
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
+/// For so long who has not heard that this ends is still served.
+const LINGER: Duration = Duration::from_millis(200);
+/// Requests that came before the end are answered within this time.
+const LAST: Duration = Duration::from_secs(5);
 
 /// A request.
 pub(crate) type Asked = Request<Incoming>;
 /// What it is answered with.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// Serves connections until `stop`, of one request each unless `keep_alive`.
+/// Serves connections until `stop`, of one request each unless `keep_alive`. What has come by then is answered: a call that was
+/// written down and whose answer is lost would be made twice by who calls again.
 pub(crate) async fn accept<F, Fut>(stop: &CancellationToken, listener: TcpListener, keep_alive: bool, answer: F)
 where
     F: Fn(Asked) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let begin = |stream, place| {
+        let (answer, stop) = (answer.clone(), stop.clone());
+        tokio::spawn(async move {
+            serve(stream, keep_alive, answer, &stop).await;
+            drop::<OwnedSemaphorePermit>(place);
+        });
+    };
+    let mut over = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    });
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = &mut over => break,
             accepted = async {
                 let place = places.clone().acquire_owned().await;
                 (listener.accept().await, place)
             } => accepted,
         };
-        let (stream, place) = match accepted {
-            (Ok((stream, _)), Ok(place)) => (stream, place),
+        match accepted {
+            (Ok((stream, _)), Ok(place)) => begin(stream, place),
             (Ok(_), Err(_)) => return,
             (Err(error), _) => {
                 // Out of descriptors, most likely: connections that end will free some.
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        let (answer, stop) = (answer.clone(), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = serve(stream, keep_alive, answer) => {}
-            }
-            drop(place);
-        });
+        }
     }
+    while let (Some(Ok((stream, _))), Ok(place)) =
+        (listener.accept().now_or_never(), places.clone().try_acquire_owned())
+    {
+        begin(stream, place);
+    }
+    let _ = tokio::time::timeout(LAST, places.acquire_many(CONNECTIONS as u32)).await;
 }
 
-async fn serve<F, Fut>(stream: TcpStream, keep_alive: bool, answer: F)
+async fn serve<F, Fut>(stream: TcpStream, keep_alive: bool, answer: F, stop: &CancellationToken)
 where
     F: Fn(Asked) -> Fut,
     Fut: Future<Output = Answer>,
@@ -76,7 +90,18 @@ where
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(SLOWEST).keep_alive(keep_alive);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let served = match stop.run_until_cancelled(connection.as_mut()).await {
+        Some(served) => served,
+        None => {
+            // One that is for a single request ends by itself.
+            if keep_alive {
+                connection.as_mut().graceful_shutdown();
+            }
+            tokio::time::timeout(LAST, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection ended badly");
     }
 }

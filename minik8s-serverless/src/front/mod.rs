@@ -5,6 +5,7 @@
 
 mod announce;
 mod calls;
+mod coming;
 mod listen;
 
 pub(crate) use announce::{NAMESPACE, name};

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const BOUND: Duration = Duration::from_secs(120);
 const CALL: &str = "/function/default/f";
@@ -289,4 +291,51 @@ async fn what_is_deleted_leaves_nothing_in_its_namespace() {
         assert_eq!(status, 404, "{path}: {told}");
     }
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_calls_finds_as_much_room_as_there_is() {
+    let store = MemoryStore::new();
+    let never = FakeInvoker::new().with_async("default/f", |_, _| Box::pin(std::future::pending()));
+    let cluster = plane(&store, serverless(never)).await;
+    let (client, http) = (cluster.client(), http());
+    make::<Function>(&client, "default", "f", json!({"image": "i", "queue": 5})).await;
+    until_deferred(&client, true).await;
+    let front = fronts(&client).await[0];
+    wait::until("it knows the function", BOUND, || async {
+        ask(&http, front, Method::PUT, CALL, &[], "").await.filter(|(status, ..)| *status == 405).map(drop)
+    })
+    .await;
+    let all = (0..100).map(|_| ask(&http, front, Method::POST, CALL, &[], "{}"));
+    let answers = futures::future::join_all(all).await;
+    let with = |wanted: u16| answers.iter().flatten().filter(|(status, ..)| *status == wanted).count();
+    assert_eq!((with(202), with(429)), (5, 95));
+    assert_eq!(client.api::<Invocation>("default").list(&ListOptions::default()).await.unwrap().items.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_came_before_the_end_is_answered() {
+    let store = MemoryStore::new();
+    let never = FakeInvoker::new().with_async("default/f", |_, _| Box::pin(std::future::pending()));
+    let cluster = plane(&store, serverless(never)).await;
+    let (client, http) = (cluster.client(), http());
+    make::<Function>(&client, "default", "f", json!({"image": "i"})).await;
+    until_deferred(&client, true).await;
+    let front = fronts(&client).await[0];
+    wait::until("it knows the function", BOUND, || async {
+        ask(&http, front, Method::PUT, CALL, &[], "").await.filter(|(status, ..)| *status == 405).map(drop)
+    })
+    .await;
+    let mut caller = TcpStream::connect(front).await.unwrap();
+    let head = format!("POST {CALL} HTTP/1.1\r\nhost: f\r\ncontent-length: 8\r\n\r\n{{\"n\"");
+    caller.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ending = tokio::spawn(cluster.stop());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    caller.write_all(b": 1}").await.unwrap();
+    let mut told = String::new();
+    caller.read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 202"), "{told}");
+    ending.await.unwrap();
+    assert!(TcpStream::connect(front).await.is_err(), "nobody listens any more");
 }

@@ -22,11 +22,9 @@ pub(crate) fn end(view: &View<'_>, decision: &mut Decision) {
         }
         return;
     }
-    if view.memory.pod_busy {
-        return;
-    }
+    // Containers do not wait for work on the pod that may hang.
     let stopping = stop_all(view, decision);
-    if stopping || !view.memory.busy.is_empty() || view.memory.refreshing {
+    if stopping || view.memory.pod_busy || !view.memory.busy.is_empty() || view.memory.refreshing {
         return;
     }
     let last = if leaving { Action::TearDown } else { Action::Release };

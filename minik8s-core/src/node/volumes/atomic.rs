@@ -14,11 +14,8 @@ pub(super) type Files = BTreeMap<String, (Vec<u8>, u32)>;
 const DATA: &str = "..data";
 const NEXT: &str = "..data_tmp";
 
-/// Makes `root` show exactly `files`. Does nothing where it does already.
+/// Makes `root` show exactly `files`. Does nothing where it does already. Of two at once, each would remove what the other made.
 pub(super) fn write(root: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
-    // Of two at once, each would remove what the other made. An agent that is gone may have left a thread at work.
-    let alone = fs::File::open(root)?;
-    alone.lock()?;
     let old = fs::read_link(root.join(DATA)).ok();
     if let Some(old) = &old
         && same(&root.join(old), files)

@@ -45,6 +45,9 @@ pub(crate) enum VolumeError {
     /// A mount names a volume the pod does not have.
     #[error("container {container:?} mounts volume {volume:?}, which the pod does not define")]
     Undefined { container: String, volume: String },
+    /// Two at once would undo each other's work.
+    #[error("cannot lock {path}, to write the pod's volumes alone")]
+    Lock { path: PathBuf, source: io::Error },
     /// The machine refused.
     #[error("volume {volume:?}: cannot {operation} {path}")]
     Io { volume: String, operation: &'static str, path: PathBuf, source: io::Error },
@@ -71,6 +74,20 @@ impl Roots {
         volume.host_path.as_ref().map_or_else(own, |host| PathBuf::from(&host.path))
     }
 
+    fn lock_file(&self) -> PathBuf {
+        self.pod.join("volumes.lock")
+    }
+
+    /// Waits until nobody else works on them: an agent that is gone may have left a thread at work. What is locked is a
+    /// file that no container sees: anybody may lock what they can open, for as long as they like.
+    fn alone(&self) -> io::Result<fs::File> {
+        fs::create_dir_all(&self.pod)?;
+        let file =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.lock_file())?;
+        file.lock()?;
+        Ok(file)
+    }
+
     /// Removes all that is the pod's and is not mounted. Missing is success.
     pub(crate) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.pod) {
@@ -82,7 +99,12 @@ impl Roots {
 
 /// Makes the pod's volumes, or brings their content up to date. Blocks.
 pub(crate) fn set_up(pod: &Pod, roots: &Roots, sources: &Sources, facts: &Facts) -> VolumeResult<()> {
-    for volume in pod::spec(pod).volumes.iter().flatten() {
+    let volumes: Vec<&Volume> = pod::spec(pod).volumes.iter().flatten().collect();
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let _alone = roots.alone().map_err(|source| VolumeError::Lock { path: roots.lock_file(), source })?;
+    for volume in volumes {
         set_up_one(pod, volume, roots, sources, facts)?;
     }
     Ok(())

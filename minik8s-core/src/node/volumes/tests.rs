@@ -219,3 +219,21 @@ fn an_empty_volume_appears_whole() {
     set_up(&pod, &roots, &Sources::default(), &Facts::default()).unwrap();
     assert!(root.join("f").exists());
 }
+
+#[test]
+fn who_locks_what_they_see_of_a_volume_holds_up_nobody() {
+    let home = Home::new();
+    let pod = pod(json!([{"name": "c", "configMap": {"name": "cm"}}]), json!([]));
+    let roots = home.roots();
+    set_up(&pod, &roots, &sources(json!({"k": "old"})), &Facts::default()).unwrap();
+    let volume = roots.volumes().join("c");
+    // What a container has of it: the directory and what is in it.
+    let held = [volume.clone(), volume.join("k")].map(|path| fs::File::open(path).unwrap());
+    held.iter().for_each(|file| file.lock().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tell.send(set_up(&pod, &roots, &sources(json!({"k": "new"})), &Facts::default()).is_ok())
+    });
+    assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+    assert_eq!(fs::read_to_string(volume.join("k")).unwrap(), "new");
+}

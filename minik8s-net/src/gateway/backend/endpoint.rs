@@ -3,7 +3,7 @@
 use super::connection::Http2;
 use super::line::Line;
 use crate::gateway::http1::Http1;
-use crate::gateway::lanes;
+use crate::gateway::{lanes, silence};
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
@@ -102,7 +102,7 @@ impl Endpoint {
     pub(in crate::gateway) async fn connect(&self) -> io::Result<TcpStream> {
         let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(self.address));
         let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        stream.set_nodelay(true)?;
+        silence::prepare(&stream);
         Ok(stream)
     }
 

@@ -144,8 +144,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Cluster {
-    /// An endpoint that has room, waited for in line. Counts as one more request where it is the `first` try.
-    pub(in crate::gateway) async fn lease(&self, hold: &Hold, first: bool) -> Result<Lease, Unserved> {
+    /// An endpoint that has room, waited for in line, for a request that came at `came`: all tries together have the time
+    /// that it has. Counts as one more request where it is the `first` try.
+    pub(in crate::gateway) async fn lease(&self, hold: &Hold, came: Instant, first: bool) -> Result<Lease, Unserved> {
+        if !first && came.elapsed() >= hold.patience {
+            return Err(Unserved::Late(hold.patience));
+        }
         let news = first && self.line.came();
         // Who comes now does not overtake those who wait.
         let mut may_look = self.line.count.lock().waiting == 0;
@@ -167,14 +171,15 @@ impl Cluster {
                 return Ok(lease.having_woken(wakes.then_some(waited)));
             }
             may_look = true;
-            if waited >= hold.patience {
+            let left = hold.patience.saturating_sub(came.elapsed());
+            if left.is_zero() {
                 return Err(Unserved::Late(hold.patience));
             }
             if waited >= MISSING && !self.is_there() {
                 return Err(Unserved::Gone);
             }
             let pause = if self.len() > 0 { LOOK } else { MISSING };
-            let _ = tokio::time::timeout(pause.min(hold.patience - waited), room).await;
+            let _ = tokio::time::timeout(pause.min(left), room).await;
         }
     }
 
@@ -214,12 +219,12 @@ mod tests {
         let cluster = clusters.get("d", "f", 80);
         assert!(!woken(&clusters), "nobody has asked yet");
         for round in 0..3 {
-            let first = cluster.lease(&HOLD, true).await.unwrap();
+            let first = cluster.lease(&HOLD, Instant::now(), true).await.unwrap();
             assert!(woken(&clusters), "round {round}: an endpoint that sleeps would have it until the next turn");
             let active: Vec<_> = clusters.demand().unwrap().iter().map(|told| told.active).collect();
             assert_eq!(active, [1], "round {round}");
             drop(first);
-            drop(cluster.lease(&HOLD, true).await.unwrap());
+            drop(cluster.lease(&HOLD, Instant::now(), true).await.unwrap());
             assert!(!woken(&clusters), "round {round}: under load it is told in turns");
             // As turns go: what was asked, then that nothing is.
             for left in [1, 0] {
@@ -235,8 +240,8 @@ mod tests {
         let mut clusters = Clusters::default();
         clusters.follow(table(1));
         let cluster = clusters.get("d", "f", 80);
-        let _first = cluster.lease(&HOLD, true).await.unwrap();
-        let mut second = Box::pin(cluster.lease(&HOLD, true));
+        let _first = cluster.lease(&HOLD, Instant::now(), true).await.unwrap();
+        let mut second = Box::pin(cluster.lease(&HOLD, Instant::now(), true));
         assert!(second.as_mut().now_or_never().is_none() && woken(&clusters));
         clusters.demand();
         clusters.follow(table(1));
@@ -250,13 +255,13 @@ mod tests {
         let mut clusters = Clusters::default();
         clusters.follow(table(0));
         let cluster = clusters.get("d", "f", 80);
-        let mut waits = Box::pin(cluster.lease(&HOLD, true));
+        let mut waits = Box::pin(cluster.lease(&HOLD, Instant::now(), true));
         assert!(waits.as_mut().now_or_never().is_none());
         tokio::time::advance(Duration::from_millis(70)).await;
         clusters.follow(table(1));
         let first = waits.await.unwrap();
         assert_eq!(first.woke(), Some(Duration::from_millis(70)));
-        let mut behind = Box::pin(cluster.lease(&HOLD, true));
+        let mut behind = Box::pin(cluster.lease(&HOLD, Instant::now(), true));
         assert!(behind.as_mut().now_or_never().is_none());
         drop(first);
         assert_eq!(behind.await.unwrap().woke(), None);

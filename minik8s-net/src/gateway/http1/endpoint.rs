@@ -5,13 +5,12 @@ use super::encode;
 use super::head::{self, Framing, Limits};
 use super::io::{Input, Output, Patience};
 use crate::gateway::body::{Broke, Outgoing};
-use crate::gateway::lanes;
+use crate::gateway::{lanes, silence};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -99,9 +98,7 @@ impl Http1 {
 
     /// True where nothing came while it waited: what comes then is the end, or nothing one could make sense of.
     pub(in crate::gateway) fn is_quiet(&self) -> bool {
-        // Not by polling, which may say that there is nothing because it was asked too often.
-        let nothing = |error: io::Error| error.kind() == ErrorKind::WouldBlock;
-        self.input.bytes.is_empty() && self.stream.try_read(&mut [0; 1]).is_err_and(nothing)
+        self.input.bytes.is_empty() && silence::is_silent(&self.stream)
     }
 
     /// All of the request was sent.

@@ -50,11 +50,11 @@ pub(super) async fn send(
         absolute(request, authority);
     }
     let (mut tried, mut again, mut codes, mut fresh) = (Vec::new(), 0, plan.retry.attempts, false);
-    let mut losses = 0;
+    let (mut losses, came) = (0, Instant::now());
     loop {
         let lease = match first.take() {
             Some(lease) => lease,
-            None => next(cluster, plan.hold.as_ref(), &tried, again == 0).await?,
+            None => next(cluster, plan.hold.as_ref(), &tried, (came, again == 0)).await?,
         };
         let (address, woke) = (lease.address(), lease.woke().map(|waited| (waited, Instant::now())));
         let spare = request.body().again();
@@ -112,16 +112,16 @@ pub(super) async fn send(
     }
 }
 
-/// The endpoint for a try.
+/// The endpoint for a try of a request: when that came, and whether it is the first.
 pub(super) async fn next(
     cluster: &Cluster,
     hold: Option<&Hold>,
     tried: &[SocketAddr],
-    first: bool,
+    (came, first): (Instant, bool),
 ) -> Result<Lease, Refusal> {
     match hold {
         None => cluster.pick(tried).ok_or_else(|| empty(cluster)),
-        Some(hold) => cluster.lease(hold, first).await.map_err(|why| unserved(cluster, why)),
+        Some(hold) => cluster.lease(hold, came, first).await.map_err(|why| unserved(cluster, why)),
     }
 }
 

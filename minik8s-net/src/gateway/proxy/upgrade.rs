@@ -12,6 +12,7 @@ use crate::gateway::table::{Target, To};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use minik8s_core::routing::Hold;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The protocol that a client wants to speak instead; HTTP/2 as an upgrade is not offered.
 pub(super) fn wanted<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -76,11 +77,11 @@ async fn connect(
             return Err(Refusal::new(status, why.clone()));
         }
     };
-    let mut tried = Vec::new();
+    let (mut tried, came) = (Vec::new(), Instant::now());
     loop {
         let lease = match first.take() {
             Some(lease) => lease,
-            None => attempts::next(cluster, hold, &tried, tried.is_empty()).await?,
+            None => attempts::next(cluster, hold, &tried, (came, tried.is_empty())).await?,
         };
         match lease.connect().await {
             Ok(stream) => return Ok((lease, stream)),
