@@ -1,5 +1,6 @@
 //! How the containerd runtime is told where things are.
 
+use minik8s_core::client::Servers;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,9 +30,42 @@ pub struct ContainerdConfig {
     /// Directories with certificates of CAs that sign for registries, one directory per registry, as Docker and
     /// containerd keep them: `<directory>/<host:port>/*.crt`, PEM. Read at each pull.
     pub registry_certs: Vec<PathBuf>,
-    /// Registries that are somewhere else than their name says: the name, and `host:port`. Certificates are kept under the
-    /// name.
-    pub mirrors: BTreeMap<String, String>,
+    /// Registries that are somewhere else than their name says, by their name. Certificates are kept under the name.
+    pub mirrors: BTreeMap<String, Mirror>,
+}
+
+/// Where a registry is: at `first`, and at the others if that does not give what is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    /// `host:port`
+    pub first: String,
+    /// URLs, which may change.
+    pub others: Servers,
+}
+
+impl PartialEq for Mirror {
+    fn eq(&self, other: &Self) -> bool {
+        self.first == other.first && self.others.all() == other.others.all()
+    }
+}
+
+impl Eq for Mirror {}
+
+impl Mirror {
+    /// Each place once, as `host:port`: the one that was good last comes first.
+    pub(crate) fn places(&self, last: Option<&String>) -> Vec<String> {
+        let others = self.others.all();
+        let others = others.iter().map(|url| url.trim_start_matches("https://").trim_end_matches('/'));
+        let mut places: Vec<String> = Vec::new();
+        for place in std::iter::once(&*self.first).chain(others) {
+            if !places.iter().any(|known| known == place) {
+                places.push(place.to_owned());
+            }
+        }
+        // The order of the others stays.
+        places.sort_by_key(|place| Some(place) != last);
+        places
+    }
 }
 
 impl ContainerdConfig {
@@ -75,6 +109,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mirror_is_asked_where_it_was_good_last_then_where_it_is_said_to_be_then_elsewhere() {
+        let others = Servers::new(["https://10.0.0.1:6443", "https://10.0.0.2:6443", "https://10.0.0.3:6443"]);
+        let mirror = Mirror { first: "10.0.0.2:6443".to_owned(), others: others.clone() };
+        assert_eq!(mirror.places(None), ["10.0.0.2:6443", "10.0.0.1:6443", "10.0.0.3:6443"]);
+        let last = "10.0.0.3:6443".to_owned();
+        assert_eq!(mirror.places(Some(&last)), ["10.0.0.3:6443", "10.0.0.2:6443", "10.0.0.1:6443"]);
+        others.replace(["https://10.0.0.1:6443"]);
+        assert_eq!(mirror.places(Some(&last)), ["10.0.0.2:6443", "10.0.0.1:6443"], "who is gone is not asked");
+    }
 
     #[test]
     fn state_directories_are_short_and_differ() {

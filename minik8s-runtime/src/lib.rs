@@ -26,7 +26,7 @@ mod sys;
 pub mod testing;
 mod volumes;
 
-pub use config::ContainerdConfig;
+pub use config::{ContainerdConfig, Mirror};
 pub use images::{BuildError, ImageBuilder, ImageName, normalize};
 pub use private::{PrivateContainerd, PrivateError};
 pub use runtime::ContainerdRuntime;

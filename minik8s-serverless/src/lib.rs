@@ -11,10 +11,11 @@ pub mod registry;
 pub mod triggers;
 pub mod workflow;
 
+use functions::{Keeper, Neighbours};
 use minik8s_core::api::schema::{SchemaError, Schemas};
 use minik8s_core::cluster::Extension;
 use minik8s_core::controllers::Controller;
-use minik8s_core::server::{HttpDoor, Kind, Sidecar};
+use minik8s_core::server::{HttpDoor, Kind, Peers, Sidecar};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -43,6 +44,13 @@ impl Serverless {
     pub fn registry(mut self, registry: registry::Registry) -> Self {
         self.functions.registry = Some(registry);
         self
+    }
+
+    /// The loop that finds in the registries of API servers what is not in this one, for a process that builds images and is
+    /// no API server itself.
+    pub fn neighbours(&self, peers: Peers) -> Option<Arc<dyn Controller>> {
+        let registry = self.functions.registry.clone()?;
+        Some(Arc::new(Neighbours { registry, peers, follows: true }))
     }
 
     /// How functions are built and scaled.
@@ -100,6 +108,12 @@ impl Extension for Serverless {
     fn sidecars(&self) -> Vec<Arc<dyn Sidecar>> {
         let of = |address| front::FrontSidecar { address, triggers: self.triggers.clone() };
         self.front.map(|address| Arc::new(of(address)) as Arc<dyn Sidecar>).into_iter().collect()
+    }
+
+    fn attendants(&self, peers: &Peers) -> Vec<Arc<dyn Controller>> {
+        let Some(registry) = self.functions.registry.clone() else { return Vec::new() };
+        let neighbours = Neighbours { registry: registry.clone(), peers: peers.clone(), follows: false };
+        vec![Arc::new(neighbours), Arc::new(Keeper { registry, peers: peers.clone() })]
     }
 
     fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {

@@ -17,7 +17,7 @@ use minik8s_core::controllers::{
 use minik8s_core::scheduler::{SchedulerConfig, SchedulerLoop};
 use minik8s_core::server::kubeconfig::Kubeconfig;
 use minik8s_core::server::tls::Authority;
-use minik8s_core::server::{Registry, serve_page};
+use minik8s_core::server::{Peers, Registry, serve_page};
 use minik8s_serverless::Serverless;
 use minik8s_serverless::registry::Registry as Images;
 use std::net::SocketAddr;
@@ -105,6 +105,7 @@ pub(super) async fn controllers(options: &Controllers) -> Result<()> {
     };
     let mut loops = controllers::all(&config);
     loops.extend(serverless.controllers());
+    loops.extend(serverless.neighbours(Peers::new(&config.ca, None)?));
     loops.extend(options.data_dir.iter().flat_map(|_| jobs.controllers()));
     run(&options.common, CONTROLLERS_LEASE, loops).await
 }

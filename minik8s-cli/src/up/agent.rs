@@ -13,6 +13,7 @@ use minik8s_core::clock::SystemClock;
 use minik8s_core::controllers::certificates::AGENT_KEY;
 use minik8s_core::join::{ClusterFacts, JoinConfig, JoinToken, Membership};
 use minik8s_core::node::{Companion, NodeAgent, NodeConfig};
+use minik8s_runtime::Mirror;
 use minik8s_serverless::functions::Unpacker;
 use minik8s_serverless::registry::HOST;
 use std::path::Path;
@@ -37,8 +38,9 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     parts::trust_registry(data, HOST, &String::from_utf8_lossy(membership.ca()))?;
     let hosts = Arc::default();
     let gateway = NodesGateway::open(&options.node, &record, &hosts, &sockets)?;
+    let images = Mirror { first: api_of(&options.server), others: membership.servers().clone() };
     let (runtime, network) =
-        (parts::runtime(&record, data, Some(&api_of(&options.server))).await?, parts::network(&record, data, &hosts)?);
+        (parts::runtime(&record, data, Some(images)).await?, parts::network(&record, data, &hosts)?);
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");

@@ -29,6 +29,7 @@ use minik8s_core::cluster::{Cluster, ClusterBuilder};
 use minik8s_core::server::Settings;
 use minik8s_core::server::auth::{CONTROLLERS, SCHEDULER, User};
 use minik8s_net::gateway::Sockets;
+use minik8s_runtime::Mirror;
 use minik8s_serverless::Serverless;
 use minik8s_serverless::functions::Unpacker;
 use minik8s_serverless::registry::{HOST, Registry};
@@ -175,8 +176,8 @@ async fn add_node(
 ) -> Result<ClusterBuilder> {
     let hosts = Arc::default();
     let gateway = NodesGateway::open(options, record, &hosts, sockets)?;
-    let (runtime, network) =
-        (parts::runtime(record, data, Some(&reachable(api))).await?, parts::network(record, data, &hosts)?);
+    let own = Mirror { first: reachable(api), ..Mirror::default() };
+    let (runtime, network) = (parts::runtime(record, data, Some(own)).await?, parts::network(record, data, &hosts)?);
     let unpacker = Arc::new(Unpacker::new(runtime.clone()));
     let builder = builder.node(parts::node_config(options, record, data)?, runtime, network);
     Ok(gateway.join(builder).companion(unpacker))

@@ -13,7 +13,7 @@ use minik8s_core::testkit::FakeRuntime;
 use minik8s_gpu::GpuExtension;
 use minik8s_gpu::local::LocalConfig;
 use minik8s_net::{BridgeConfig, BridgeNetwork, Hosts, OverlayConfig};
-use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
+use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, Mirror, PrivateContainerd};
 use minik8s_serverless::registry::HOST;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
@@ -136,15 +136,15 @@ pub(crate) fn trust_registry(data: &Path, registry: &str, ca: &str) -> Result<()
     written.with_context(|| format!("cannot write to {}", directory.display()))
 }
 
-/// The node's runtime. The API server, where it is known, has the images of functions.
-pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<&str>) -> Result<SharedRuntime> {
+/// The node's runtime. The API servers, where they are known, have the images of functions.
+pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<Mirror>) -> Result<SharedRuntime> {
     if record.runtime == RuntimeKind::Fake {
         return Ok(Arc::new(FakeRuntime::default()));
     }
     let (data, socket) = (data.to_owned(), record.containerd.clone());
     // Waits for a process to come up: not on a thread that others need.
     let mut config = tokio::task::spawn_blocking(move || containerd_config(&data, socket.as_deref())).await??;
-    config.mirrors.extend(api.map(|api| (HOST.to_owned(), api.to_owned())));
+    config.mirrors.extend(api.map(|api| (HOST.to_owned(), api)));
     Ok(Arc::new(ContainerdRuntime::connect(config).await?))
 }
 

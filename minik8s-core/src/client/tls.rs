@@ -66,7 +66,7 @@ impl ResolvesClientCert for Shown {
 }
 
 /// How connections to a server of this authority (PEM) are made.
-pub(super) fn config(ca: &[u8], identity: Option<ClientIdentity>) -> ApiResult<ClientConfig> {
+pub(crate) fn config(ca: &[u8], identity: Option<ClientIdentity>) -> ApiResult<ClientConfig> {
     let unusable = |e: &dyn fmt::Display| ApiError::bad_request(format!("the certificate authority is unusable: {e}"));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {

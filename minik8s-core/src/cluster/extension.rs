@@ -2,7 +2,7 @@
 
 use crate::api::schema::{SchemaError, Schemas};
 use crate::controllers::Controller;
-use crate::server::{HttpDoor, Kind, Sidecar};
+use crate::server::{HttpDoor, Kind, Peers, Sidecar};
 use std::sync::Arc;
 
 /// Something that adds kinds and controllers to a cluster. The project's own leaf crates use this door too.
@@ -30,6 +30,11 @@ pub trait Extension: Send + Sync + 'static {
 
     /// What it serves beside every API server, at addresses of its own, whoever leads.
     fn sidecars(&self) -> Vec<Arc<dyn Sidecar>> {
+        Vec::new()
+    }
+
+    /// Loops that run beside every API server, whoever leads; `peers` are the other servers.
+    fn attendants(&self, _peers: &Peers) -> Vec<Arc<dyn Controller>> {
         Vec::new()
     }
 

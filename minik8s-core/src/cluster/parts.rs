@@ -20,7 +20,7 @@ use crate::server::kubeconfig::Kubeconfig;
 use crate::server::listen::{Front, serve};
 use crate::server::rest::{RestConfig, RestService};
 use crate::server::tls::{Authority, Pki, ServerNames};
-use crate::server::{ApiServer, ApiServerBuilder, sidecar};
+use crate::server::{ApiServer, ApiServerBuilder, Peers, sidecar};
 #[cfg(feature = "testkit")]
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -64,7 +64,9 @@ pub(super) async fn start(mut builder: ClusterBuilder) -> Result<Cluster, Cluste
         start_loops(&builder, &server, authority.clone(), &counted, &shutdown, &tasks);
     }
     let beside = builder.extensions.iter().flat_map(|extension| extension.sidecars()).collect();
-    tasks.spawn(sidecar::run(server.clone(), beside, (builder.server.clock.clone(), counted), shutdown.clone()));
+    let observed = (builder.server.clock.clone(), counted);
+    tasks.spawn(sidecar::run(server.clone(), beside, observed.clone(), shutdown.clone()));
+    start_attendants(&builder.extensions, &server, authority.as_ref(), observed, &shutdown, &tasks)?;
     for parts in std::mem::take(&mut builder.nodes) {
         let agent = start_node(parts, &server, &nodes, &builder.server.clock, &shutdown, &tasks);
         if let Some(authority) = &authority {
@@ -181,6 +183,31 @@ fn start_loops(
         let election = election(builder, lease);
         tasks.spawn(manager.lead(election, shutdown.clone()));
     }
+}
+
+/// What extensions run beside every API server.
+fn start_attendants(
+    extensions: &[Arc<dyn Extension>],
+    server: &Arc<ApiServer>,
+    authority: Option<&Authority>,
+    (clock, metrics): (SharedClock, ControllerMetrics),
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(), ClusterError> {
+    let peers = match authority {
+        Some(authority) => Peers::new(authority.certificate(), server.advertise).map_err(ClusterError::Server)?,
+        None => Peers::default(),
+    };
+    let attendants: Vec<_> = extensions.iter().flat_map(|extension| extension.attendants(&peers)).collect();
+    if attendants.is_empty() {
+        return Ok(());
+    }
+    let client = Client::new(server.clone());
+    let (follower, stop) = (client.clone(), shutdown.clone());
+    tasks.spawn(async move { peers.follow(&follower, stop).await });
+    let manager = ControllerManager::new(client, clock, attendants).counted(metrics);
+    tasks.spawn(manager.run(shutdown.clone()));
+    Ok(())
 }
 
 /// What the loops stand for election with, where others may run them too.

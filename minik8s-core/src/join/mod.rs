@@ -209,6 +209,11 @@ impl Membership {
         self.transport.clone()
     }
 
+    /// The API servers that are known: those of an earlier life, and while the node runs, those that live.
+    pub fn servers(&self) -> &Servers {
+        &self.config.others
+    }
+
     /// Certificate of the cluster's CA, PEM.
     pub fn ca(&self) -> &[u8] {
         &self.config.ca

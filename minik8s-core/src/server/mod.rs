@@ -18,6 +18,7 @@ pub mod kubeconfig;
 mod links;
 pub mod listen;
 mod metrics;
+mod peers;
 pub(crate) mod presence;
 mod printing;
 mod registry;
@@ -39,5 +40,6 @@ pub use kind::{
     Readable, Reading, ScalePaths, SelectableField, Settings, WriteContext,
 };
 pub use metrics::{Metrics, serve_page};
+pub use peers::Peers;
 pub use registry::{ANYTHING, KindTable, Registry};
 pub use sidecar::Sidecar;

@@ -16,9 +16,10 @@ pub use build::{BuildError, ImageBuilder};
 pub(crate) use config::{Execution, ImageConfig};
 pub use reference::{ImageName, normalize};
 
+use crate::Mirror;
 use crate::connection::Connection;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,7 +29,9 @@ pub(crate) struct ImageStore {
     snapshotter: String,
     plain_http: Vec<String>,
     registry_certs: Vec<PathBuf>,
-    mirrors: std::collections::BTreeMap<String, String>,
+    mirrors: BTreeMap<String, Mirror>,
+    /// Which place of a registry was good last.
+    last: Mutex<HashMap<String, String>>,
     /// Where archives are spooled.
     spool: PathBuf,
     /// What a manifest's digest stands for never changes, so it is read once.
@@ -58,6 +61,7 @@ impl ImageStore {
             plain_http: config.plain_http.clone(),
             registry_certs: config.registry_certs.clone(),
             mirrors: config.mirrors.clone(),
+            last: Mutex::default(),
             spool: config.root.join("spool"),
             known: Mutex::default(),
             pulls: Mutex::default(),

@@ -22,6 +22,8 @@ const PARALLEL: usize = 4;
 /// A registry that is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(20);
+/// Where there are other places to ask, nobody waits for a dead one for long.
+const CONNECT_ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
 
 /// One pull's view of a registry.
 struct Source {
@@ -66,8 +68,7 @@ impl ImageStore {
         let mut finished = last.lock().await;
         let to = progress.clone();
         if finished.is_none_or(|at| at < asked) {
-            let source = self.source(&parsed, auth, progress).await.map_err(|e| as_pull_error(name, e))?;
-            self.pull_from(&source, &parsed).await.map_err(|e| as_pull_error(name, e))?;
+            self.pull_from_any(&parsed, auth, progress).await.map_err(|e| as_pull_error(name, e))?;
             *finished = Some(Instant::now());
         }
         drop(finished);
@@ -84,28 +85,62 @@ impl ImageStore {
         Ok(info)
     }
 
-    async fn source(
+    /// Pulls from the first place of the registry that gives the image.
+    async fn pull_from_any(
         &self,
         name: &ImageName,
         auth: Option<&RegistryAuth>,
-        to: Option<mpsc::Sender<PullProgress>>,
+        progress: Option<mpsc::Sender<PullProgress>>,
+    ) -> RuntimeResult<()> {
+        let mirror = self.mirrors.get(&name.registry);
+        let last = self.last.lock().get(&name.registry).cloned();
+        let places = mirror.map_or_else(|| vec![name.registry.clone()], |mirror| mirror.places(last.as_ref()));
+        let connect = if places.len() > 1 { CONNECT_ONE_OF_SEVERAL } else { CONNECT };
+        let mut failed = None;
+        for place in places {
+            let source = self.source(name, &place, auth, (progress.clone(), connect)).await?;
+            match self.pull_from(&source, name).await {
+                Ok(()) => {
+                    if mirror.is_some() {
+                        self.last.lock().insert(name.registry.clone(), place);
+                    }
+                    return Ok(());
+                }
+                Err(error) => match as_pull_error(&name.to_string(), error) {
+                    error @ RuntimeError::Pull { .. } => {
+                        tracing::debug!(%error, place, "a registry did not give an image");
+                        failed = Some(error);
+                    }
+                    // What is no registry's fault is the same everywhere.
+                    error => return Err(error),
+                },
+            }
+        }
+        Err(failed.unwrap_or_else(|| self::failed("its registry is nowhere")))
+    }
+
+    async fn source(
+        &self,
+        name: &ImageName,
+        registry: &str,
+        auth: Option<&RegistryAuth>,
+        (to, connect): (Option<mpsc::Sender<PullProgress>>, Duration),
     ) -> RuntimeResult<Source> {
         // Whoever comes second loses, which is fine: all of this workspace use the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (directories, registry) = (self.registry_certs.clone(), name.registry.clone());
-        let certificates = tokio::task::spawn_blocking(move || registry_certs::read(&directories, &registry)).await;
+        let (directories, named) = (self.registry_certs.clone(), name.registry.clone());
+        let certificates = tokio::task::spawn_blocking(move || registry_certs::read(&directories, &named)).await;
         let certificates = certificates.map_err(std::io::Error::other).flatten().map_err(|e| failed(&e.to_string()))?;
         let plain = certificates.is_empty() && self.is_plain(&name.registry);
         let config = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             extra_root_certificates: certificates,
-            connect_timeout: Some(CONNECT),
+            connect_timeout: Some(connect),
             read_timeout: Some(SILENCE),
             user_agent: concat!("minik8s/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        let registry = self.mirrors.get(&name.registry).unwrap_or(&name.registry).clone();
-        let repository = name.repository.clone();
+        let (registry, repository) = (registry.to_owned(), name.repository.clone());
         let reference = match (&name.digest, &name.tag) {
             (Some(digest), _) => Reference::with_digest(registry, repository, digest.clone()),
             (None, tag) => {

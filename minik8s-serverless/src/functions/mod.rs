@@ -10,6 +10,7 @@ mod builder;
 mod controller;
 mod demands;
 mod invocation;
+mod keeper;
 mod kind;
 mod metrics;
 pub mod objects;
@@ -21,6 +22,7 @@ mod unpack;
 mod writes;
 
 pub(crate) use invocation::{belongs_to, function_of, is_over};
+pub(crate) use keeper::{Keeper, Neighbours};
 pub(crate) use kind::{LARGEST_BODY, LONGEST_KEY};
 pub use metrics::FunctionMetrics;
 pub use unpack::Unpacker;

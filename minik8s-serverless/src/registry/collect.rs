@@ -1,5 +1,6 @@
-//! What nothing leads to goes.
+//! What nothing leads to goes, and what something leads to is kept.
 
+use super::error::RegistryError;
 use super::image::Manifest;
 use super::store::{LARGEST_MANIFEST, Registry, list};
 use std::collections::BTreeSet;
@@ -8,21 +9,16 @@ use tokio::fs;
 
 impl Registry {
     /// Deletes blobs that nothing leads to and that are older than `grace`: what an upload will be part of is not known
-    /// yet. `roots` are manifests and blobs that are needed, beside all that have a name. Returns how many went.
+    /// yet. `roots` are manifests and blobs that are needed; so are those that have a name in the directory. Returns how many
+    /// went.
     pub async fn collect(&self, roots: impl IntoIterator<Item = String>, grace: Duration) -> usize {
         let mut open: Vec<String> = roots.into_iter().collect();
-        for repository in list(&self.root.join("names")).await {
-            for tag in list(&self.root.join("names").join(&repository)).await {
-                open.extend(self.resolve(&repository.replace('+', "/"), &tag).await);
-            }
-        }
+        open.extend(self.named_here().await);
         let mut live = BTreeSet::new();
         while let Some(digest) = open.pop() {
-            // Only manifests lead on, and those are small.
             if live.insert(digest.clone()) && self.size(&digest).await.is_ok_and(|size| size <= LARGEST_MANIFEST as u64)
             {
-                let bytes = self.read(&digest).await.unwrap_or_default();
-                open.extend(Manifest::parse(&bytes).map(|m| m.refers()).unwrap_or_default());
+                open.extend(self.leads_to(&digest).await);
             }
         }
         let mut gone = 0;
@@ -35,5 +31,25 @@ impl Registry {
             }
         }
         gone
+    }
+
+    /// Brings a manifest or blob here, and all that it leads to, from wherever it is.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), for the first thing that cannot be had; what came before stays.
+    pub async fn keep(&self, root: &str) -> Result<(), RegistryError> {
+        let (mut open, mut seen) = (vec![root.to_owned()], BTreeSet::new());
+        while let Some(digest) = open.pop() {
+            if seen.insert(digest.clone()) && self.find(&digest).await? <= LARGEST_MANIFEST as u64 {
+                open.extend(self.leads_to(&digest).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a blob that is here leads to. Only manifests lead on, and those are small.
+    async fn leads_to(&self, digest: &str) -> Vec<String> {
+        let bytes = self.read(digest).await.unwrap_or_default();
+        Manifest::parse(&bytes).map(|manifest| manifest.refers()).unwrap_or_default()
     }
 }

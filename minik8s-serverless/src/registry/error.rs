@@ -10,6 +10,17 @@ pub enum RegistryError {
     /// There is no such thing.
     #[error("{0} is not here")]
     Missing(String),
+    /// No API server of the cluster gave it.
+    #[error("{digest} is not here, and no other API server gave it: {why}")]
+    Elsewhere {
+        /// What.
+        digest: String,
+        /// What each of them said.
+        why: String,
+    },
+    /// Names are objects of the cluster, which could not be read or written.
+    #[error("the names of images cannot be read or written: {0}")]
+    Names(#[from] minik8s_core::api::ApiError),
     /// What came is not what was announced.
     #[error("what came has the digest {actual}, not {expected}")]
     Digest {

@@ -1,5 +1,6 @@
 //! The OCI distribution API over a registry's directory.
 
+use super::elsewhere::ASKED_BY_SERVER;
 use super::error::RegistryError;
 use super::image::{MANIFEST, Manifest};
 use super::store::{LARGEST_MANIFEST, Registry};
@@ -49,7 +50,10 @@ impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Self {
         let text = error.to_string();
         match error {
-            RegistryError::Missing(_) => Self(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", text),
+            RegistryError::Missing(_) | RegistryError::Elsewhere { .. } => {
+                Self(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", text)
+            }
+            RegistryError::Names(_) => Self(StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN", text),
             RegistryError::Digest { .. } => Self(StatusCode::BAD_REQUEST, "DIGEST_INVALID", text),
             RegistryError::TooLarge(_) => Self(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", text),
             RegistryError::Malformed(..) => Self(StatusCode::BAD_REQUEST, "NAME_INVALID", text),
@@ -113,6 +117,7 @@ impl RegistryDoor {
             may(user.as_ref())?;
         }
         let digest = parameter(request.uri().query().unwrap_or_default(), "digest");
+        let asked_by_server = request.headers().contains_key(ASKED_BY_SERVER);
         match (request.method().clone(), place) {
             (_, Place::Root) if reads => Ok(answer(StatusCode::OK, full("{}"), &[])),
             (_, Place::Blob(digest)) if reads => self.blob(digest, request).await,
@@ -123,7 +128,7 @@ impl RegistryDoor {
                 Ok(answer(StatusCode::ACCEPTED, full(""), &[]))
             }
             (Method::GET, Place::Tags(name)) => {
-                let text = json!({"name": name, "tags": self.0.tags(name).await}).to_string();
+                let text = json!({"name": name, "tags": self.0.tags(name).await?}).to_string();
                 Ok(answer(StatusCode::OK, full(text), &[(header::CONTENT_TYPE, "application/json")]))
             }
             (Method::POST, Place::Uploads(name)) => self.begin(name, digest, request).await,
@@ -133,8 +138,20 @@ impl RegistryDoor {
                 self.whole(name, id, &digest, request).await
             }
             (Method::PUT, Place::Invited(word)) => {
+                if !asked_by_server
+                    && !self.0.has_invited(word).await?
+                    && let Some(inviter) = self.0.who_invited(word).await
+                {
+                    let (head, body) = request.into_parts();
+                    let broken = |error: std::io::Error| RegistryError::BrokenOff(error.to_string());
+                    return Ok(inviter.send(&head.headers, body).await.map_err(broken)?);
+                }
                 self.0.receive(word, parts(request)).await?;
                 Ok(answer(StatusCode::CREATED, full(""), &[]))
+            }
+            (Method::HEAD, Place::Invited(word)) if asked_by_server => {
+                let status = if self.0.has_invited(word).await? { StatusCode::OK } else { StatusCode::NOT_FOUND };
+                Ok(answer(status, full(""), &[]))
             }
             (Method::DELETE, Place::Upload(_, id)) => {
                 self.0.cancel(id).await;
@@ -145,7 +162,10 @@ impl RegistryDoor {
     }
 
     async fn blob(&self, digest: &str, request: Request<Body>) -> Result<Response<Body>, Refusal> {
-        let size = self.0.size(digest).await?;
+        let size = match request.headers().contains_key(ASKED_BY_SERVER) {
+            true => self.0.size(digest).await?,
+            false => self.0.find(digest).await?,
+        };
         let range = request.headers().get(header::RANGE).and_then(|v| v.to_str().ok());
         let (from, to) = match range {
             None => (0, size),
@@ -180,9 +200,12 @@ impl RegistryDoor {
     }
 
     async fn manifest(&self, name: &str, reference: &str, method: &Method) -> Result<Response<Body>, Refusal> {
-        let unknown = |e: RegistryError| Refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", e.to_string());
+        let unknown = |e: RegistryError| match Refusal::from(e) {
+            Refusal(StatusCode::NOT_FOUND, _, why) => Refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", why),
+            other => other,
+        };
         let digest = self.0.resolve(name, reference).await.map_err(unknown)?;
-        let bytes = self.0.read(&digest).await.map_err(unknown)?;
+        let bytes = self.0.load(&digest).await.map_err(unknown)?;
         let kind = Manifest::parse(&bytes).map(|m| m.media_type).filter(|kind| !kind.is_empty());
         let kind = kind.unwrap_or_else(|| MANIFEST.to_owned());
         let length = bytes.len().to_string();
@@ -202,7 +225,7 @@ impl RegistryDoor {
             .ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "this is no manifest".to_owned()))?;
         for digest in manifest.refers() {
             let unknown = |e: RegistryError| Refusal(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", e.to_string());
-            self.0.size(&digest).await.map_err(unknown)?;
+            self.0.find(&digest).await.map_err(unknown)?;
         }
         let digest = self.0.put(bytes).await?;
         if reference.contains(':') && reference != digest {
@@ -223,7 +246,7 @@ impl RegistryDoor {
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(mount) = parameter(request.uri().query().unwrap_or_default(), "mount")
-            && self.0.size(&mount).await.is_ok()
+            && self.0.find(&mount).await.is_ok()
         {
             return Ok(created(name, &mount));
         }
@@ -266,7 +289,12 @@ fn under_way(name: &str, id: &str, length: u64) -> Response<Body> {
 
 /// The data of a request as it comes.
 fn parts(request: Request<Body>) -> BoxStream<'static, Result<Bytes, String>> {
-    let frames = BodyStream::new(request.into_body());
+    parts_of(request.into_body())
+}
+
+/// The data of a body as it comes.
+pub(super) fn parts_of(body: Body) -> BoxStream<'static, Result<Bytes, String>> {
+    let frames = BodyStream::new(body);
     let data = |frame: Result<Frame<Bytes>, BoxError>| match frame {
         Ok(frame) => frame.into_data().ok().map(Ok),
         Err(error) => Some(Err(error.to_string())),
@@ -297,6 +325,10 @@ fn may(user: Option<&User>) -> Result<(), Refusal> {
 
 fn bad(why: &str) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, "UNSUPPORTED", why.to_owned())
+}
+
+pub(super) fn empty() -> Body {
+    full("")
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {

@@ -34,6 +34,14 @@ impl Registry {
         }
     }
 
+    /// Whether a word was given here, and its file has not come.
+    ///
+    /// # Errors
+    /// For what cannot be a word.
+    pub(super) async fn has_invited(&self, word: &str) -> Result<bool, RegistryError> {
+        Ok(fs::try_exists(self.of_word(INVITED, word)?).await.unwrap_or(false))
+    }
+
     /// Takes the file of a word. Where it breaks off, it may be sent again.
     ///
     /// # Errors

@@ -3,8 +3,12 @@
 //!
 //! What is asked for by its digest is told to everyone: who knows the digest was told of it, or has the content. All else
 //! needs a user who may write functions; but who was given a word may send the one file that it stands for.
+//!
+//! Each API server has a directory; together they are one registry. What one lacks it takes from another, by digest, so that
+//! nobody has to be trusted; names are objects of the cluster; the file of a word is passed on to who gave the word.
 
 mod collect;
+mod elsewhere;
 mod error;
 mod http;
 pub mod image;
@@ -15,6 +19,7 @@ mod uploads;
 
 pub use error::RegistryError;
 pub use http::RegistryDoor;
+pub(crate) use names::{LABEL as NAMES_LABEL, named};
 pub use store::Registry;
 pub(crate) use store::digest;
 

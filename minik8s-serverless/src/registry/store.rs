@@ -1,6 +1,9 @@
 //! A registry's directory: blobs by digest, names that stand for manifests, and uploads under way. What has its final
 //! name is whole and verified. Several processes may use one directory: their uploads have different names.
+//!
+//! What is said to be here is in this directory; [`find`](Registry::find) looks at other API servers, too.
 
+use super::elsewhere::Around;
 use super::error::RegistryError;
 use super::invited::{INVITED, SENT};
 use super::uploads::{Held, Uploads};
@@ -27,6 +30,7 @@ const GIVEN_UP: Duration = Duration::from_secs(3600);
 pub struct Registry {
     pub(super) root: Arc<PathBuf>,
     uploads: Uploads,
+    pub(super) around: Around,
 }
 
 impl Registry {
@@ -41,7 +45,7 @@ impl Registry {
             std::fs::create_dir_all(&path).map_err(|source| RegistryError::Io { operation: "make", path, source })?;
         }
         ["uploads", INVITED, SENT].iter().for_each(|place| drop_given_up(&root.join(place)));
-        Ok(Self { root: Arc::new(root), uploads: Uploads::default() })
+        Ok(Self { root: Arc::new(root), uploads: Uploads::default(), around: Around::default() })
     }
 
     /// Where a blob is, or would be.
@@ -54,7 +58,7 @@ impl Registry {
         Ok(self.root.join("blobs/sha256").join(hex))
     }
 
-    /// The size of a blob.
+    /// The size of a blob that is here.
     ///
     /// # Errors
     /// `Missing` where it is not here.
@@ -63,7 +67,7 @@ impl Registry {
         found.map(|meta| meta.len()).map_err(|_| RegistryError::Missing(digest.to_owned()))
     }
 
-    /// A small blob as a whole: manifests and configurations.
+    /// A small blob that is here, as a whole: manifests and configurations.
     ///
     /// # Errors
     /// `Missing` where it is not here.

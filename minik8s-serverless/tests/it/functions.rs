@@ -279,7 +279,7 @@ async fn what_no_function_needs_leaves_the_registry() {
     let named = || async { world.revisions().await.first()?.metadata.name.clone() };
     let name = wait::until("there is a revision", BOUND, named).await;
     let revisions = world.client.api::<FunctionRevision>("default");
-    let patch = json!({"status": {"image": format!("registry/f@{image}")}});
+    let patch = json!({"status": {"image": format!("minik8s.internal/f@{image}")}});
     revisions.patch_status(&name, PatchType::Merge, &patch).await.unwrap();
     let gone = async |digest: &str| {
         let gone = || async { registry.size(digest).await.is_err().then_some(()) };

@@ -9,7 +9,7 @@ pub use error::BuildError;
 
 use super::api::{FunctionRevision, FunctionSpec};
 use crate::registry::image::{Descriptor, LAYER, MANIFEST, Manifest};
-use crate::registry::{HOST, Registry};
+use crate::registry::{HOST, Registry, RegistryError};
 use k8s_openapi::api::core::v1::EnvVar;
 use layer::{ArchiveError, Layer};
 use serde_json::{Value, json};
@@ -94,11 +94,17 @@ pub async fn lay<'a>(registry: &'a Registry, revision: &'a FunctionRevision) -> 
     let digest = spec.source.clone().unwrap_or_default().digest;
     let base_name = base_of(spec);
     let (repository, tag) = base_name.rsplit_once(':').unwrap_or((&base_name, "latest"));
-    let no_base = |_| BuildError::NoBase(base_name.clone());
+    let no_base = |error: RegistryError| match error {
+        RegistryError::Missing(_) => BuildError::NoBase(base_name.clone()),
+        other => other.into(),
+    };
     let found = registry.resolve(repository, tag).await.map_err(no_base)?;
-    let base = Manifest::parse(&registry.read(&found).await?).ok_or_else(|| BuildError::NoBase(base_name.clone()))?;
-    let config = registry.read(&base.config.clone().unwrap_or_default().digest).await.map_err(no_base)?;
-    registry.size(&digest).await.map_err(|_| BuildError::NoSource(digest.clone()))?;
+    let base = Manifest::parse(&registry.load(&found).await?).ok_or_else(|| BuildError::NoBase(base_name.clone()))?;
+    let config = registry.load(&base.config.clone().unwrap_or_default().digest).await.map_err(no_base)?;
+    registry.find(&digest).await.map_err(|error| match error {
+        RegistryError::Missing(_) => BuildError::NoSource(digest.clone()),
+        other => other.into(),
+    })?;
     let archive = registry.path(&digest)?;
     let (runtime, handler) = (runtime(&spec.runtime), spec.handler.clone());
     let (place, text) = runtime.shim;
@@ -144,14 +150,14 @@ impl Laid<'_> {
     /// What was installed for an image that was made before, if it would be the same for this one.
     pub async fn packages_of(&self, image: &str) -> Option<Layer> {
         let (_, digest) = image.rsplit_once('@')?;
-        let manifest = Manifest::parse(&self.registry.read(digest).await.ok()?)?;
-        let config: Value = serde_json::from_slice(&self.registry.read(&manifest.config?.digest).await.ok()?).ok()?;
+        let manifest = Manifest::parse(&self.registry.load(digest).await.ok()?)?;
+        let config: Value = serde_json::from_slice(&self.registry.load(&manifest.config?.digest).await.ok()?).ok()?;
         if config.pointer("/config/Labels")?.get(PACKAGES_KEY)?.as_str()? != self.key {
             return None;
         }
         // Below the user's files.
         let found = manifest.layers.iter().rev().nth(1)?;
-        let size = self.registry.size(&found.digest).await.ok()?;
+        let size = self.registry.find(&found.digest).await.ok()?;
         Some(Layer { digest: found.digest.clone(), size, ..Layer::default() })
     }
 

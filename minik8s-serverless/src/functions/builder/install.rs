@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// Label of such a pod: the revision it installs for.
-pub(super) const LABEL: &str = "minik8s.io/installs-for";
+pub(in crate::functions) const LABEL: &str = "minik8s.io/installs-for";
 /// Where it sends what it has installed.
 const SEND_TO: &str = "SEND_TO";
 /// How long it may take.

@@ -1,6 +1,8 @@
-//! Builds the images of revisions, and forgets what no revision needs any more.
+//! Builds the images of revisions.
 
 mod install;
+
+pub(super) use install::LABEL as INSTALLS_FOR;
 
 use super::api::FunctionRevision;
 use super::build::{self, BuildError, Laid, Packages, layer::Layer};
@@ -21,12 +23,6 @@ use std::time::Duration;
 const WORKERS: usize = 2;
 /// After a build that may work later.
 const AGAIN: Duration = Duration::from_secs(2);
-/// What came to the registry so lately may be part of what is being made.
-const GRACE: Duration = Duration::from_secs(600);
-/// The key under which what nobody needs is looked for.
-const SWEEP: &str = "";
-/// Between two looks for what nobody needs.
-const SWEEP_PERIOD: Duration = Duration::from_secs(600);
 
 pub(super) struct BuildController {
     pub(super) registry: Registry,
@@ -58,7 +54,6 @@ impl Controller for BuildController {
             }
             Change::Resync => every.list().iter().filter(|r| wants_building(r)).for_each(|r| q.add(key_of(&**r))),
         });
-        queue.add_after(SWEEP.to_owned(), SWEEP_PERIOD);
         let builder = Builder { ctx: ctx.clone(), revisions, pods, registry: self.registry.clone() };
         run_workers(&ctx, &queue, WORKERS, Arc::new(builder)).await;
     }
@@ -103,10 +98,6 @@ impl Reconciler for Builder {
     type Key = String;
 
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
-        if key == SWEEP {
-            self.sweep().await;
-            return Ok(Outcome::After(SWEEP_PERIOD));
-        }
         let Some(revision) = self.revisions.get(key) else { return Ok(Outcome::Done) };
         if !wants_building(&revision) {
             // What installed for it has done its work.
@@ -190,7 +181,7 @@ impl Builder {
             return match done {
                 Ok(image) => Ok(Built::Done(image)),
                 Err(error) => {
-                    // It was sent to another registry, perhaps: once more.
+                    // The server that gave the word has died, or leads no more: once more.
                     if !error.is_hopeless() {
                         self.dismiss(revision).await?;
                     }
@@ -273,21 +264,5 @@ impl Builder {
         let patch =
             json!({"metadata": meta, "status": {"image": told.image, "log": told.log, "conditions": told.conditions}});
         api.patch_status(name, PatchType::Merge, &patch).await.map(drop)
-    }
-
-    async fn sweep(&self) {
-        let (revisions, pods) = (self.revisions.list(), self.pods.list());
-        let digest = |image: &str| image.rsplit_once('@').map(|(_, digest)| digest.to_owned());
-        let image = |r: &FunctionRevision| digest(&r.status.as_ref()?.image);
-        let source = |r: &FunctionRevision| r.spec.template.source.as_ref().map(|s| s.digest.clone());
-        let of_revisions = revisions.iter().flat_map(|r| image(r).into_iter().chain(source(r)));
-        // What installs may wait for a node for long.
-        let installing = pods.iter().filter(|pod| installs_for(pod).is_some());
-        let of_pods = installing.filter_map(|pod| digest(pod.spec.as_ref()?.containers.first()?.image.as_ref()?));
-        let roots: Vec<String> = of_revisions.chain(of_pods).collect();
-        let collected = self.registry.collect(roots, GRACE).await;
-        if collected > 0 {
-            tracing::info!(collected, "the registry has forgotten what no function needs");
-        }
     }
 }
