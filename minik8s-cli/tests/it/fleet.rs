@@ -257,7 +257,12 @@ impl Fleet {
 
     /// The same, where it may fail.
     pub(crate) fn try_minik8s(&self, args: &[&str]) -> Result<String, String> {
-        let output = self.command(self.desk, MINIK8S).args(args).output().unwrap();
+        self.try_minik8s_on(self.desk, args)
+    }
+
+    /// The same, at the machine of a part and with its data.
+    pub(crate) fn try_minik8s_on(&self, part: Part, args: &[&str]) -> Result<String, String> {
+        let output = self.command(part, MINIK8S).args(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }

@@ -37,6 +37,7 @@ mod node_jobs;
 mod pauses;
 mod profiles;
 mod real;
+mod registries;
 mod regressions;
 mod surviving;
 mod top;

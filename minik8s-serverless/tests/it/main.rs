@@ -6,6 +6,7 @@ mod functions;
 mod guide;
 mod invokers;
 mod later;
+mod registries;
 mod shims;
 mod triggers;
 mod workflows;
