@@ -13,6 +13,7 @@ use minik8s_core::server::Peers;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Brought here at once.
 const WORKERS: usize = 2;
@@ -74,17 +75,19 @@ impl Controller for Keeper {
             names: ctx.informers.select(labelled(NAMES_LABEL)),
         };
         tokio::join!(needs.revisions.synced(), needs.pods.synced(), needs.names.synced());
-        let queue = ctx.queue();
+        let (queue, changes) = (ctx.queue(), self.peers.changes());
         feed(&ctx, &needs.revisions, &queue, of_revision);
         feed(&ctx, &needs.pods, &queue, of_pod);
         feed(&ctx, &needs.names, &queue, |object| named(object).cloned().collect());
         queue.add_after(SWEEP.to_owned(), SWEEP_PERIOD);
         let keeping = Keeping { registry: self.registry.clone(), peers: self.peers.clone(), needs };
-        let news = again_with_others(&self.peers, &keeping.needs, &queue);
+        let news = again_with_others(changes, &keeping.needs, &queue);
         let workers = run_workers(&ctx, &queue, WORKERS, Arc::new(keeping.clone()));
         tokio::select! {
+            biased;
             () = workers => {}
-            () = news => ctx.stop.cancelled().await,
+            // Never while there are workers: they hold the other end.
+            () = news => {}
         }
     }
 }
@@ -105,8 +108,7 @@ fn feed<K: Send + Sync + 'static>(
 }
 
 /// Looks at everything again when servers come or go.
-async fn again_with_others(peers: &Peers, needs: &Needs, queue: &WorkQueue<String>) {
-    let mut changes = peers.changes();
+async fn again_with_others(mut changes: watch::Receiver<Vec<String>>, needs: &Needs, queue: &WorkQueue<String>) {
     while changes.changed().await.is_ok() {
         needs.all().into_iter().for_each(|digest| queue.add(digest));
     }

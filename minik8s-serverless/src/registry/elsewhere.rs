@@ -226,3 +226,16 @@ fn bounded(
     };
     futures::stream::unfold(parts, next).boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_has_broken_off() {
+        let said = futures::stream::iter([Ok(Bytes::from_static(b"a"))]).chain(futures::stream::pending());
+        let mut parts = bounded(said.boxed(), SILENCE);
+        assert_eq!(parts.next().await, Some(Ok(Bytes::from_static(b"a"))));
+        assert_eq!(parts.next().await, Some(Err("it said nothing for 30 seconds".to_owned())));
+    }
+}
