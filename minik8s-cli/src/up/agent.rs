@@ -37,8 +37,9 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     parts::trust_registry(data, HOST, &String::from_utf8_lossy(membership.ca()))?;
     let hosts = Arc::default();
     let gateway = NodesGateway::open(&options.node, &record, &hosts, &sockets)?;
-    let (runtime, network) =
-        (parts::runtime(&record, data, Some(&api_of(&options.server))).await?, parts::network(&record, data, &hosts)?);
+    let (api, spares) = (api_of(&options.server), options.node.spare_sandboxes);
+    let runtime = parts::runtime(&record, data, Some(&api), spares).await?;
+    let network = parts::network(&record, data, &hosts)?;
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");

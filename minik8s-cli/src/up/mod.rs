@@ -175,8 +175,8 @@ async fn add_node(
 ) -> Result<ClusterBuilder> {
     let hosts = Arc::default();
     let gateway = NodesGateway::open(options, record, &hosts, sockets)?;
-    let (runtime, network) =
-        (parts::runtime(record, data, Some(&reachable(api))).await?, parts::network(record, data, &hosts)?);
+    let runtime = parts::runtime(record, data, Some(&reachable(api)), options.spare_sandboxes).await?;
+    let network = parts::network(record, data, &hosts)?;
     let unpacker = Arc::new(Unpacker::new(runtime.clone()));
     let builder = builder.node(parts::node_config(options, record, data)?, runtime, network);
     Ok(gateway.join(builder).companion(unpacker))
