@@ -52,7 +52,7 @@ async fn look(h: &Harness, runtime: &ContainerdRuntime, sandbox: &str) -> String
     let script = format!(
         "hostname; cat /etc/hostname; ls /dev/shm; df -k /dev/shm | awk 'NR > 1 {{print $2}}'; touch /dev/shm/mark; \
          ip -o link | grep -c .; ip -o link show lo | grep -o '<.*>'; nc -l -p 80 -e echo answered & \
-         until nc 127.0.0.1 80 </dev/null; do sleep 0.05; done; cat /proc/sys/{} /proc/sys/{}",
+         until nc 127.0.0.1 80 </dev/null 2>/dev/null; do sleep 0.05; done; cat /proc/sys/{} /proc/sys/{}",
         PORTS.replace('.', "/"),
         MEMORY.replace('.', "/"),
     );
