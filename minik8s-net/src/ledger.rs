@@ -5,6 +5,7 @@ use minik8s_core::network::pool::AddressPool;
 use minik8s_core::network::{HostPort, NetworkError, NetworkResult, PodAttachment, PodNetwork};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -67,8 +68,9 @@ impl Ledger {
         self.records.values()
     }
 
-    /// The pod's record, made where there is none. A record of another range counts as none.
-    pub(crate) fn allocate(&mut self, pod: &PodAttachment, link: String) -> NetworkResult<Record> {
+    /// The pod's record, made where there is none, and its file where that is new. Who tells somebody of the address syncs
+    /// the file first; whatever a kill may leave needs no sync. A record of another range counts as none.
+    pub(crate) fn allocate(&mut self, pod: &PodAttachment, link: String) -> NetworkResult<(Record, Option<File>)> {
         self.check_ports(pod)?;
         if let Some(known) = self.records.get(&pod.id)
             && self.pool.range().contains(&known.ip)
@@ -85,7 +87,8 @@ impl Ledger {
             link,
             host_ports: pod.host_ports.clone(),
         };
-        let _ = write_atomically(&self.dir.join("last"), ip.to_string().as_bytes());
+        // A hint: nothing is lost where it is.
+        let _ = replace(&self.dir.join("last"), ip.to_string().as_bytes());
         self.keep(record).inspect_err(|_| self.pool.release(ip))
     }
 
@@ -109,14 +112,15 @@ impl Ledger {
         Ok(())
     }
 
-    fn keep(&mut self, record: Record) -> NetworkResult<Record> {
-        if self.records.get(&record.id) != Some(&record) {
-            let file = self.file(&record.id);
-            let bytes = serde_json::to_vec(&record).map_err(|e| unwritable(&file, &e))?;
-            write_atomically(&file, &bytes).map_err(|e| unwritable(&file, &e))?;
-            self.records.insert(record.id.clone(), record.clone());
+    fn keep(&mut self, record: Record) -> NetworkResult<(Record, Option<File>)> {
+        if self.records.get(&record.id) == Some(&record) {
+            return Ok((record, None));
         }
-        Ok(record)
+        let file = self.file(&record.id);
+        let bytes = serde_json::to_vec(&record).map_err(|e| unwritable(&file, &e))?;
+        let fresh = replace(&file, &bytes).map_err(|e| unwritable(&file, &e))?;
+        self.records.insert(record.id.clone(), record.clone());
+        Ok((record, Some(fresh)))
     }
 
     /// Strikes a record out. Missing is success.
@@ -161,14 +165,26 @@ fn unwritable(file: &Path, cause: &dyn std::fmt::Display) -> NetworkError {
 
 /// Replaces a file as a whole: readers and successors see the old content or the new.
 pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (fresh, out) = write_beside(file, bytes)?;
+    out.sync_data()?;
+    std::fs::rename(&fresh, file)
+}
+
+/// The same, but for the machine's own end: then what is there may be torn until the file is synced.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<File> {
+    let (fresh, out) = write_beside(file, bytes)?;
+    std::fs::rename(&fresh, file)?;
+    Ok(out)
+}
+
+fn write_beside(file: &Path, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
     if let Some(dir) = file.parent() {
         std::fs::create_dir_all(dir)?;
     }
     let fresh = file.with_extension("new");
-    let mut out = std::fs::File::create(&fresh)?;
+    let mut out = File::create(&fresh)?;
     out.write_all(bytes)?;
-    out.sync_data()?;
-    std::fs::rename(&fresh, file)
+    Ok((fresh, out))
 }
 
 #[cfg(test)]
@@ -187,13 +203,15 @@ mod tests {
     fn records_survive_a_restart_and_addresses_are_not_reused_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = open(dir.path());
-        let a = ledger.allocate(&pod("a"), "l".into()).unwrap();
-        let b = ledger.allocate(&pod("b"), "l".into()).unwrap();
+        let (a, fresh) = ledger.allocate(&pod("a"), "l".into()).unwrap();
+        let (b, _) = ledger.allocate(&pod("b"), "l".into()).unwrap();
+        assert!(fresh.is_some(), "it is to be synced");
         ledger.release("b").unwrap();
         drop(ledger);
         let mut ledger = open(dir.path());
-        assert_eq!(ledger.allocate(&pod("a"), "l".into()).unwrap(), a);
-        assert_ne!(ledger.allocate(&pod("c"), "l".into()).unwrap().ip, b.ip);
+        let (again, fresh) = ledger.allocate(&pod("a"), "l".into()).unwrap();
+        assert!(again == a && fresh.is_none());
+        assert_ne!(ledger.allocate(&pod("c"), "l".into()).unwrap().0.ip, b.ip);
         assert_eq!(ledger.records().count(), 2);
     }
 

@@ -32,6 +32,11 @@ pub struct ContainerdConfig {
     pub registry_certs: Vec<PathBuf>,
     /// Registries that are somewhere else than their name says, by their name. Certificates are kept under the name.
     pub mirrors: BTreeMap<String, Mirror>,
+    /// How many sandboxes' namespaces are kept ready, so that a pod does not wait for the kernel to make them; 0 for none,
+    /// at most 64. The first are made after the first sandbox; they have no id and no address, and are in no list. They go
+    /// with the runtime's last clone; those of one that was killed are found again. A pod that uses the machine's network or
+    /// IPC takes none.
+    pub spare_sandboxes: usize,
 }
 
 /// Where a registry is: at `first`, and at the others if that does not give what is asked for.
@@ -68,6 +73,9 @@ impl Mirror {
     }
 }
 
+/// Spares unless somebody says otherwise.
+const SPARES: usize = 2;
+
 impl ContainerdConfig {
     /// Settings for the containerd at `socket`, with records below `root` and defaults for the rest.
     pub fn new(socket: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
@@ -83,6 +91,7 @@ impl ContainerdConfig {
             plain_http: Vec::new(),
             registry_certs: ["/etc/docker/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from).into(),
             mirrors: BTreeMap::new(),
+            spare_sandboxes: SPARES,
         }
     }
 

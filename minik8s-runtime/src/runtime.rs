@@ -6,7 +6,7 @@ use crate::connection::{Connection, Tolerate, unavailable};
 use crate::containers::{ContainerFiles, Record};
 use crate::images::ImageStore;
 use crate::locks::KeyedLocks;
-use crate::sandbox::SandboxStore;
+use crate::sandbox::{MOST_SPARES, SandboxStore};
 use crate::spec::Accounts;
 use containerd_client::services::v1 as api;
 use containerd_client::types::Mount;
@@ -22,11 +22,23 @@ use tonic::Code;
 /// Events that a subscriber may be behind before it is told to list anew.
 const EVENT_BACKLOG: usize = 1024;
 
-/// A runtime on a containerd. Cheap to clone; the last clone ends the event loop.
+/// A runtime on a containerd. Cheap to clone; the last clone ends the event loop, and takes away what was made ahead.
 #[derive(Clone)]
 pub struct ContainerdRuntime {
     pub(crate) inner: Arc<Inner>,
-    _event_loop: Arc<DropGuard>,
+    _last: Arc<Last>,
+}
+
+/// What ends with the last clone.
+struct Last {
+    inner: Arc<Inner>,
+    _loops: DropGuard,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.inner.sandboxes.spares().close();
+    }
 }
 
 pub(crate) struct Inner {
@@ -57,8 +69,12 @@ impl ContainerdRuntime {
     /// left is found again.
     ///
     /// # Errors
-    /// Where containerd does not answer or the directories cannot be made.
+    /// Where containerd does not answer, the directories cannot be made, or more spares are asked for than there may be.
     pub async fn connect(config: ContainerdConfig) -> RuntimeResult<Self> {
+        if config.spare_sandboxes > MOST_SPARES {
+            let why = format!("{} spare sandboxes: at most {MOST_SPARES}", config.spare_sandboxes);
+            return Err(RuntimeError::Invalid(why));
+        }
         let local =
             |e: std::io::Error| RuntimeError::Unavailable { operation: "preparing directories", cause: e.to_string() };
         for dir in [&config.root, &config.state] {
@@ -74,7 +90,7 @@ impl ContainerdRuntime {
             cgroups: Cgroups::of_this_machine(),
             lowest_oom_score: crate::oom::lowest_score(),
             images: ImageStore::new(connection.clone(), &config),
-            sandboxes: SandboxStore::new(&config.root, &config.state),
+            sandboxes: SandboxStore::new(&config.root, &config.state, config.spare_sandboxes),
             locks: KeyedLocks::default(),
             population: tokio::sync::RwLock::default(),
             records: Mutex::default(),
@@ -86,7 +102,8 @@ impl ContainerdRuntime {
         });
         let stop = CancellationToken::new();
         tokio::spawn(crate::events::follow(inner.clone(), stop.clone()));
-        Ok(Self { inner, _event_loop: Arc::new(stop.drop_guard()) })
+        tokio::spawn(crate::sandbox::keep_spares(inner.clone(), stop.clone()));
+        Ok(Self { _last: Arc::new(Last { inner: inner.clone(), _loops: stop.drop_guard() }), inner })
     }
 }
 

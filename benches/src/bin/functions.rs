@@ -13,19 +13,22 @@ use minik8s_core::node::NodeConfig;
 use minik8s_core::runtime::Images;
 use minik8s_net::gateway::{GatewayConfig, GatewayMetrics, NodeGateway};
 use minik8s_net::{BridgeConfig, BridgeNetwork};
-use minik8s_runtime::{ContainerdRuntime, PrivateContainerd};
+use minik8s_runtime::{ContainerdConfig, ContainerdRuntime, PrivateContainerd};
 use minik8s_serverless::Serverless;
 use minik8s_serverless::functions::api::Function;
 use minik8s_serverless::functions::{FunctionMetrics, FunctionsConfig};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const COLD: usize = 20;
+/// How often clusters with sandboxes made ahead and without take turns.
+const TURNS: usize = 2;
 const WARM: usize = 1000;
 /// Who calls at once, and for how long, where calls per second are counted.
 const CALLERS: usize = 32;
@@ -41,40 +44,110 @@ fn main() -> Result<()> {
 
 async fn inside() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let path = directory.path().to_owned();
-    let containerd = tokio::task::spawn_blocking(move || PrivateContainerd::start(path.join("containerd"))).await??;
-    let runtime = Arc::new(ContainerdRuntime::connect(containerd.config()).await?);
-    let archive = minik8s_runtime::testing::busybox_image(directory.path())?;
-    runtime.import(archive, Some(IMAGE)).await?;
-    let network = Arc::new(BridgeNetwork::new(BridgeConfig {
-        node: "bench".into(),
-        ..BridgeConfig::new(directory.path().join("network"))
-    })?);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let at = listener.local_addr()?;
-    let config =
-        GatewayConfig { http_port: Some(80), https_port: None, lanes: processors(), ..GatewayConfig::default() };
-    let (metrics, of_gateway) = (FunctionMetrics::default(), GatewayMetrics::default());
-    let mut page = Registry::default();
-    metrics.register(&mut page);
-    of_gateway.register(&mut page);
-    let gateway = NodeGateway::new(config, of_gateway, Ipv4Addr::LOCALHOST.into(), Arc::default());
-    let serverless = Serverless::new().functions(FunctionsConfig { metrics, ..FunctionsConfig::default() });
-    let cluster = Cluster::builder()
-        .node(NodeConfig::new("bench", directory.path().join("node")), runtime.clone(), network.clone())
-        .companion(Arc::new(gateway.listener(listener, 80, false)))
-        .extension(serverless)
-        .start()
-        .await?;
-    let client = cluster.client();
-    measure(&client, at, &Page(page)).await?;
-    client.api::<Function>("default").delete("bench", &DeleteOptions::default()).await?;
-    until("no instance is left", &client, |pods| pods.is_empty()).await?;
-    idle(&client).await?;
-    cluster.stop().await;
-    minik8s_core::network::NetworkPlugin::teardown(&*network).await?;
-    drop(runtime);
+    let home = directory.path().to_owned();
+    let path = home.join("containerd");
+    let containerd = tokio::task::spawn_blocking(move || PrivateContainerd::start(path)).await??;
+    let archive = minik8s_runtime::testing::busybox_image(&home)?;
+    let config = containerd.config();
+    ahead(&home, &config, &archive).await?;
+    let bed = Bed::start(&home, config, &archive).await?;
+    measure(&bed.client, bed.gateway, &bed.page).await?;
+    bed.remove_function().await?;
+    idle(&bed.client).await?;
+    bed.stop().await?;
     tokio::task::spawn_blocking(move || containerd.destroy()).await??;
+    Ok(())
+}
+
+/// A cluster with functions on a containerd, a bridge and a gateway.
+struct Bed {
+    cluster: Cluster,
+    client: Client,
+    network: Arc<BridgeNetwork>,
+    gateway: SocketAddr,
+    page: Page,
+}
+
+impl Bed {
+    async fn start(home: &Path, config: ContainerdConfig, archive: &Path) -> Result<Self> {
+        let runtime = Arc::new(ContainerdRuntime::connect(config).await?);
+        runtime.import(archive.to_owned(), Some(IMAGE)).await?;
+        let network = Arc::new(BridgeNetwork::new(BridgeConfig {
+            node: "bench".into(),
+            ..BridgeConfig::new(home.join("network"))
+        })?);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let at = listener.local_addr()?;
+        let config =
+            GatewayConfig { http_port: Some(80), https_port: None, lanes: processors(), ..GatewayConfig::default() };
+        let (metrics, of_gateway) = (FunctionMetrics::default(), GatewayMetrics::default());
+        let mut page = Registry::default();
+        metrics.register(&mut page);
+        of_gateway.register(&mut page);
+        let gateway = NodeGateway::new(config, of_gateway, Ipv4Addr::LOCALHOST.into(), Arc::default());
+        let serverless = Serverless::new().functions(FunctionsConfig { metrics, ..FunctionsConfig::default() });
+        let cluster = Cluster::builder()
+            .node(NodeConfig::new("bench", home.join("node")), runtime, network.clone())
+            .companion(Arc::new(gateway.listener(listener, 80, false)))
+            .extension(serverless)
+            .start()
+            .await?;
+        Ok(Self { client: cluster.client(), cluster, network, gateway: at, page: Page(page) })
+    }
+
+    async fn remove_function(&self) -> Result<()> {
+        self.client.api::<Function>("default").delete("bench", &DeleteOptions::default()).await?;
+        until("no instance is left", &self.client, |pods| pods.is_empty()).await?;
+        Ok(())
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.cluster.stop().await;
+        minik8s_core::network::NetworkPlugin::teardown(&*self.network).await?;
+        Ok(())
+    }
+}
+
+/// Makes the function, and waits until the instance that nobody asked for, which shows that it works, is gone.
+async fn make_function(client: &Client) -> Result<()> {
+    client.api::<Function>("default").create(&function("bench", json!({"idleSeconds": 1}))?).await?;
+    until("an instance is tried", client, |pods| !pods.is_empty()).await?;
+    until("nothing runs", client, |pods| pods.is_empty()).await?;
+    Ok(())
+}
+
+/// Cold starts with sandboxes made ahead beside cold starts without, in turns.
+async fn ahead(home: &Path, config: &ContainerdConfig, archive: &Path) -> Result<()> {
+    let mut sides = [0, config.spare_sandboxes].map(|spares| (spares, Timings::default(), Parts::new()));
+    for _ in 0..TURNS {
+        for (spares, cold, parts) in &mut sides {
+            let config = ContainerdConfig { spare_sandboxes: *spares, ..config.clone() };
+            let bed = Bed::start(home, config, archive).await?;
+            make_function(&bed.client).await?;
+            let before = bed.page.read()?;
+            for _ in 0..COLD / TURNS {
+                until("nothing runs", &bed.client, |pods| pods.is_empty()).await?;
+                cold.add(call(bed.gateway, PATH).await?);
+            }
+            until("nothing runs", &bed.client, |pods| pods.is_empty()).await?;
+            let more = since(&before, &bed.page.read()?);
+            *parts = if parts.is_empty() { more } else { sum(parts, &more) };
+            bed.remove_function().await?;
+            bed.stop().await?;
+        }
+    }
+    let [(_, made_cold, made), (_, spare_cold, spare)] = &sides;
+    let mut table = Table::new(["part", "made for it", "made ahead", "ratio"]);
+    let mut row = |name: &str, made: Duration, spare: Duration| {
+        table.row([name.to_owned(), show(made), show(spare), times(spare, made)]);
+    };
+    for (made, spare) in made.iter().zip(spare).filter(|(made, _)| made.2 > 0.0) {
+        row(&format!("{}, mean", made.0), mean(made), mean(spare));
+    }
+    for share in [0.5, 0.95] {
+        row(&format!("the call, p{}", share * 100.0), made_cold.percentile(share), spare_cold.percentile(share));
+    }
+    table.print("cold starts, with each sandbox made for its pod and with sandboxes made ahead");
     Ok(())
 }
 
@@ -86,11 +159,8 @@ fn function(name: &str, scale: serde_json::Value) -> Result<Function> {
 
 async fn measure(client: &Client, gateway: SocketAddr, page: &Page) -> Result<()> {
     let functions = client.api::<Function>("default");
-    functions.create(&function("bench", json!({"idleSeconds": 1}))?).await?;
-    until("an instance is tried", client, |pods| !pods.is_empty()).await?;
+    make_function(client).await?;
     let (mut cold, mut paused) = (Timings::default(), Timings::default());
-    // The first instance, which nobody has asked for, is waited for until there is a node.
-    until("nothing runs", client, |pods| pods.is_empty()).await?;
     let mut before = page.read()?;
     for _ in 0..COLD {
         until("nothing runs", client, |pods| pods.is_empty()).await?;
@@ -166,8 +236,10 @@ async fn load(to: SocketAddr, path: &'static str) -> Result<f64> {
 /// What is counted.
 struct Page(Registry);
 
-/// Sum and count of each part of a cold start, in the order in which they follow.
-type Parts = Vec<(&'static str, f64, f64)>;
+/// Sum, in seconds, and count of a part of a cold start.
+type Part = (&'static str, f64, f64);
+/// In the order in which they follow.
+type Parts = Vec<Part>;
 
 const PARTS: [(&str, &str); 8] = [
     ("function_cold_start", "schedule"),
@@ -192,14 +264,25 @@ impl Page {
     }
 }
 
+/// What came in between.
+fn since(before: &Parts, after: &Parts) -> Parts {
+    let less = |(new, old): (&Part, &Part)| (new.0, new.1 - old.1, new.2 - old.2);
+    after.iter().zip(before).map(less).collect()
+}
+
+fn sum(one: &Parts, other: &Parts) -> Parts {
+    one.iter().zip(other).map(|(one, other)| (one.0, one.1 + other.1, one.2 + other.2)).collect()
+}
+
+fn mean(part: &Part) -> Duration {
+    Duration::from_secs_f64(part.1 / part.2.max(1.0))
+}
+
 /// The means of what came in between.
 fn parts(title: &str, before: &Parts, after: &Parts) {
     let mut table = Table::new(["part", "mean", "count"]);
-    for ((part, sum, count), (_, sum_before, count_before)) in after.iter().zip(before) {
-        let (sum, count) = (sum - sum_before, count - count_before);
-        if count > 0.0 {
-            table.row([(*part).to_owned(), show(Duration::from_secs_f64(sum / count)), format!("{count}")]);
-        }
+    for part in since(before, after).iter().filter(|part| part.2 > 0.0) {
+        table.row([part.0.to_owned(), show(mean(part)), format!("{}", part.2)]);
     }
     table.print(title);
 }

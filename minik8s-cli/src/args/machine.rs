@@ -194,6 +194,10 @@ pub(crate) struct NodeOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Node",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) lease_period: u64,
+    /// How many sandboxes are made ahead, so that pods start sooner; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Node",
+        value_parser = clap::value_parser!(u8).range(..=64))]
+    pub(crate) spare_sandboxes: u8,
     /// Containers that name no seccomp profile get the customary one instead of none
     #[arg(long, help_heading = "Node")]
     pub(crate) seccomp_default: bool,

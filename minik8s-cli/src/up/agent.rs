@@ -39,8 +39,8 @@ pub(crate) async fn agent(options: &Agent) -> Result<()> {
     let hosts = Arc::default();
     let gateway = NodesGateway::open(&options.node, &record, &hosts, &sockets)?;
     let images = Mirror { first: api_of(&options.server), others: membership.servers().clone() };
-    let (runtime, network) =
-        (parts::runtime(&record, data, Some(images)).await?, parts::network(&record, data, &hosts)?);
+    let runtime = parts::runtime(&record, data, Some(images), options.node.spare_sandboxes).await?;
+    let network = parts::network(&record, data, &hosts)?;
     let mut config = parts::node_config(&options.node, &record, data)?;
     config.annotations.insert(AGENT_KEY.to_owned(), membership.key_digest().to_owned());
     let client = Client::new(Arc::new(membership.transport())).with_manager("kubelet");

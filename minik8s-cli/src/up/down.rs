@@ -85,7 +85,7 @@ async fn remove(record: &Record, options: &Down, problems: &mut Vec<String>) {
     let data = &options.data.data_dir;
     let mut runtime = None;
     if record.runtime == RuntimeKind::Containerd {
-        let found = parts::runtime(record, data, None).await;
+        let found = parts::runtime(record, data, None, 0).await;
         let removed = match &found {
             Ok(runtime) => remove_pods(runtime).await,
             Err(error) => Err(anyhow::anyhow!("{error:#}")),

@@ -177,7 +177,8 @@ async fn add_node(
     let hosts = Arc::default();
     let gateway = NodesGateway::open(options, record, &hosts, sockets)?;
     let own = Mirror { first: reachable(api), ..Mirror::default() };
-    let (runtime, network) = (parts::runtime(record, data, Some(own)).await?, parts::network(record, data, &hosts)?);
+    let runtime = parts::runtime(record, data, Some(own), options.spare_sandboxes).await?;
+    let network = parts::network(record, data, &hosts)?;
     let unpacker = Arc::new(Unpacker::new(runtime.clone()));
     let builder = builder.node(parts::node_config(options, record, data)?, runtime, network);
     Ok(gateway.join(builder).companion(unpacker))

@@ -137,7 +137,7 @@ pub(crate) fn trust_registry(data: &Path, registry: &str, ca: &str) -> Result<()
 }
 
 /// The node's runtime. The API servers, where they are known, have the images of functions.
-pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<Mirror>) -> Result<SharedRuntime> {
+pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<Mirror>, spares: u8) -> Result<SharedRuntime> {
     if record.runtime == RuntimeKind::Fake {
         return Ok(Arc::new(FakeRuntime::default()));
     }
@@ -145,6 +145,7 @@ pub(crate) async fn runtime(record: &Record, data: &Path, api: Option<Mirror>) -
     // Waits for a process to come up: not on a thread that others need.
     let mut config = tokio::task::spawn_blocking(move || containerd_config(&data, socket.as_deref())).await??;
     config.mirrors.extend(api.map(|api| (HOST.to_owned(), api)));
+    config.spare_sandboxes = spares.into();
     Ok(Arc::new(ContainerdRuntime::connect(config).await?))
 }
 

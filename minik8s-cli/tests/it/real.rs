@@ -2,6 +2,7 @@
 
 use super::harness::{IMAGE, Kind, Up, until};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 
 fn get(up: &Up, what: &str, path: &str) -> String {
     up.minik8s(&["get", what, "-o", &format!("jsonpath={path}")]).out
@@ -240,4 +241,35 @@ fn down_leaves_nothing() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let data = up.data().display().to_string();
     assert!(!mounts.contains(&data), "{mounts}");
+}
+
+#[test]
+fn sandboxes_made_ahead_outlive_a_kill_and_end_with_down() {
+    let Some(mut up) = Up::start(Kind::Real) else { return };
+    let config = std::fs::read_to_string(up.data().join("containerd/config.toml")).unwrap();
+    let socket = config.lines().find_map(|l| l.strip_prefix("address = \"")?.strip_suffix('"')).unwrap();
+    let state = std::path::Path::new(socket).parent().unwrap().join("rt");
+    let net = |pins: std::path::PathBuf| std::fs::metadata(pins.join("net")).ok().map(|meta| meta.ino());
+    let spares = || -> BTreeSet<u64> {
+        let all = std::fs::read_dir(state.join("spares")).into_iter().flatten().flatten();
+        all.filter(|e| e.file_name().to_string_lossy().starts_with("ready-")).filter_map(|e| net(e.path())).collect()
+    };
+    let run = |up: &Up, name: &str| {
+        up.apply("pod.yaml", &sleeper(name, "app: x"));
+        until_ready(up, name);
+        net(state.join("sandboxes").join(get(up, &format!("pod/{name}"), "{.metadata.uid}"))).unwrap()
+    };
+    run(&up, "a");
+    until("spares are ready", 30, || spares().len() == 2);
+    let before = spares();
+    up.kill();
+    assert_eq!(spares(), before);
+    up.run();
+    assert!(before.contains(&run(&up, "b")), "the new process uses what the old one made");
+    until("the spare is replaced", 30, || spares().len() == 2);
+    up.kill();
+    up.minik8s(&["down"]).ok();
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let left: Vec<&str> = mounts.lines().filter(|l| l.contains(&state.display().to_string())).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

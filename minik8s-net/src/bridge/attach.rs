@@ -21,12 +21,16 @@ impl BridgeNetwork {
             path: pod.netns.clone(),
         })?;
         let fresh = self.ledger.lock().get(&pod.id).is_none();
-        let record = self.ledger.lock().allocate(pod, self.config.link_name(&pod.id))?;
+        let (record, written) = self.ledger.lock().allocate(pod, self.config.link_name(&pod.id))?;
+        // The disk takes about as long as the kernel; neither waits for the other.
+        let durable = tokio::task::spawn_blocking(move || written.map_or(Ok(()), |file| file.sync_data()));
         self.names.zone().askers().add(record.ip, &record.namespace);
         let done = match self.wire(&record, inside).await {
             Ok(()) => self.rules.set_pod(pod.id.clone(), pod_rules(&record)).await,
             failed => failed,
         };
+        let durable = durable.await.map_err(std::io::Error::other).and_then(|synced| synced);
+        let done = done.and(durable.map_err(failed("write", format!("the record of pod {}", pod.id))));
         if done.is_err() && fresh {
             let _ = self.disconnect(&pod.id).await;
         }

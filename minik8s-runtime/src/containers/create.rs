@@ -28,12 +28,10 @@ impl Inner {
     pub(crate) async fn create_container(self: &Arc<Self>, sandbox: &str, spec: &ContainerSpec) -> RuntimeResult<()> {
         let cid = containerd_id(&spec.id);
         let _guard = self.locks.lock(&cid).await;
-        if let Some(there) = self.record(&cid).await? {
-            return same_sandbox(&there, sandbox);
-        }
         let (sandbox_id, mounts) = (sandbox.to_owned(), spec.mounts.clone());
         let id = spec.id.clone();
-        let (image, sandbox) = tokio::try_join!(
+        let (there, image, found) = tokio::join!(
+            self.record(&cid),
             self.images.require(&spec.image),
             self.blocking(move |this| {
                 if let Some(mount) = mounts.iter().find(|m| !m.source.exists()) {
@@ -43,7 +41,11 @@ impl Inner {
                 let missing = RuntimeError::NotFound { what: "sandbox", name: sandbox_id.clone() };
                 this.sandboxes.load(&sandbox_id)?.ok_or(missing)
             }),
-        )?;
+        );
+        if let Some(there) = there? {
+            return same_sandbox(&there, sandbox);
+        }
+        let (image, sandbox) = (image?, found?);
         if !sandbox.ready {
             return Err(RuntimeError::WrongState {
                 name: sandbox.spec.id,

@@ -85,8 +85,9 @@ impl ImageStore {
 
     /// What `Images::image` answers.
     pub(crate) async fn info(&self, name: &str) -> RuntimeResult<Option<ImageInfo>> {
-        let Some(image) = self.find(name).await? else { return Ok(None) };
-        Ok(self.infos().await?.into_iter().find(|info| info.id == image.id))
+        let (found, all) = tokio::join!(self.find(name), self.infos());
+        let Some(image) = found? else { return Ok(None) };
+        Ok(all?.into_iter().find(|info| info.id == image.id))
     }
 
     pub(crate) async fn remove(&self, name: &str) -> RuntimeResult<()> {

@@ -6,9 +6,11 @@ mod namespaces;
 mod pause;
 mod record;
 mod shared_pids;
+mod spares;
 mod sysctls;
 
 pub(crate) use record::SandboxStore;
+pub(crate) use spares::{MOST_SPARES, keep_spares};
 
 use std::path::PathBuf;
 

@@ -1,12 +1,13 @@
-//! Making and pinning namespaces. All of it happens on a thread of its own, which ends with it: a thread that left the
-//! host's namespaces must never run anything else.
+//! Making, pinning and entering namespaces. All of it happens on a thread of its own, which ends with it: a thread that
+//! left the host's namespaces must never run anything else.
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// `NSFS_MAGIC` of linux/magic.h.
@@ -26,38 +27,67 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn flags(&self) -> CloneFlags {
-        let pick = |wanted, flag| if wanted { flag } else { CloneFlags::empty() };
-        pick(self.net, CloneFlags::CLONE_NEWNET)
-            | pick(self.ipc, CloneFlags::CLONE_NEWIPC)
-            | pick(self.uts, CloneFlags::CLONE_NEWUTS)
+    /// Every namespace, and nothing that is one pod's.
+    pub(super) fn plain() -> Self {
+        Self { net: true, ipc: true, uts: true, hostname: String::new(), sysctls: BTreeMap::new() }
     }
 
-    /// File names of the pins, and the kernel's names of the namespaces.
+    /// True where it wants every namespace, as most pods do.
+    pub(super) fn all(&self) -> bool {
+        self.net && self.ipc && self.uts
+    }
+
+    /// Names of the pins, which are the kernel's names of the namespaces, and what the kernel calls them otherwise.
+    fn namespaces(&self) -> impl Iterator<Item = (&'static str, CloneFlags)> + use<> {
+        let all = [
+            (self.net, "net", CloneFlags::CLONE_NEWNET),
+            (self.ipc, "ipc", CloneFlags::CLONE_NEWIPC),
+            (self.uts, "uts", CloneFlags::CLONE_NEWUTS),
+        ];
+        all.into_iter().filter(|(wanted, ..)| *wanted).map(|(_, name, flag)| (name, flag))
+    }
+
+    /// File names of the pins.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        [(self.net, "net"), (self.ipc, "ipc"), (self.uts, "uts")].into_iter().filter(|(w, _)| *w).map(|(_, n)| n)
+        self.namespaces().map(|(name, _)| name)
     }
 }
 
-/// Makes the namespaces and pins them below `dir`.
-pub(super) fn pin(dir: &Path, wanted: Wanted) -> io::Result<()> {
-    let dir = dir.to_path_buf();
-    let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || pin_here(&dir, &wanted))?;
-    thread.join().map_err(|_| io::Error::other("the sandbox thread panicked"))?
+/// Makes the namespaces and pins them below `dir`, which is there.
+pub(super) fn pin(dir: &Path, wanted: &Wanted) -> io::Result<()> {
+    apart(|| pin_here(dir, wanted))
 }
 
-fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    unshare(wanted.flags())?;
+/// Gives namespaces that are pinned below `dir` what `wanted` has of one pod: host name and kernel parameters.
+pub(super) fn dedicate(dir: &Path, wanted: &Wanted) -> io::Result<()> {
+    apart(|| {
+        for (name, flag) in wanted.namespaces() {
+            setns(File::open(dir.join(name))?, flag)?;
+        }
+        dedicate_here(wanted)
+    })
+}
+
+fn apart(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the sandbox thread panicked"))?
+    })
+}
+
+fn dedicate_here(wanted: &Wanted) -> io::Result<()> {
     if wanted.uts {
         nix::unistd::sethostname(&wanted.hostname)?;
     }
+    wanted.sysctls.iter().try_for_each(|(path, value)| set_sysctl(path, value))
+}
+
+fn pin_here(dir: &Path, wanted: &Wanted) -> io::Result<()> {
+    unshare(wanted.namespaces().fold(CloneFlags::empty(), |all, (_, flag)| all | flag))?;
     if wanted.net {
         crate::sys::loopback_up()?;
     }
-    for (path, value) in &wanted.sysctls {
-        set_sysctl(path, value)?;
-    }
+    dedicate_here(wanted)?;
     // The pins come last: a sandbox that has them is taken for whole.
     if wanted.ipc {
         let shm = dir.join("shm");
@@ -88,6 +118,13 @@ pub(super) fn is_pinned(path: &Path) -> bool {
     statfs(path).is_ok_and(|s| s.filesystem_type().0 == NSFS)
 }
 
+/// True where everything that `wanted` has is pinned below `dir`, shared memory included.
+pub(super) fn is_whole(dir: &Path, wanted: &Wanted) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    let shm = !wanted.ipc || device(&dir.join("shm")).is_some_and(|own| device(dir) != Some(own));
+    shm && wanted.names().all(|name| is_pinned(&dir.join(name)))
+}
+
 /// Takes every pin away and removes the directory; what is gone already is fine.
 pub(super) fn unpin(dir: &Path) -> io::Result<()> {
     for name in ["shm", "pid", "uts", "ipc", "net"] {
@@ -116,7 +153,7 @@ mod tests {
         fs::create_dir(&dir).expect("dir");
         // In the way of the shared memory.
         fs::write(dir.join("shm"), "").expect("write");
-        pin(&dir, wanted()).expect_err("no place for the shared memory");
+        pin(&dir, &wanted()).expect_err("no place for the shared memory");
         let pinned: Vec<_> = wanted().names().filter(|name| is_pinned(&dir.join(name))).collect();
         unpin(&dir).expect("unpin");
         assert!(pinned.is_empty(), "{pinned:?}");

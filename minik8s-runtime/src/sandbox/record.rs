@@ -2,6 +2,7 @@
 
 use super::Joined;
 use super::namespaces::{Wanted, is_pinned, pin, unpin};
+use super::spares::Spares;
 use super::sysctls;
 use minik8s_core::runtime::{RuntimeError, RuntimeResult, SandboxInfo, SandboxSpec};
 use serde::{Deserialize, Serialize};
@@ -19,15 +20,22 @@ struct Record {
 }
 
 /// Sandboxes below one root: records survive reboots, pins do not.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct SandboxStore {
     records: PathBuf,
     pins: PathBuf,
+    spares: Spares,
 }
 
 impl SandboxStore {
-    pub(crate) fn new(root: &Path, state: &Path) -> Self {
-        Self { records: root.join("sandboxes"), pins: state.join("sandboxes") }
+    /// With as many spares as said.
+    pub(crate) fn new(root: &Path, state: &Path, spares: usize) -> Self {
+        let spares = Spares::new(state.join("spares"), spares);
+        Self { records: root.join("sandboxes"), pins: state.join("sandboxes"), spares }
+    }
+
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     fn record_file(&self, id: &str) -> PathBuf {
@@ -108,10 +116,13 @@ impl SandboxStore {
             hostname: spec.hostname.clone(),
             sysctls,
         };
+        fs::create_dir_all(&self.pins).map_err(wrong)?;
         let dir = self.pins(&spec.id);
-        fs::create_dir_all(&dir).map_err(wrong)?;
-        fs::write(dir.join("hostname"), format!("{}\n", spec.hostname)).map_err(wrong)?;
-        pin(&dir, wanted).map_err(wrong)?;
+        if !self.spares.take(&dir, &wanted) {
+            fs::create_dir_all(&dir).map_err(wrong)?;
+            write_host_name(&dir, &wanted).map_err(wrong)?;
+            pin(&dir, &wanted).map_err(wrong)?;
+        }
         Ok(self.info(record))
     }
 
@@ -136,12 +147,17 @@ impl SandboxStore {
     }
 }
 
+/// What containers get as `/etc/hostname`.
+pub(super) fn write_host_name(dir: &Path, wanted: &Wanted) -> io::Result<()> {
+    fs::write(dir.join("hostname"), format!("{}\n", wanted.hostname))
+}
+
 fn torn(id: &str) -> SandboxInfo {
     let spec = SandboxSpec { id: id.to_owned(), ..SandboxSpec::default() };
     SandboxInfo { version: VERSION, spec, ..SandboxInfo::default() }
 }
 
-fn names(dir: &Path) -> impl Iterator<Item = String> + use<> {
+pub(super) fn names(dir: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(dir).into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok())
 }
 
@@ -173,7 +189,7 @@ mod tests {
     #[test]
     fn a_torn_record_is_a_sandbox_that_is_not_ready() {
         let dir = tempfile::tempdir().expect("dir");
-        let store = SandboxStore::new(dir.path(), &dir.path().join("state"));
+        let store = SandboxStore::new(dir.path(), &dir.path().join("state"), 0);
         fs::create_dir_all(dir.path().join("sandboxes")).expect("mkdir");
         fs::write(store.record_file("p1"), "{\"ver").expect("write");
         fs::create_dir_all(store.pins("p2")).expect("mkdir");
@@ -190,7 +206,7 @@ mod tests {
     #[test]
     fn a_sandbox_that_asks_for_the_machines_parameters_is_not_made() {
         let dir = tempfile::tempdir().expect("dir");
-        let store = SandboxStore::new(dir.path(), &dir.path().join("state"));
+        let store = SandboxStore::new(dir.path(), &dir.path().join("state"), 0);
         let sysctls = [("kernel.no_such_parameter".to_owned(), "1".to_owned())].into();
         let spec = SandboxSpec { id: "p".into(), sysctls, ..SandboxSpec::default() };
         let error = store.make(&spec, 0).expect_err("refused");
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn host_namespaces_are_not_joined() {
-        let store = SandboxStore::new(Path::new("/r"), Path::new("/s"));
+        let store = SandboxStore::new(Path::new("/r"), Path::new("/s"), 0);
         let spec = SandboxSpec { id: "p".into(), host_network: true, host_ipc: true, ..SandboxSpec::default() };
         assert_eq!(store.joined(&spec), Joined::default());
         let shared = SandboxSpec { id: "p".into(), share_pids: true, ..SandboxSpec::default() };

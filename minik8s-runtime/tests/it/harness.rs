@@ -14,18 +14,23 @@ pub(crate) fn able() -> bool {
 pub(crate) struct Harness {
     pub(crate) runtime: ContainerdRuntime,
     pub(crate) config: ContainerdConfig,
-    daemon: Daemon,
+    pub(crate) daemon: Daemon,
     pub(crate) dir: tempfile::TempDir,
 }
 
 /// Dropped before the directory goes, and also where connecting fails.
-struct Daemon {
+pub(crate) struct Daemon {
     containerd: Option<PrivateContainerd>,
     cgroup_root: String,
 }
 
 impl Harness {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// With settings of its own.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ContainerdConfig)) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let home = dir.path().join("containerd");
         let daemon = tokio::task::spawn_blocking(move || PrivateContainerd::start(home)).await.expect("thread");
@@ -33,6 +38,7 @@ impl Harness {
         let mut config = daemon.config();
         config.log_driver = Some(env!("CARGO_BIN_EXE_minik8s-logger").into());
         config.cgroup_root = format!("minik8s-test-{}", uuid::Uuid::new_v4().simple());
+        change(&mut config);
         let daemon = Daemon { containerd: Some(daemon), cgroup_root: config.cgroup_root.clone() };
         let runtime = ContainerdRuntime::connect(config.clone()).await.expect("connect");
         Self { runtime, config, dir, daemon }

@@ -8,4 +8,5 @@ mod harness;
 mod isolation;
 mod pulling;
 mod recovery;
+mod spares;
 mod streams;
