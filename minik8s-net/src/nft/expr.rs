@@ -17,8 +17,8 @@ impl Reg {
 /// What a packet's fate is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    Accept,
     Drop,
-    Return,
     Jump(String),
     Goto(String),
 }
@@ -26,8 +26,8 @@ pub(crate) enum Verdict {
 impl Verdict {
     fn code(&self) -> i32 {
         match self {
+            Verdict::Accept => 1,
             Verdict::Drop => 0,
-            Verdict::Return => -5,
             Verdict::Jump(_) => -3,
             Verdict::Goto(_) => -4,
         }

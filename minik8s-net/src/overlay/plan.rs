@@ -43,6 +43,21 @@ impl Place<'_> {
         self.addresses.iter().find(here).filter(|_| self.overlay.direct).map(|(link, _)| *link)
     }
 
+    /// What an address is that no other node can have.
+    fn is_no_peer(&self, address: Ipv4Addr) -> Option<&'static str> {
+        let own = |(_, net): &(u32, Ipv4Net)| net.addr() == address;
+        // A subnet of two has no address for all.
+        let ends =
+            |(_, net): &(u32, Ipv4Net)| net.prefix_len() < 31 && [net.network(), net.broadcast()].contains(&address);
+        match address {
+            _ if address == self.overlay.address || self.addresses.iter().any(own) => Some("this node's own"),
+            _ if address.is_broadcast() || self.addresses.iter().any(ends) => Some("that of a whole subnet"),
+            _ if address.is_multicast() => Some("that of a group"),
+            _ if address.is_loopback() || address.octets()[0] == 0 => Some("of no machine"),
+            _ => None,
+        }
+    }
+
     /// Peers with a plain route, peers behind the tunnel, and those that make no sense, with the reason.
     pub(super) fn sort(&self, peers: &[Peer]) -> Sorted {
         let mut sorted = Sorted::default();
@@ -53,6 +68,10 @@ impl Place<'_> {
                 continue;
             };
             let range = range.trunc();
+            if let Some(what) = self.is_no_peer(address) {
+                sorted.refused.push(format!("node {}: its address {address} is {what}", peer.node));
+                continue;
+            }
             if let Some((other, owner)) = taken.iter().find(|(other, _)| overlap(*other, range)) {
                 sorted.refused.push(format!("node {}: its range {range} overlaps with {other} of {owner}", peer.node));
                 continue;
@@ -122,6 +141,20 @@ pub(super) fn steps(now: &Entries, wanted: &Entries) -> Vec<Step> {
     steps
 }
 
+impl Step {
+    /// True where the step makes things worse after another one that failed: a way would lead nowhere, by what was not
+    /// made for it, or without what it still needs.
+    pub(super) fn needs(&self, other: &Step) -> bool {
+        match (self, other) {
+            (Step::Route(_, hop), Step::Neighbour(ip, _)) => hop.via == *ip,
+            (Step::Route(range, hop), Step::Forward(mac, _)) => hop.via == range.network() && vtep_mac(*range) == *mac,
+            (Step::DropForward(mac, _), Step::Route(range, _) | Step::DropRoute(range, _)) => vtep_mac(*range) == *mac,
+            (Step::DropNeighbour(ip, _), Step::Route(range, _) | Step::DropRoute(range, _)) => range.network() == *ip,
+            _ => false,
+        }
+    }
+}
+
 fn missing<'a, K: Ord, V: PartialEq>(
     now: &'a BTreeMap<K, V>,
     wanted: &'a BTreeMap<K, V>,
@@ -174,8 +207,15 @@ mod tests {
             peer("a", "192.0.2.8", "10.244.4.0/23"),
             peer("b", "192.0.2.9", "10.244.5.0/24"),
             peer("six", "fd00::1", "fd01::/64"),
+            peer("self", "192.0.2.1", "10.244.6.0/24"),
+            peer("else", "198.51.100.1", "10.244.6.0/24"),
+            peer("all", "192.0.2.255", "10.244.6.0/24"),
+            peer("everybody", "255.255.255.255", "10.244.6.0/24"),
+            peer("some", "224.0.0.9", "10.244.6.0/24"),
+            peer("none", "0.0.0.0", "10.244.6.0/24"),
         ];
         let sorted = sort(true, &peers);
+        assert!(sorted.tunnels.is_empty());
         assert_eq!(sorted.direct.keys().copied().collect::<Vec<_>>(), [net("10.244.4.0/23")]);
         assert_eq!(
             sorted.refused,
@@ -183,6 +223,12 @@ mod tests {
                 "node own: its range 10.244.0.128/25 overlaps with 10.244.0.0/24 of this node",
                 "node b: its range 10.244.5.0/24 overlaps with 10.244.4.0/23 of a",
                 "node six: fd00::1 for fd01::/64 is not IPv4",
+                "node self: its address 192.0.2.1 is this node's own",
+                "node else: its address 198.51.100.1 is this node's own",
+                "node all: its address 192.0.2.255 is that of a whole subnet",
+                "node everybody: its address 255.255.255.255 is that of a whole subnet",
+                "node some: its address 224.0.0.9 is that of a group",
+                "node none: its address 0.0.0.0 is of no machine",
             ]
         );
     }
@@ -199,5 +245,26 @@ mod tests {
         let going = [Step::DropRoute(range, hop), Step::DropForward(mac, node), Step::DropNeighbour(via, mac)];
         assert_eq!(steps(&first, &none), going);
         assert_eq!(steps(&first, &moved), [Step::Forward(mac, Ipv4Addr::new(203, 0, 113, 8))]);
+    }
+
+    #[test]
+    fn a_step_that_failed_holds_up_what_needs_it_and_nothing_else() {
+        let far = sort(false, &[peer("n", "203.0.113.7", "10.244.2.0/24")]).entries(DEVICE);
+        let near = sort(true, &[peer("n", "192.0.2.7", "10.244.2.0/24")]).entries(DEVICE);
+        let other = sort(false, &[peer("m", "203.0.113.8", "10.244.3.0/24")]).entries(DEVICE);
+        let none = Entries::default();
+        let held = |steps: Vec<Step>, failed: usize| {
+            steps.iter().filter(|step| step.needs(&steps[failed])).copied().collect::<Vec<_>>()
+        };
+        let coming = steps(&none, &far);
+        assert_eq!((held(coming.clone(), 0), held(coming.clone(), 1)), (vec![coming[2]], vec![coming[2]]));
+        let going = steps(&far, &none);
+        assert_eq!(held(going.clone(), 0), going[1..]);
+        // From behind the tunnel to the same subnet: the old way stays whole where the new one is refused.
+        let moved = steps(&far, &near);
+        assert_eq!(held(moved.clone(), 0), moved[1..]);
+        let exchanged = steps(&far, &other);
+        let stale = exchanged.iter().position(|step| matches!(step, Step::Route(..))).unwrap();
+        assert_eq!(held(exchanged, stale), []);
     }
 }

@@ -1,6 +1,6 @@
 //! Bringing the kernel's routes and tunnel to what the peers need.
 
-use super::plan::{Place, Sorted, steps};
+use super::plan::{Place, Sorted, Step, steps};
 use super::{OVERHEAD, OverlayConfig, vtep_mac};
 use crate::bridge::BridgeNetwork;
 use crate::kernel::failed;
@@ -48,10 +48,23 @@ impl BridgeNetwork {
         let wanted = if problem.is_ok() { sorted.entries(index) } else { sorted.without_tunnel() };
         let source = config.gateway();
         let now = links.entries(device.as_ref(), source).await?;
-        for step in steps(&now, &wanted) {
-            links.step(step, index, source).await?;
+        problem.and(self.walk(links, steps(&now, &wanted), index).await)
+    }
+
+    /// All steps, so that one node whose way the kernel refuses does not stand in the way of others. Returns the first
+    /// refusal.
+    async fn walk(&self, links: &Links, steps: Vec<Step>, device: u32) -> NetworkResult<()> {
+        let (mut failed, mut first) = (Vec::new(), Ok(()));
+        for step in steps {
+            if failed.iter().any(|failure| step.needs(failure)) {
+                failed.push(step);
+            } else if let Err(error) = links.step(step, device, self.config().gateway()).await {
+                tracing::warn!(%error, "a way to a node's pods cannot be changed");
+                failed.push(step);
+                first = first.and(Err(error));
+            }
         }
-        problem
+        first
     }
 
     /// The device, made where somebody is behind it. It stays when nobody is any more: somebody may come again.

@@ -52,13 +52,16 @@ pub(super) fn sets() -> Vec<SetSpec> {
 pub(super) fn chains(around: &Surroundings) -> Vec<(&'static str, Option<BaseChain>, Vec<Rule>)> {
     let base = |kind, hook, priority| Some(BaseChain { kind, hook, priority });
     let enter = || rule([Expr::Verdict(Verdict::Jump("dispatch".to_owned()))], None);
+    // A packet that began with the rules as they were may be led to a chain that is new, and so has none for it. To let it
+    // go on would fix its connection to an address that nobody has; where nothing becomes of it, its client asks again.
+    let changed = || rule([Expr::Verdict(Verdict::Drop)], Some("a service that changes just now"));
     let mut chains = vec![
         (REFUSE, None, refuse()),
         ("dispatch", None, dispatch(around)),
         ("guard", base("filter", 1, -300), vec![guard(around, true)]),
         ("sources", base("filter", 0, -300), vec![sources(around)]),
-        ("prerouting", base("nat", 0, -100), vec![guard(around, false), enter()]),
-        ("output", base("nat", 3, -100), vec![enter()]),
+        ("prerouting", base("nat", 0, -100), vec![guard(around, false), enter(), changed()]),
+        ("output", base("nat", 3, -100), vec![enter(), changed()]),
         ("postrouting", base("nat", 4, 100), postrouting(around)),
         ("gone", base("filter", 3, 0), vec![gone(around, true)]),
         ("gone-through", base("filter", 2, 0), vec![gone(around, false)]),
@@ -141,7 +144,8 @@ fn untracked(address: fn(Reg) -> Expr, node: Ipv4Addr, port: u16) -> Rule {
     rule(exprs, None)
 }
 
-/// Virtual addresses first, then ports of the node's own addresses.
+/// Virtual addresses first, then ports of the node's own addresses. Every packet has its verdict here, or in a chain for a
+/// service.
 fn dispatch(around: &Surroundings) -> Vec<Rule> {
     let a = Reg::A;
     let address_key = || [destination(a[0]), Expr::L4Proto(a[1]), destination_port(a[2])];
@@ -151,7 +155,7 @@ fn dispatch(around: &Surroundings) -> Vec<Rule> {
     let mut unknown = within(destination, around.services, true);
     unknown.push(Expr::Verdict(Verdict::Goto(REFUSE.to_owned())));
     let local = || LOCAL.to_ne_bytes().to_vec();
-    let foreign = [Expr::DestinationType(a[0]), Expr::NotEqual(a[0], local()), Expr::Verdict(Verdict::Return)];
+    let foreign = [Expr::DestinationType(a[0]), Expr::NotEqual(a[0], local()), Expr::Verdict(Verdict::Accept)];
     let from_outside = || {
         let mut exprs = within(source, around.cluster, false);
         exprs.extend([Expr::SourceType(a[0]), Expr::NotEqual(a[0], local())]);
@@ -167,8 +171,11 @@ fn dispatch(around: &Surroundings) -> Vec<Rule> {
         rule(foreign, Some("only the node's own addresses have node ports")),
         rule(address_key().into_iter().chain([look(HOST_ADDRESS_PORTS, a[0]), dnat()]), None),
     ];
-    let last = rule(port_key().into_iter().chain([look(HOST_PORTS, a[0]), dnat()]), None);
-    [outside, address].into_iter().flatten().chain(others).chain(outside_port).chain(port).chain([last]).collect()
+    let last = [
+        rule(port_key().into_iter().chain([look(HOST_PORTS, a[0]), dnat()]), None),
+        rule([Expr::Verdict(Verdict::Accept)], None),
+    ];
+    [outside, address].into_iter().flatten().chain(others).chain(outside_port).chain(port).chain(last).collect()
 }
 
 /// Who may not keep its address: pods that reach themselves, the host's loopback, pods outside of the cluster, and

@@ -1,6 +1,9 @@
 //! Remembered flows: translation is decided by a flow's first packet, and a flow of UDP that goes on would reach a backend
 //! that is gone for ever, as would somebody who still asks for a connection. So such flows are forgotten when backends
 //! change. Connections that came about are left as they are: rules tell their clients when a pod is no more.
+//!
+//! To find them, the kernel has to say all that it remembers, whatever that is about; so it is asked only where something
+//! may lead to what is gone.
 
 use super::plan::{Backend, Front};
 use crate::nft::wire::{self, CONNTRACK, FAMILY_IPV4, Messages};
@@ -19,6 +22,8 @@ const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const ID: u16 = 12;
+/// Of a question, since Linux 5.18: which bits of the status must be as they are given. Earlier kernels tell everything.
+const STATUS_MASK: u16 = 26;
 /// Bit of the status: somebody answered.
 const ANSWERED: u32 = 1 << 1;
 
@@ -31,7 +36,7 @@ pub(super) struct Tuple {
 }
 
 /// What a front's traffic may reach.
-pub(super) type Reach = BTreeMap<Front, Vec<Backend>>;
+pub(super) type Reach = BTreeMap<Front, BTreeSet<Backend>>;
 
 /// Forgets flows through `fronts` to anything but their backends, and those to `gone` that are no connections.
 pub(super) fn forget(
@@ -44,11 +49,16 @@ pub(super) fn forget(
     socket.dump(
         GET,
         FAMILY_IPV4,
-        |_| {},
+        |question| {
+            if only_unanswered(fronts, gone) {
+                question.u32(STATUS, 0);
+                question.u32(STATUS_MASK, ANSWERED);
+            }
+        },
         |message| {
             let attributes = message.body.get(wire::NFGEN..).unwrap_or_default();
             let Some(flow) = Flow::read(attributes) else { return };
-            if is_stale(flow.original, flow.reply, cluster, fronts) || flow.is_lost(gone) {
+            if flow.is_stale(cluster, fronts) || flow.is_lost(gone) {
                 stale.push((flow.raw.to_vec(), flow.id.to_vec()));
             }
         },
@@ -66,6 +76,11 @@ pub(super) fn forget(
         }
     }
     Ok(())
+}
+
+/// Nothing that was answered can be stale: then the kernel need not tell the many connections that came about.
+fn only_unanswered(fronts: &Reach, gone: &BTreeSet<Ipv4Addr>) -> bool {
+    gone.is_empty() && fronts.keys().all(|front| front.protocol() == Protocol::Tcp)
 }
 
 /// What the kernel says of a flow.
@@ -97,20 +112,24 @@ impl<'a> Flow<'a> {
         let connection = self.original.protocol == TCP && self.answered;
         translated && !connection && gone.contains(&self.reply.source.0)
     }
-}
 
-/// A flow through one of the fronts that does not lead to one of its backends.
-fn is_stale(original: Tuple, reply: Tuple, cluster: Ipv4Net, fronts: &Reach) -> bool {
-    if original.protocol != UDP {
-        return false;
+    /// It goes through one of the fronts and does not lead to one of its backends.
+    fn is_stale(&self, cluster: Ipv4Net, fronts: &Reach) -> bool {
+        let protocol = match self.original.protocol {
+            UDP => Protocol::Udp,
+            TCP if !self.answered => Protocol::Tcp,
+            _ => return false,
+        };
+        let (original, reply) = (self.original, self.reply);
+        let (ip, port) = original.destination;
+        let by_address = fronts.get(&Front::Address(ip, protocol, port));
+        let translated = reply.source != original.destination;
+        // Somebody else's port of the same number must not be taken for the node's.
+        let plausible =
+            if translated { cluster.contains(&reply.source.0) } else { reply.destination == original.source };
+        let by_port = fronts.get(&Front::NodePort(protocol, port)).filter(|_| plausible);
+        by_address.or(by_port).is_some_and(|backends| !backends.contains(&reply.source))
     }
-    let (ip, port) = original.destination;
-    let by_address = fronts.get(&Front::Address(ip, Protocol::Udp, port));
-    let translated = reply.source != original.destination;
-    // Somebody else's port of the same number must not be taken for the node's.
-    let plausible = if translated { cluster.contains(&reply.source.0) } else { reply.destination == original.source };
-    let by_port = fronts.get(&Front::NodePort(Protocol::Udp, port)).filter(|_| plausible);
-    by_address.or(by_port).is_some_and(|backends| !backends.contains(&reply.source))
 }
 
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
@@ -142,7 +161,8 @@ mod tests {
         let reach = fronts.iter().map(|(f, b)| (*f, b.iter().map(|t| at(t)).collect())).collect();
         let original = Tuple { source: at("192.0.2.9:5000"), destination: at(to), protocol: UDP };
         let reply = Tuple { source: at(by), destination: at(seen), protocol: UDP };
-        assert_eq!(is_stale(original, reply, "10.244.0.0/16".parse().unwrap(), &reach), stale);
+        let flow = Flow { raw: &[], id: &[], original, reply, answered: true };
+        assert_eq!(flow.is_stale("10.244.0.0/16".parse().unwrap(), &reach), stale);
     }
 
     #[test]
@@ -157,6 +177,24 @@ mod tests {
         assert!(!lost(TCP, "10.244.0.2:8080", true));
         assert!(!lost(TCP, "10.244.0.3:8080", false));
         assert!(lost(UDP, "10.244.0.2:8080", true));
+    }
+
+    #[test]
+    fn who_still_asks_a_backend_that_was_taken_out_is_led_elsewhere_unless_connected() {
+        let front = Front::Address(Ipv4Addr::new(10, 96, 0, 1), Protocol::Tcp, 80);
+        let reach = [(front, [at("10.244.0.3:8080")].into())].into();
+        let stale = |by: &str, answered| {
+            let original = Tuple { source: at("192.0.2.9:5000"), destination: at("10.96.0.1:80"), protocol: TCP };
+            let reply = Tuple { source: at(by), destination: at("192.0.2.9:5000"), protocol: TCP };
+            Flow { raw: &[], id: &[], original, reply, answered }.is_stale("10.244.0.0/16".parse().unwrap(), &reach)
+        };
+        assert!(stale("10.244.1.2:8080", false));
+        assert!(!stale("10.244.1.2:8080", true));
+        let (tcp, gone) = (Reach::from([(front, BTreeSet::new())]), BTreeSet::from([Ipv4Addr::new(10, 244, 1, 2)]));
+        assert!(only_unanswered(&tcp, &BTreeSet::new()) && !only_unanswered(&tcp, &gone));
+        let udp = [(Front::NodePort(Protocol::Udp, 53), BTreeSet::new())];
+        assert!(!only_unanswered(&tcp.into_iter().chain(udp).collect(), &BTreeSet::new()));
+        assert!(!stale("10.244.0.3:8080", false));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! is therefore a change of elements, which costs the same however many services there are: of rules, the kernel checks
 //! all that a table has at every change. Services whose clients come to the same backend again have chains of their own,
 //! for whom they remember.
+//!
+//! A packet goes by the rules that there were when it came, but looks at maps as they are: whatever changes between two
+//! looks, it must find a backend or nothing.
 
 use super::plan::{Backend, Front, MOST, Pool, Sticky, Ways};
 use super::rules::{
@@ -205,8 +208,8 @@ pub(super) fn elements(front: Front, ways: &Ways) -> Elements {
 
 fn pool_elements(key: &[u8], door: Door, pool: &Pool, all: &mut Elements) {
     if let Some(Sticky { name, .. }) = pool.sticky.as_ref().filter(|_| !pool.backends.is_empty()) {
-        all.insert((door.sticky(), key.to_vec()), Value::Verdict(Verdict::Goto(name.clone())));
-        return;
+        // Whom the chain does nothing for comes back, and goes on as if there were none.
+        all.insert((door.sticky(), key.to_vec()), Value::Verdict(Verdict::Jump(name.clone())));
     }
     all.insert((door.services(), key.to_vec()), Value::Bytes(count(pool).to_be_bytes().to_vec()));
     for (number, backend) in (0u32..).zip(&pool.backends) {

@@ -223,10 +223,11 @@ impl Inner {
     /// The whole table in one transaction, whatever there was.
     fn rebuild(&mut self) -> Result<(), NftError> {
         self.generation = None;
+        // What there was in the kernel is not known, nor what became of it.
+        self.stale.fronts.extend(self.program.fronts());
         self.program.forget();
-        let (changes, touched) = self.program.update(&self.services);
-        self.stale.fronts.extend(touched);
-        self.stale.fronts.extend(self.program.all_host_ports());
+        let (changes, _) = self.program.update(&self.services);
+        self.stale.fronts.extend(self.program.fronts());
         let mut batch = Batch::new(&self.program.around().table, None);
         self.program.write_all(&changes, &mut batch);
         let socket = open(&mut self.socket)?;
@@ -239,9 +240,10 @@ impl Inner {
 
     fn forget_flows(&mut self) -> Result<(), NftError> {
         let Self { socket, program, stale, .. } = self;
-        stale.fronts.retain(|front| front.protocol() == Protocol::Udp);
+        stale.fronts.retain(|front| front.protocol() != Protocol::Sctp);
         stale.settle(|stale| {
-            let reach: Reach = stale.fronts.iter().map(|front| (*front, program.reach(*front))).collect();
+            let reach = |front: &Front| (*front, program.reach(*front).into_iter().collect());
+            let reach: Reach = stale.fronts.iter().map(reach).collect();
             flows::forget(open(socket)?, program.around().cluster, &reach, &stale.gone)
         })
     }

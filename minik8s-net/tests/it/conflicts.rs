@@ -366,3 +366,41 @@ fn a_tunnel_and_routes_of_somebody_else_are_left_alone() {
         assert!(output("ip -d link show mk8s-vxlan").contains("id 7"));
     });
 }
+
+/// A node that cannot be reached stands in the way of no other: one with an address that no machine can have, or behind a
+/// link that is down.
+#[test]
+fn ways_to_other_nodes_do_not_wait_for_one_that_is_refused() {
+    alone(|machine| async move {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let peer = |third: u8, address: &str| Peer {
+            node: format!("n{third}"),
+            address: address.parse().unwrap(),
+            pod_cidr: format!("10.77.{third}.0/24").parse().unwrap(),
+        };
+        let ways = || output("ip route show proto 109");
+        let (all, near, far) = (peer(2, "192.0.2.255"), peer(3, "192.0.2.9"), peer(4, "198.51.100.7"));
+        network.sync_peers(&[all, near.clone()]).await.unwrap();
+        assert!(ways().contains("10.77.3.0/24 via 192.0.2.9") && !ways().contains("10.77.2.0"), "{}", ways());
+        // Routes on a link go with it, and come back when it does.
+        ip("link set eth0 down");
+        let refused = network.sync_peers(&[near.clone(), far.clone()]).await.unwrap_err().to_string();
+        assert!(refused.contains("10.77.3.0/24"), "{refused}");
+        assert!(ways().contains("10.77.4.0/24 via 10.77.4.0 dev mk8s-vxlan"), "{}", ways());
+        ip("link set eth0 up");
+        network.sync_peers(&[near.clone(), far.clone()]).await.unwrap();
+        assert!(ways().contains("10.77.3.0/24 via 192.0.2.9") && ways().contains("10.77.4.0/24"), "{}", ways());
+        // A way that cannot be changed stays whole: its node is said to be in the same subnet now, by a link that is down.
+        ip("link set eth0 down");
+        let whole = || output("ip neigh show dev mk8s-vxlan") + &output("bridge fdb show dev mk8s-vxlan");
+        let before = whole();
+        network.sync_peers(&[peer(4, "192.0.2.9")]).await.unwrap_err();
+        assert_eq!(whole(), before);
+        assert!(ways().contains("10.77.4.0/24 via 10.77.4.0 dev mk8s-vxlan"), "{}", ways());
+        ip("link set eth0 up");
+        network.sync_peers(&[]).await.unwrap();
+        assert_eq!(ways(), "");
+        network.teardown().await.unwrap();
+    });
+}

@@ -1,8 +1,8 @@
-//! Whoever is connected to a pod that is no more.
+//! Whoever is connected to a pod that is no more, or still asks for one.
 
-use crate::machine::{Machine, on_machine};
+use crate::machine::{Machine, NEIGHBOUR, on_machine, output};
 use minik8s_core::network::{
-    Endpoint, NetworkPlugin, PodAttachment, Protocol, ServiceEntry, ServicePortEntry, ServiceTable,
+    Endpoint, NetworkPlugin, Peer, PodAttachment, Protocol, ServiceEntry, ServicePortEntry, ServiceTable,
 };
 use minik8s_core::testkit::need::{self, Need};
 use minik8s_core::testkit::network::{Bed, Place};
@@ -105,6 +105,41 @@ fn connections_to_a_pod_that_went_without_a_word_are_reset() {
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{from:?}");
         }
         drop(listener);
+        network.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn who_still_asks_a_backend_of_another_node_is_led_elsewhere_when_that_one_goes() {
+    if !need::met(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
+        return;
+    }
+    on_machine(async |machine| {
+        let network = machine.bridge();
+        network.setup().await.unwrap();
+        let (client, _) = attach(&machine, "client").await;
+        let (server, ip) = attach(&machine, "server").await;
+        let listener = listen(&machine, &server).await;
+        let by_service = SocketAddr::new(VIRTUAL.into(), 80);
+        network.sync_services(Arc::new(service(ip))).await.unwrap();
+        let mut before = connect(&machine, &client, by_service).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        // A node that says nothing: what is sent there is for nobody.
+        let peer = Peer { node: "there".into(), address: NEIGHBOUR.into(), pod_cidr: "10.77.9.0/24".parse().unwrap() };
+        network.sync_peers(&[peer]).await.unwrap();
+        network.sync_services(Arc::new(service(Ipv4Addr::new(10, 77, 9, 2).into()))).await.unwrap();
+        let asking = futures::future::join_all([&Place::Host, &client].map(|from| connect(&machine, from, by_service)));
+        let changed = async {
+            let asked = || output("cat /proc/net/nf_conntrack").matches("UNREPLIED] src=10.77.9.2").count();
+            while asked() < 2 {
+                tokio::task::yield_now().await;
+            }
+            network.sync_services(Arc::new(service(ip))).await.unwrap();
+        };
+        tokio::join!(asking, changed);
+        // Who was connected to one that others are not led to any more still is.
+        before.write_all(b"hello").await.unwrap();
+        accepted.read_exact(&mut [0; 5]).await.unwrap();
         network.teardown().await.unwrap();
     });
 }
