@@ -108,8 +108,7 @@ fn told(states: &'static [(Range<usize>, bool)], calls: &'static [(Place, Socket
         }
         network.teardown().await.unwrap();
     });
-    let told = all.lock().clone();
-    told
+    all.lock().clone()
 }
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(VIRTUAL), 80);
