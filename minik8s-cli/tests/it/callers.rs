@@ -84,12 +84,16 @@ fn callers(up: &Up, to: SocketAddr, count: usize) -> (Arc<Seen>, std::thread::Jo
     let calling = up.inside(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let each = (0..count).map(|_| async {
-                while !callers.stop.load(Ordering::Relaxed) {
-                    call(to, &callers).await;
-                }
+            // A task each: of many within one, a runtime that is kept busy may not look at some for a long time.
+            let each = (0..count).map(|_| {
+                let callers = callers.clone();
+                tokio::spawn(async move {
+                    while !callers.stop.load(Ordering::Relaxed) {
+                        call(to, &callers).await;
+                    }
+                })
             });
-            futures::future::join_all(each).await;
+            futures::future::try_join_all(each.collect::<Vec<_>>()).await.expect("callers do not panic");
         });
     });
     (seen, calling)
