@@ -367,8 +367,9 @@ impl Scheduler for FrameworkScheduler {
     }
 
     fn may_help(&self, diagnosis: &Diagnosis, event: ClusterEvent) -> bool {
+        // A node may be closed to everybody when it comes, and open later: no filter that refused the pod before speaks of it.
         diagnosis.nodes.is_empty()
-            || event == ClusterEvent::NodeAdded
+            || matches!(event, ClusterEvent::NodeAdded | ClusterEvent::NodeChanged)
             || self.turned_by(event).any(|filter| diagnosis.filters().any(|name| name == filter))
     }
 
@@ -387,6 +388,13 @@ impl Scheduler for FrameworkScheduler {
         let mut filters = self.profile.filters.iter().map(AsRef::as_ref);
         if event == ClusterEvent::NodeAdded {
             return filters.all(open);
+        }
+        let takes = |node: &NodeInfo| {
+            let room = |f: &dyn FilterPlugin| displaces && f.turned_by().contains(&ClusterEvent::PodLeft);
+            self.profile.filters.iter().map(AsRef::as_ref).all(|f| room(f) || f.refuse(pod, node, snapshot).is_empty())
+        };
+        if event == ClusterEvent::NodeChanged && change.node.is_some_and(takes) {
+            return true;
         }
         // What the change cannot turn around must not be in the way on the very node.
         let on_node = matches!(event, ClusterEvent::NodeChanged | ClusterEvent::PodLeft);

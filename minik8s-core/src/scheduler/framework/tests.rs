@@ -130,7 +130,7 @@ fn changes_help_exactly_those_they_make_room_for() {
     // what it shows, the pod that waits, who refused it, what happens, where, to which pod, whether it helps
     type Row<'a> = (&'a str, &'a PodInfo, &'a [&'a str], ClusterEvent, &'a str, Option<&'a PodInfo>, bool);
     let (small, large) = (heavy(100), heavy(8000));
-    let table: [Row<'_>; 12] = [
+    let table: [Row<'_>; 15] = [
         ("there is room where a pod left", &small, &[fit, cordon], PodLeft, "full", Some(&web), true),
         ("there is none yet", &low, &[fit, cordon], PodLeft, "full", Some(&web), false),
         ("but it could displace the rest", &high, &[fit, cordon], PodLeft, "full", Some(&web), true),
@@ -138,6 +138,9 @@ fn changes_help_exactly_those_they_make_room_for() {
         ("a label is not what was missing", &low, &[fit], NodeChanged, "full", None, false),
         ("a node that is still closed", &small, &[cordon], NodeChanged, "closed", None, false),
         ("one that is open", &small, &[cordon], NodeChanged, "full", None, true),
+        ("one that opens for who came before any node", &small, &[], NodeChanged, "full", None, true),
+        ("and for whom others refused", &small, &["NodePorts"], NodeChanged, "full", None, true),
+        ("but not for whom it is too small", &large, &[], NodeChanged, "full", None, false),
         ("a new node that is closed", &small, &[fit], NodeAdded, "closed", None, false),
         ("a new node that is too small", &large, &[fit], NodeAdded, "full", None, false),
         ("a new node that fits", &small, &[fit], NodeAdded, "full", None, true),

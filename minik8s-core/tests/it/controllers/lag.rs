@@ -55,6 +55,8 @@ async fn deletions_that_were_missed_are_made_up_for() {
     world.create::<ConfigMap>(map("busy", json!(null))).await;
     let before = world.ready_pods("default", "app=web", 2).await;
     world.endpoints("lone", 1).await;
+    // Whoever looks at the child for the first time must not find its parent gone already.
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     faults.hold(true);
     for name in before.iter().filter_map(|p| p.metadata.name.as_deref()).chain(["lone"]) {

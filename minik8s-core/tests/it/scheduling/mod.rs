@@ -6,7 +6,7 @@ mod priority;
 mod spread;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
-use minik8s_core::client::{ApiResource, Client, ListOptions};
+use minik8s_core::client::{ApiResource, Client, ListOptions, PatchType};
 use minik8s_core::clock::SharedClock;
 use minik8s_core::controllers::ControllerManager;
 use minik8s_core::scheduler::{SchedulerConfig, SchedulerLoop};
@@ -104,4 +104,20 @@ impl World {
         })
         .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_opens_after_it_came_is_found_by_who_was_there_before_it() {
+    let world = World::new(&[]).await;
+    world.pod("early", "a", json!({})).await;
+    world.refused("early", "no nodes available").await;
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let _: Node = world.create(json!({"metadata": {"name": "n"}, "spec": {"taints": [taint]}})).await;
+    let nodes = world.client.all::<Node>();
+    let room = json!({"status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"}}});
+    nodes.patch_status("n", PatchType::Merge, &room).await.unwrap();
+    // No filter refused the pod when it was tried: there was nothing to refuse.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    nodes.patch("n", PatchType::Merge, &json!({"spec": {"taints": null}})).await.unwrap();
+    assert_eq!(world.place_of("early").await, "n");
 }
