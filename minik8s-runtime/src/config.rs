@@ -35,7 +35,7 @@ pub struct ContainerdConfig {
     /// How many sandboxes' namespaces are kept ready, so that a pod does not wait for the kernel to make them; 0 for none,
     /// at most 64. The first are made after the first sandbox; they have no id and no address, and are in no list. They go
     /// with the runtime's last clone; those of one that was killed are found again. A pod that uses the machine's network or
-    /// IPC takes none.
+    /// IPC takes none. A spare has the machine's defaults for network parameters as they were when it was made.
     pub spare_sandboxes: usize,
 }
 
