@@ -27,6 +27,8 @@ pub struct FaultyTransport {
     /// True while watches keep their events back.
     held: watch::Sender<bool>,
     faults: Arc<AtomicU64>,
+    /// How many writes are carried out before whoever speaks through this is dead.
+    life: watch::Sender<Option<usize>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,7 @@ impl FaultyTransport {
             severed: watch::Sender::new(false),
             held: watch::Sender::new(false),
             faults: Arc::default(),
+            life: watch::Sender::new(None),
         })
     }
 
@@ -65,6 +68,18 @@ impl FaultyTransport {
     /// informer may lag behind.
     pub fn hold(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    /// Whoever speaks through this dies at the instant when so many more of its writes were carried out: it hears of
+    /// neither the last one nor of anything after it.
+    pub fn die_after(&self, writes: usize) {
+        self.life.send_replace(Some(writes));
+    }
+
+    /// Waits for the death that [`die_after`](Self::die_after) has set.
+    pub async fn dead(&self) {
+        // The sender is ours: it does not go while this waits.
+        let _ = self.life.subscribe().wait_for(|left| *left == Some(0)).await;
     }
 
     /// How many faults there were.
@@ -95,6 +110,24 @@ impl FaultyTransport {
         let answer = request.await;
         if fault == Fault::After {
             return Err(ApiError::new(Reason::ServerTimeout, "the answer was lost, as the test wants it"));
+        }
+        answer
+    }
+
+    async fn write<T>(&self, request: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+        let answer = self.pass(request).await;
+        if answer.is_ok() {
+            self.life.send_if_modified(|left| match left {
+                Some(left) if *left > 0 => {
+                    *left -= 1;
+                    *left == 0
+                }
+                _ => false,
+            });
+        }
+        if *self.life.borrow() == Some(0) {
+            self.sever(true);
+            return std::future::pending().await;
         }
         answer
     }
@@ -149,11 +182,11 @@ impl Transport for FaultyTransport {
     }
 
     async fn create(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
-        self.pass(self.inner.create(target, body, options)).await
+        self.write(self.inner.create(target, body, options)).await
     }
 
     async fn update(&self, target: &Target, body: Payload, options: &WriteOptions) -> ApiResult<Written> {
-        self.pass(self.inner.update(target, body, options)).await
+        self.write(self.inner.update(target, body, options)).await
     }
 
     async fn patch(
@@ -163,11 +196,11 @@ impl Transport for FaultyTransport {
         body: Payload,
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        self.pass(self.inner.patch(target, kind, body, options)).await
+        self.write(self.inner.patch(target, kind, body, options)).await
     }
 
     async fn delete(&self, target: &Target, options: &DeleteOptions) -> ApiResult<Deleted> {
-        self.pass(self.inner.delete(target, options)).await
+        self.write(self.inner.delete(target, options)).await
     }
 
     async fn delete_collection(
@@ -176,7 +209,7 @@ impl Transport for FaultyTransport {
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> ApiResult<ObjectList> {
-        self.pass(self.inner.delete_collection(target, list, options)).await
+        self.write(self.inner.delete_collection(target, list, options)).await
     }
 
     async fn volume_files(&self, pod: &Target, volume: &str, wish: &FilesWish) -> ApiResult<Vec<VolumeFile>> {

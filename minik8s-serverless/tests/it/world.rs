@@ -5,6 +5,7 @@ use minik8s_core::clock::{SharedClock, SystemClock};
 use minik8s_core::cluster::{Cluster, Extension};
 use minik8s_core::controllers::{Controller, ControllerManager};
 use minik8s_core::store::MemoryStore;
+use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::wait;
 use minik8s_serverless::Serverless;
 use minik8s_serverless::workflow::{
@@ -88,6 +89,21 @@ impl World {
         let manager = ControllerManager::new(Client::new(transport), self.clock.clone(), all);
         let stop = CancellationToken::new();
         self.running = Some((tokio::spawn(manager.run(stop.clone())), stop));
+    }
+
+    /// Starts controllers that die at the instant when so many of their writes were carried out. False: the run was over
+    /// before.
+    pub(crate) async fn dies_after(&mut self, writes: usize, run: &str) -> bool {
+        let faulty = FaultyTransport::new(self.cluster.transport(), 0);
+        faulty.heal();
+        faulty.die_after(writes);
+        self.start_over(faulty.clone());
+        let died = tokio::select! {
+            () = faulty.dead() => true,
+            _ = self.ended(run) => false,
+        };
+        self.kill();
+        died
     }
 
     /// Ends the controllers wherever they are.
