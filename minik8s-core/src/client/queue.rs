@@ -242,7 +242,8 @@ impl<T: Hash + Eq + Clone> WorkQueue<T> {
                     }
                     return key;
                 }
-                due.filter(|_| time.begin(&mut state))
+                let keeps = time.keep(&mut state, due.is_some());
+                due.filter(|_| keeps)
             };
             match due {
                 None => woken.await,
@@ -287,11 +288,11 @@ struct Timekeeper<'a, T: Hash + Eq + Clone> {
 }
 
 impl<T: Hash + Eq + Clone> Timekeeper<'_, T> {
-    /// True where this one keeps the time from now on, or does already.
-    fn begin(&mut self, state: &mut State<T>) -> bool {
-        if !self.keeps && !state.kept {
-            state.kept = true;
-            self.keeps = true;
+    /// True where this one keeps the time from now on, or does already. Where no key is delayed nobody does: one who
+    /// seems to, and waits for something else, would not hear of the next that is.
+    fn keep(&mut self, state: &mut State<T>, delayed: bool) -> bool {
+        if self.keeps || !state.kept {
+            (self.keeps, state.kept) = (delayed, delayed);
         }
         self.keeps
     }
@@ -435,6 +436,21 @@ mod tests {
             tokio::time::advance(Duration::from_secs(10)).await;
             assert_eq!(round(false), (vec![key], 2));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_the_time_hears_of_a_delay_after_a_key_was_due_in_the_hands_of_another() {
+        let queue = WorkQueue::new();
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.add_after("a", Duration::from_secs(5));
+        let other = queue.clone();
+        let waiting = tokio::spawn(async move { other.next().await });
+        // It is due now, and with us still.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        queue.add_after("b", Duration::from_secs(5));
+        let next = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert_eq!(next.expect("somebody keeps the time").unwrap(), "b");
     }
 
     #[tokio::test(start_paused = true)]
