@@ -111,9 +111,13 @@ impl Extension for Serverless {
     }
 
     fn attendants(&self, peers: &Peers) -> Vec<Arc<dyn Controller>> {
-        let Some(registry) = self.functions.registry.clone() else { return Vec::new() };
-        let neighbours = Neighbours { registry: registry.clone(), peers: peers.clone(), follows: false };
-        vec![Arc::new(neighbours), Arc::new(Keeper { registry, peers: peers.clone() })]
+        let mut all = triggers::attendants(&self.triggers);
+        if let Some(registry) = self.functions.registry.clone() {
+            let peers = || peers.clone();
+            all.push(Arc::new(Neighbours { registry: registry.clone(), peers: peers(), follows: false }));
+            all.push(Arc::new(Keeper { registry, peers: peers() }));
+        }
+        all
     }
 
     fn doors(&self) -> Vec<Arc<dyn HttpDoor>> {

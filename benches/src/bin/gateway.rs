@@ -2,6 +2,9 @@
 //! client (`wrk`), each alone. Both add the same headers: who asked and how, and an id of the request. Runs as root in a
 //! network namespace of its own, and needs `nginx` and `wrk`.
 //!
+//! Once more with a function's route, as gateways have it: what is below its path goes to `/`, requests wait in line where
+//! its instance has ten already, and bodies and time have limits. nginx only rewrites the path.
+//!
 //! The backend is another nginx that answers a few bytes. All of it shares the machine, so that only the ratio between
 //! the two says anything.
 
@@ -10,7 +13,9 @@
 use anyhow::{Context, Result, bail};
 use minik8s_benches::{Table, cpu_time, cpu_time_of, in_own_network, processors, progress, show};
 use minik8s_core::network::{Endpoint, ServiceEntry, ServicePortEntry, ServiceTable};
-use minik8s_core::routing::{Backend, Host, Owner, PathRule, Plan, RouteSet, Rule, Speaks, Weighted};
+use minik8s_core::routing::{
+    Backend, Hold, Host, NewPath, Owner, PathRule, Plan, Rewrite, RouteSet, Rule, Speaks, Weighted,
+};
 use minik8s_net::gateway::{Gateway, GatewayConfig, GatewayMetrics, listener};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +29,8 @@ const NGINX: u16 = 9001;
 const OURS: u16 = 9002;
 /// Routes are spread over so many hosts.
 const HOSTS: usize = 100;
+/// Where a function is called.
+const FUNCTION: &str = "/function/d/web";
 const SECONDS: &str = "8";
 
 fn main() -> Result<()> {
@@ -45,17 +52,26 @@ fn measure() -> Result<()> {
         "ours CPU",
         "nginx CPU",
     ]);
-    let direct = wrk(BACKEND, 256, 1)?;
-    for routes in sizes() {
-        progress(&format!("{routes} routes"));
-        let ours = Ours::start(routes)?;
-        let nginx = Nginx::start(dir.path(), "proxy", NGINX, &proxy(routes))?;
+    let direct = wrk(BACKEND, 256, &place(0))?;
+    let plain = |routes: usize| {
+        let locations: Vec<_> = (0..routes).map(|route| Location { place: place(route), to: "" }).collect();
+        (routes.to_string(), rules(routes), locations, place(routes - 1))
+    };
+    let function = || {
+        let (host, below) = (place(0).0, format!("{FUNCTION}/"));
+        let location = Location { place: (host.clone(), below), to: "/" };
+        ("a function".to_owned(), of_function(), vec![location], (host, format!("{FUNCTION}/hello")))
+    };
+    for (what, rules, locations, asked) in sizes().into_iter().map(plain).chain([function()]) {
+        progress(&what);
+        let ours = Ours::start(rules)?;
+        let nginx = Nginx::start(dir.path(), "proxy", NGINX, &proxy(&locations))?;
         for connections in [1, 256] {
-            let (a, cpu_a) = costing(cpu_time, || wrk(OURS, connections, routes))?;
-            let (b, cpu_b) = costing(|| nginx.cpu_time(), || wrk(NGINX, connections, routes))?;
+            let (a, cpu_a) = costing(cpu_time, || wrk(OURS, connections, &asked))?;
+            let (b, cpu_b) = costing(|| nginx.cpu_time(), || wrk(NGINX, connections, &asked))?;
             let ratio = format!("{:.2}×", a.rate / b.rate);
             let rate = |found: &Found| format!("{:.0}", found.rate);
-            let name = format!("{routes}, {connections}");
+            let name = format!("{what}, {connections}");
             table.row([name, rate(&a), rate(&b), ratio, a.half, b.half, a.most, b.most, cpu_a, cpu_b]);
         }
         drop((ours, nginx));
@@ -86,7 +102,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn start(routes: usize) -> Result<Self> {
+    fn start(rules: RouteSet) -> Result<Self> {
         // Threads are made by this one, and so belong to its network namespace.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let _inside = runtime.enter();
@@ -95,9 +111,9 @@ impl Ours {
         let gateway = Gateway::new(config, GatewayMetrics::default());
         gateway.set_services(services());
         let began = Instant::now();
-        let broken = gateway.set_routes(Arc::new(rules(routes)));
+        let broken = gateway.set_routes(Arc::new(rules));
         anyhow::ensure!(broken.is_empty(), "{broken:?}");
-        progress(&format!("table of {routes} routes made in {:.1?}", began.elapsed()));
+        progress(&format!("table made in {:.1?}", began.elapsed()));
         gateway.listen(listener(SocketAddr::from((Ipv4Addr::LOCALHOST, OURS)), 4096)?, OURS, false);
         drop(_inside);
         Ok(Self { _gateway: gateway, _runtime: runtime })
@@ -116,17 +132,37 @@ fn place(route: usize) -> (String, String) {
     (format!("h{}.example", route % HOSTS), format!("/p{route}"))
 }
 
+/// Where all requests go.
+fn web() -> Plan {
+    let backend = Backend::Service { namespace: "d".into(), name: "web".into(), port: 80, speaks: Speaks::Http };
+    let (request_headers, response_headers) = Default::default();
+    Plan { backends: vec![Weighted { backend, weight: 1, request_headers, response_headers }], ..Plan::default() }
+}
+
+/// A function's route.
+fn of_function() -> RouteSet {
+    let limit = Duration::from_secs(60);
+    let plan = Plan {
+        rewrite: Rewrite { host: None, path: Some(NewPath::Prefix("/".into())) },
+        timeout: Some(limit),
+        try_timeout: Some(limit),
+        max_body: Some(6 << 20),
+        hold: Some(Hold { queue: 1000, patience: limit, concurrency: Some(10) }),
+        ..web()
+    };
+    let owner = Owner { namespace: "d".into(), name: "web".into(), kind: "Bench", created: 0 };
+    let rule = Rule { owner, path: PathRule::prefix(FUNCTION), plan: Arc::new(plan), ..Rule::default() };
+    RouteSet { rules: vec![rule], ..RouteSet::default() }
+}
+
 fn rules(routes: usize) -> RouteSet {
     let rule = |route: usize| {
         let (host, path) = place(route);
-        let backend = Backend::Service { namespace: "d".into(), name: "web".into(), port: 80, speaks: Speaks::Http };
-        let (request_headers, response_headers) = Default::default();
-        let backends = vec![Weighted { backend, weight: 1, request_headers, response_headers }];
         Rule {
             owner: Owner { namespace: "d".into(), name: format!("r{route}"), kind: "Bench", created: 0 },
             host: Host::Exact(host),
             path: PathRule::Prefix(path),
-            plan: Arc::new(Plan { backends, ..Plan::default() }),
+            plan: Arc::new(web()),
             ..Rule::default()
         }
     };
@@ -137,21 +173,33 @@ fn backend() -> String {
     format!("server {{ listen 127.0.0.1:{BACKEND} backlog=4096; location / {{ return 200 'hello world\\n'; }} }}\n")
 }
 
+/// A route of nginx.
+struct Location {
+    /// Host and path.
+    place: (String, String),
+    /// What the backend sees instead of the path; nothing for the path itself.
+    to: &'static str,
+}
+
 /// The same routes for nginx, with kept connections to the backend as one does it there.
-fn proxy(routes: usize) -> String {
+fn proxy(locations: &[Location]) -> String {
     let mut text =
         format!("upstream web {{ server 127.0.0.1:{BACKEND}; keepalive 512; keepalive_requests 1000000; }}\n");
-    for host in 0..HOSTS.min(routes) {
+    let mut hosts = std::collections::BTreeMap::<&str, Vec<&Location>>::new();
+    for location in locations {
+        hosts.entry(&location.place.0).or_default().push(location);
+    }
+    for (number, (host, locations)) in hosts.into_iter().enumerate() {
         // Options of a socket are said once.
-        let backlog = if host == 0 { " backlog=4096" } else { "" };
-        let _ = writeln!(text, "server {{ listen 127.0.0.1:{NGINX}{backlog}; server_name h{host}.example;");
-        for route in (host..routes).step_by(HOSTS) {
+        let backlog = if number == 0 { " backlog=4096" } else { "" };
+        let _ = writeln!(text, "server {{ listen 127.0.0.1:{NGINX}{backlog}; server_name {host};");
+        for Location { place: (_, path), to } in locations {
             let headers = "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
                            proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; \
                            proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Request-Id $request_id; \
                            add_header X-Request-Id $request_id;";
-            let pass = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://web;";
-            let _ = writeln!(text, "  location {} {{ {headers} {pass} }}", place(route).1);
+            let pass = "proxy_http_version 1.1; proxy_set_header Connection '';";
+            let _ = writeln!(text, "  location {path} {{ {headers} {pass} proxy_pass http://web{to}; }}");
         }
         text.push_str("}\n");
     }
@@ -214,8 +262,7 @@ struct Found {
     most: String,
 }
 
-fn wrk(port: u16, connections: usize, routes: usize) -> Result<Found> {
-    let (host, path) = place(routes - 1);
+fn wrk(port: u16, connections: usize, (host, path): &(String, String)) -> Result<Found> {
     let threads = connections.min(2).to_string();
     let output = Command::new("wrk")
         .args([

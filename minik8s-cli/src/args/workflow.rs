@@ -89,7 +89,7 @@ fn front(text: &str) -> Result<Front, String> {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Workflows and triggers")]
 pub(crate) struct WorkflowOptions {
-    /// Listen here for events that triggers of webhooks take, in plain HTTP [default: nowhere]
+    /// Listen here for events that triggers of webhooks take, in plain HTTP, whichever server leads [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     webhooks: Option<SocketAddr>,
     /// Take events that triggers of webhooks take at every gateway too, below /trigger, with TLS where the gateway has it

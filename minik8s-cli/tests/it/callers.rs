@@ -116,12 +116,18 @@ fn roll(up: &Up) {
 
 /// The web server of a pod is killed, without a word to anybody.
 fn kill_one(up: &Up) {
-    let name = pods(up).into_iter().find(|name| name.starts_with("one")).unwrap();
+    let containers = |name: &str| get(up, &format!("pod/{name}"), "{.status.containerStatuses[0].containerID}");
+    let mut name = None;
+    until("a pod runs", 60, || {
+        name = pods(up).into_iter().find(|name| name.starts_with("one") && !containers(name).is_empty());
+        name.is_some()
+    });
+    let name = name.unwrap();
     let restarts =
         || get(up, &format!("pod/{name}"), "{.status.containerStatuses[0].restartCount}").parse().unwrap_or(0);
     let before: u32 = restarts();
-    let id = get(up, &format!("pod/{name}"), "{.status.containerStatuses[0].containerID}");
-    let id = id.rsplit('/').next().unwrap().to_owned();
+    let id = containers(&name).rsplit('/').next().unwrap().to_owned();
+    assert!(id.len() >= 32, "{id:?} is no container");
     let cgroup = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let found: Vec<String> = all.filter(|pid| pid.parse::<u32>().is_ok() && cgroup(pid).contains(&id)).collect();

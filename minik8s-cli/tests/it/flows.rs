@@ -206,7 +206,13 @@ fn a_process_that_is_killed_anywhere_repeats_no_completed_step() {
         up.kill();
         up.run();
     }
-    let (over, calls) = (all_over(&up, begun), calls(&up));
+    let over = all_over(&up, begun);
+    // What a function says comes to its log a moment later.
+    let last = |made: &Vec<usize>| made.last() == Some(&(STEPS - 1));
+    until("all have logged their last step", 60, || {
+        calls(&up).values().filter(|made| last(made)).count() == over.len()
+    });
+    let calls = calls(&up);
     for (name, status) in over {
         assert_eq!(
             (&status["phase"], &status["output"]),

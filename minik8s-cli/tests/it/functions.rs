@@ -305,7 +305,12 @@ fn kill_instance(pod: &str) {
         let host = std::fs::read_to_string(path.join("root/etc/hostname")).unwrap_or_default();
         (shim && host.trim() == pod).then(|| entry.file_name().to_string_lossy().into_owned())
     };
-    let pid = std::fs::read_dir("/proc").expect("/proc").flatten().find_map(of).expect("the instance runs");
+    let mut pid = None;
+    until("the instance runs", 60, || {
+        pid = std::fs::read_dir("/proc").expect("/proc").flatten().find_map(&of);
+        pid.is_some()
+    });
+    let pid = pid.unwrap();
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().is_ok_and(|status| status.success()));
 }
 

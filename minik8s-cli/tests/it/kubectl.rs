@@ -72,7 +72,11 @@ fn template(up: &Up) -> String {
 
 fn services_and_descriptions(up: &Up) {
     up.kubectl(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]).ok();
-    until("the service has three endpoints", 10, || {
+    // Those of the version before take their time.
+    until("there are three pods", 60, || {
+        up.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).out.lines().count() == 3
+    });
+    until("the service has three endpoints", 60, || {
         up.kubectl(&["get", "endpoints", "web", "-o", "jsonpath={.subsets[0].addresses[*].ip}"]).out.split(' ').count()
             == 3
     });

@@ -194,8 +194,11 @@ fn replicas_follow_what_pods_tell_and_what_others_know() {
     until("as many as may be follow what they tell", 60, || ready("queue").trim() == "4");
     until("three follow what others know", 60, || ready("jobs").trim() == "3");
     until("two follow what is known of the Service", 60, || ready("shop").trim() == "2");
-    let table = up.minik8s(&["get", "hpa"]).ok();
-    assert!(table.contains("30/15") && table.contains("30/30 (avg)"), "{table}");
+    // What an autoscaler found when it scaled is told until it looks again.
+    until("autoscalers tell what they see", 60, || {
+        let table = up.minik8s(&["get", "hpa"]).ok();
+        table.contains("30/15") && table.contains("30/30 (avg)")
+    });
     if up.kubectl.is_some() {
         let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/*/waiting?metricLabelSelector=kind%3Da";
         let list: Value = serde_json::from_str(&up.kubectl(&["get", "--raw", path]).ok()).unwrap();

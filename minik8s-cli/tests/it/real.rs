@@ -215,6 +215,7 @@ fn a_container_that_dies_or_is_removed_behind_our_back_comes_back() {
     up.apply("pod.yaml", &sleeper("phoenix", "app: x"));
     until_ready(&up, "phoenix");
     let uid = get(&up, "pod/phoenix", "{.metadata.uid}");
+    assert!(uid.len() >= 32, "{uid:?} is no uid");
     for count in 1..=2 {
         for pid in processes(&uid) {
             let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();

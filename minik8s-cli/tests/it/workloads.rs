@@ -53,7 +53,9 @@ fn roll(up: &Up, begin: impl FnOnce(), version: &str, replicas: usize) {
     let done = || {
         let phases = get(up, "pods", "{range .items[*]}{.metadata.deletionTimestamp}/{.status.phase} {end}");
         most = most.max(phases.split_whitespace().filter(|pod| pod.starts_with('/')).count());
-        least = least.min(get(up, "deploy/web", "{.status.availableReplicas}").parse().unwrap_or(0));
+        // Nobody said none: the field is not there where it is zero, and nothing is where asking failed.
+        let available = up.minik8s(&["get", "deploy/web", "-o", "jsonpath=n{.status.availableReplicas}"]).out;
+        least = available.strip_prefix('n').map_or(least, |count| least.min(count.parse().unwrap_or(0)));
         let told = get(
             up,
             "deploy/web",

@@ -380,7 +380,7 @@ async fn a_name_belongs_to_the_machine_that_took_it() {
 
 #[tokio::test]
 async fn a_certificate_is_renewed_while_the_node_works() {
-    let cluster = listening(Cluster::builder().certificate_life(SignedDuration::from_secs(6))).await;
+    let cluster = listening(Cluster::builder().certificate_life(SignedDuration::from_secs(15))).await;
     let far = remote(&cluster, "far").await;
     ready(&cluster, "far").await;
     let path = far._directory.path().join("pki/node.crt");

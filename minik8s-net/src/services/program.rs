@@ -357,11 +357,11 @@ fn pod_elements(pod: &PodRules) -> Vec<(&'static str, Elements)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use minik8s_core::network::{Endpoint, ServicePortEntry};
 
-    fn program() -> Program {
+    pub(in super::super) fn program() -> Program {
         Program::new(Surroundings {
             table: "t".into(),
             group: 1,

@@ -7,6 +7,7 @@ use super::plan::Front;
 use super::program::{PodRules, Program};
 use crate::kernel::failed;
 use crate::nft::{Batch, NftError, NftSocket};
+use ipnet::Ipv4Net;
 use minik8s_core::network::{NetworkError, NetworkResult, Protocol, ServiceTable};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -18,6 +19,42 @@ use std::sync::Arc;
 pub(crate) struct ServiceRules {
     table: String,
     inner: Arc<Mutex<Inner>>,
+    forgetter: Arc<Forgetter>,
+}
+
+/// Forgets flows beside the lock of the rules: the kernel takes its time to say all that it remembers, and nobody's change
+/// waits for that of another. One at a time, which does it for all that came while it waited for its turn.
+#[derive(Debug, Default)]
+struct Forgetter(Mutex<Option<NftSocket>>);
+
+impl Forgetter {
+    fn settle(
+        &self,
+        inner: &Mutex<Inner>,
+        forget: impl FnOnce(&mut Option<NftSocket>, &Due) -> Result<(), NftError>,
+    ) -> Result<(), NftError> {
+        let mut socket = self.0.lock();
+        let due = inner.lock().due();
+        if due.stale.is_empty() {
+            return Ok(());
+        }
+        let done = forget(&mut socket, &due);
+        if done.is_err() {
+            inner.lock().stale.put_back(due.stale);
+        }
+        done
+    }
+}
+
+/// What is to be forgotten, and what the rules lead to.
+struct Due {
+    stale: Stale,
+    reach: Reach,
+    cluster: Ipv4Net,
+}
+
+fn forget(socket: &mut Option<NftSocket>, due: &Due) -> Result<(), NftError> {
+    flows::forget(open(socket)?, due.cluster, &due.reach, &due.stale.gone)
 }
 
 #[derive(Debug)]
@@ -42,12 +79,14 @@ struct Stale {
 }
 
 impl Stale {
-    fn settle<E>(&mut self, forget: impl FnOnce(&Self) -> Result<(), E>) -> Result<(), E> {
-        if !self.fronts.is_empty() || !self.gone.is_empty() {
-            forget(self)?;
-            *self = Self::default();
-        }
-        Ok(())
+    fn is_empty(&self) -> bool {
+        self.fronts.is_empty() && self.gone.is_empty()
+    }
+
+    /// What could not be forgotten is tried again.
+    fn put_back(&mut self, other: Self) {
+        self.fronts.extend(other.fronts);
+        self.gone.extend(other.gone);
     }
 }
 
@@ -55,15 +94,8 @@ impl ServiceRules {
     pub(crate) fn new(around: Surroundings) -> Self {
         Self {
             table: around.table.clone(),
-            inner: Arc::new(Mutex::new(Inner {
-                socket: None,
-                program: Program::new(around),
-                services: Arc::default(),
-                generation: None,
-                stale: Stale::default(),
-                told: false,
-                inherited: false,
-            })),
+            forgetter: Arc::default(),
+            inner: Arc::new(Mutex::new(Inner::new(Program::new(around)))),
         }
     }
 
@@ -94,6 +126,15 @@ impl ServiceRules {
 
     /// Removes what a pod needed, and forgets its flows.
     pub(crate) async fn remove_pod(&self, id: String, ip: Ipv4Addr) -> NetworkResult<()> {
+        // Before anybody is told that the pod is no more: who asked a service and heard nothing yet is led elsewhere when
+        // it asks again.
+        let before = self.run(move |inner| {
+            inner.stale.gone.insert(ip);
+            Ok(())
+        });
+        if let Err(error) = before.await {
+            tracing::warn!(%error, pod = %ip, "flows to a pod that goes cannot be forgotten yet");
+        }
         self.run(move |inner| inner.remove_pod(&id, ip)).await
     }
 
@@ -103,8 +144,16 @@ impl ServiceRules {
     }
 
     async fn run(&self, work: impl FnOnce(&mut Inner) -> Result<(), NftError> + Send + 'static) -> NetworkResult<()> {
-        let inner = self.inner.clone();
-        let done = tokio::task::spawn_blocking(move || work(&mut inner.lock())).await;
+        let (inner, forgetter) = (self.inner.clone(), self.forgetter.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let is_due = {
+                let mut inner = inner.lock();
+                work(&mut inner)?;
+                !inner.stale.is_empty()
+            };
+            if is_due { forgetter.settle(&inner, forget) } else { Ok(()) }
+        });
+        let done = done.await;
         let table = format!("table ip {}", self.table);
         done.map_err(failed("change", table.clone()))?.map_err(|error| NetworkError::Kernel {
             operation: "change",
@@ -119,6 +168,18 @@ impl ServiceRules {
 }
 
 impl Inner {
+    fn new(program: Program) -> Self {
+        Self {
+            socket: None,
+            program,
+            services: Arc::default(),
+            generation: None,
+            stale: Stale::default(),
+            told: false,
+            inherited: false,
+        }
+    }
+
     fn ensure(&mut self) -> Result<(), NftError> {
         if !self.told && self.generation.is_none() {
             let Self { socket, program, .. } = self;
@@ -139,8 +200,7 @@ impl Inner {
         self.stale.fronts.extend(touched);
         let mut batch = self.batch();
         changes.write(&mut batch);
-        self.commit_or_rebuild(batch)?;
-        self.forget_flows()
+        self.commit_or_rebuild(batch)
     }
 
     fn set_pod(&mut self, id: &str, pod: PodRules) -> Result<(), NftError> {
@@ -159,19 +219,12 @@ impl Inner {
         let mut batch = self.batch();
         go.iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
         come.iter().for_each(|(set, elements)| batch.add_elements(set, elements));
-        self.commit_or_rebuild(batch)?;
-        self.forget_flows()
+        self.commit_or_rebuild(batch)
     }
 
     fn remove_pod(&mut self, id: &str, ip: Ipv4Addr) -> Result<(), NftError> {
         let sound = self.check()?;
-        // Before anybody is told that the pod is no more: who asked a service and heard nothing yet is led elsewhere when
-        // it asks again.
-        self.stale.gone.insert(ip);
-        if let Err(error) = self.forget_flows() {
-            tracing::warn!(%error, pod = %ip, "flows to a pod that goes cannot be forgotten yet");
-        }
-        // And who asked between that and what follows.
+        // Whoever asked since its flows were forgotten.
         self.stale.gone.insert(ip);
         self.stale.fronts.extend(self.program.host_ports(id));
         let go = self.program.remove_pod(id);
@@ -182,7 +235,7 @@ impl Inner {
         } else if self.generation.is_some() {
             self.rebuild()?;
         }
-        self.forget_flows()
+        Ok(())
     }
 
     /// True where the kernel is known to have what the program says. Cheap while nobody else changes any rules.
@@ -235,17 +288,16 @@ impl Inner {
         socket.commit(batch)?;
         // Where somebody else came between, the next check notices.
         self.generation = Some(next(before));
-        self.forget_flows()
+        Ok(())
     }
 
-    fn forget_flows(&mut self) -> Result<(), NftError> {
-        let Self { socket, program, stale, .. } = self;
+    /// Takes out what is to be forgotten.
+    fn due(&mut self) -> Due {
+        let mut stale = std::mem::take(&mut self.stale);
         stale.fronts.retain(|front| front.protocol() != Protocol::Sctp);
-        stale.settle(|stale| {
-            let reach = |front: &Front| (*front, program.reach(*front).into_iter().collect());
-            let reach: Reach = stale.fronts.iter().map(reach).collect();
-            flows::forget(open(socket)?, program.around().cluster, &reach, &stale.gone)
-        })
+        let reach = |front: &Front| (*front, self.program.reach(*front).into_iter().collect());
+        let reach = stale.fronts.iter().map(reach).collect();
+        Due { stale, reach, cluster: self.program.around().cluster }
     }
 
     fn remove(&mut self) -> Result<(), NftError> {
@@ -278,20 +330,28 @@ fn next(generation: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::program::tests::program;
     use super::*;
 
     #[test]
     fn what_could_not_be_forgotten_is_tried_again() {
-        let front = Front::NodePort(Protocol::Udp, 53);
-        let mut stale = Stale { fronts: [front].into(), ..Stale::default() };
-        assert_eq!(stale.settle(|_| Err("busy")), Err("busy"));
-        let mut seen = Vec::new();
-        let mut again = |stale: &Stale| {
-            seen.extend(stale.fronts.iter().copied());
-            Ok::<_, &str>(())
-        };
-        stale.settle(&mut again).unwrap();
-        stale.settle(&mut again).unwrap();
-        assert_eq!(seen, [front], "once more, and then never again");
+        let (inner, forgetter) = (Mutex::new(Inner::new(program())), Forgetter::default());
+        let (front, other) = (Front::NodePort(Protocol::Udp, 53), Front::NodePort(Protocol::Udp, 54));
+        inner.lock().stale.fronts.insert(front);
+        let busy = forgetter.settle(&inner, |_, _| {
+            // Whoever changes rules meanwhile does not wait.
+            inner.lock().stale.fronts.insert(other);
+            Err(NftError::Stale)
+        });
+        assert!(busy.is_err());
+        let seen = Mutex::new(Vec::new());
+        for _ in 0..2 {
+            let all = |_: &mut _, due: &Due| {
+                seen.lock().push(due.stale.fronts.clone());
+                Ok(())
+            };
+            forgetter.settle(&inner, all).unwrap();
+        }
+        assert_eq!(seen.into_inner(), [[front, other].into()], "once more, and then never again");
     }
 }

@@ -205,7 +205,7 @@ impl Bed for Machine {
 
     async fn leftovers(&self) -> Vec<String> {
         // The kernel takes namespaces and their links away in its own time.
-        let end = tokio::time::Instant::now() + Duration::from_secs(5);
+        let end = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let (before, now) = (self.before.lock().clone(), self.inventory());
             if before == now || tokio::time::Instant::now() > end {

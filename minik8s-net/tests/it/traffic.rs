@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::task::JoinHandle;
 
-/// Longer than anything that answers takes; what stays silent this long counts as silent.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// Longer than anything that answers takes, where the kernel has to send a first packet three times; what stays silent this
+/// long counts as silent.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Stop(JoinHandle<()>);
 

@@ -15,8 +15,6 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 const QUEUE: usize = 64;
-/// The log driver writes the last lines just after the process has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 /// A session that goes drops its input a moment before its output; only an input that goes alone is an end of file.
 const LEAVING: Duration = Duration::from_millis(50);
 
@@ -65,9 +63,10 @@ async fn follow(process: &ProcessRef, mut tail: LogTail, to: &mpsc::Sender<Outpu
     loop {
         tokio::select! {
             code = &mut ended => {
-                let _ = tokio::time::timeout(LAST_WORDS, async {
-                    while tail.changed().await.is_ok() && send(&mut tail, to).await {}
-                }).await;
+                // The log driver writes the last lines after the process has ended: once the task is gone, it has.
+                if let Err(error) = process.inner.wait(&process.cid).await {
+                    tracing::debug!(%error, container = process.cid, "the last lines of an attached container may lack");
+                }
                 send(&mut tail, to).await;
                 return code;
             }

@@ -100,7 +100,8 @@ async fn a_pod_cannot_tell_a_spare_from_a_sandbox_that_was_made_for_it() {
     assert_eq!(seen, expected);
     assert!(seen.starts_with("host-set\nhost-set\n65536\n1\n<LOOPBACK,UP,LOWER_UP>\nanswered\n80\n77"), "{seen}");
 
-    // The next pod has nothing of it.
+    // The next pod has nothing of it. Meanwhile others were made.
+    let ready = until_spares(&h.config, 2).await;
     let (_, net) = make(&h.runtime, &named("next")).await;
     assert!(ready.contains(&net), "it is a spare");
     make(&without, &named("next")).await;

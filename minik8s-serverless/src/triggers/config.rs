@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What triggers may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TriggersConfig {
-    /// Where webhooks are listened for, in plain HTTP. Default: nowhere.
+    /// Where webhooks are listened for beside the API server, in plain HTTP, whoever leads. Default: nowhere.
     pub webhooks: Option<SocketAddr>,
     /// Webhooks are taken at every gateway, with TLS and without, where the control plane has a front
     /// ([`Serverless::front`](crate::Serverless::front)). Default: no.

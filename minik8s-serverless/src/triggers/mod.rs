@@ -47,13 +47,15 @@ pub(crate) fn kinds() -> Vec<Arc<dyn Kind>> {
 
 pub(crate) fn controllers(config: &TriggersConfig, workflows: &WorkflowsConfig) -> Vec<Arc<dyn Controller>> {
     let deliveries = deliver::DeliveryController { config: workflows.clone(), workers: workflows.workers };
-    let mut all: Vec<Arc<dyn Controller>> = vec![
+    vec![
         Arc::new(cron::CronController),
         Arc::new(sources::SourceController { config: config.clone() }),
         Arc::new(deliveries),
-    ];
-    if let Some(address) = config.webhooks {
-        all.push(Arc::new(webhook::WebhookController { address, config: config.clone() }));
-    }
-    all
+    ]
+}
+
+/// What takes events of webhooks, beside every API server: senders know an address, not who leads.
+pub(crate) fn attendants(config: &TriggersConfig) -> Vec<Arc<dyn Controller>> {
+    let listens = |address| webhook::WebhookAttendant { address, config: config.clone() };
+    config.webhooks.map(|address| Arc::new(listens(address)) as Arc<dyn Controller>).into_iter().collect()
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 /// Where events are sent.
 pub(crate) const WEBHOOKS: &str = "/trigger";
 
-pub(super) struct WebhookController {
+pub(super) struct WebhookAttendant {
     pub(super) address: SocketAddr,
     pub(super) config: TriggersConfig,
 }
@@ -35,9 +35,9 @@ pub(crate) struct Hooks {
 }
 
 #[async_trait]
-impl Controller for WebhookController {
+impl Controller for WebhookAttendant {
     fn name(&self) -> &str {
-        "trigger-webhook-controller"
+        "trigger-webhooks"
     }
 
     async fn run(self: Arc<Self>, ctx: ControllerContext) {

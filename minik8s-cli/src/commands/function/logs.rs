@@ -25,13 +25,22 @@ fn name_of(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// True where a container of the pod has begun, now or before its last restart.
-fn has_begun(pod: &Value) -> bool {
-    let statuses = pod["status"]["containerStatuses"].as_array();
-    statuses.into_iter().flatten().any(|status| {
-        let is = |state: &str, what: &str| status[state][what].is_object();
-        is("state", "running") || is("state", "terminated") || is("lastState", "terminated")
-    })
+/// The life of a container that is asked for with an instance's log: its id. It is the one that runs or has run; while
+/// the next one waits to start, the one before. The number of restarts does not tell: it is that of the next as soon as
+/// there is a next, before it says anything. `None` where none has begun yet.
+fn life(pod: &Value) -> Option<&str> {
+    let status = &pod["status"]["containerStatuses"][0];
+    let has = |state: &str, what: &str| status[state][what].is_object();
+    let id = if has("state", "running") {
+        &status["containerID"]
+    } else if has("state", "terminated") {
+        &status["state"]["terminated"]["containerID"]
+    } else if has("lastState", "terminated") {
+        &status["lastState"]["terminated"]["containerID"]
+    } else {
+        return None;
+    };
+    Some(id.as_str().unwrap_or_default())
 }
 
 /// An instance may end, or begin anew, between the look at it and the question for its log.
@@ -46,7 +55,7 @@ async fn all_so_far(conn: &Conn, name: &str) -> Result<()> {
     }
     for pod in &pods {
         let instance = name_of(pod);
-        if !has_begun(pod) {
+        if life(pod).is_none() {
             note(&format!("instance {instance} has not started yet"));
             continue;
         }
@@ -97,14 +106,8 @@ async fn is_gone(conn: &Conn, name: &str) -> bool {
     conn.get(&super::path(conn, Some(name))).await.is_err_and(|e| crate::api::is_not_found(&e))
 }
 
-/// A life of an instance's container.
-type Life = (String, u64);
-
-/// The life that a pod's container has now: one that starts anew has a log anew.
-fn life(pod: &Value) -> Life {
-    let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
-    (name_of(pod), restarts.unwrap_or_default())
-}
+/// A life of an instance's container: the instance's name and the container's id.
+type Life = (String, String);
 
 /// Who is listened to.
 struct Ears<'a> {
@@ -151,8 +154,10 @@ impl Ears<'_> {
     }
 
     fn hear(&mut self, pod: &Value) {
-        let life = life(pod);
-        if !has_begun(pod) || !self.heard.insert(life.clone()) {
+        let Some(container) = life(pod) else { return };
+        let life = (name_of(pod), container.to_owned());
+        // One that starts anew has a log anew.
+        if !self.heard.insert(life.clone()) {
             return;
         }
         let conn = self.conn.clone();
@@ -169,25 +174,36 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn who_has_not_started_has_no_log() {
-        let table = [
-            (json!({}), false),
-            (json!({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}), false),
-            (json!({"containerStatuses": [{"state": {"waiting": {}}, "lastState": {"terminated": {}}}]}), true),
-            (json!({"containerStatuses": [{"state": {"running": {}}}]}), true),
-            (json!({"containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]}), true),
-        ];
-        for (status, begun) in table {
-            assert_eq!(has_begun(&json!({ "status": status })), begun, "{status}");
-        }
+    /// A pod with this of its container.
+    fn life_in(status: &Value) -> Option<String> {
+        life(&json!({"status": {"containerStatuses": [status]}})).map(str::to_owned)
     }
 
     #[test]
-    fn a_container_that_starts_anew_is_heard_anew() {
-        let pod = |restarts: u64| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"restartCount": restarts}]}});
-        assert_eq!(life(&pod(0)), life(&json!({"metadata": {"name": "p"}})));
-        assert_eq!(life(&pod(1)), life(&pod(1)));
-        assert_ne!(life(&pod(0)), life(&pod(1)));
+    fn who_has_not_started_has_no_log() {
+        assert_eq!(life(&json!({"status": {}})), None);
+        assert_eq!(life_in(&json!({"state": {"waiting": {"reason": "ContainerCreating"}}})), None);
+        // Made, not started.
+        assert_eq!(life_in(&json!({"containerID": "c://0", "state": {"waiting": {}}})), None);
+    }
+
+    #[test]
+    fn a_container_that_starts_anew_is_heard_anew_and_not_before_it_starts() {
+        let ended = |id: &str| json!({"terminated": {"exitCode": 1, "containerID": id}});
+        let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let table = [
+            (json!({"containerID": "c://0", "restartCount": 0, "state": {"running": {}}}), "c://0"),
+            (json!({"containerID": "c://0", "restartCount": 0, "state": ended("c://0")}), "c://0"),
+            (json!({"containerID": "c://0", "restartCount": 0, "state": waits, "lastState": ended("c://0")}), "c://0"),
+            // The next is there and has not started: the log is still that of the one before.
+            (json!({"containerID": "c://1", "restartCount": 1, "state": waits, "lastState": ended("c://0")}), "c://0"),
+            (
+                json!({"containerID": "c://1", "restartCount": 1, "state": {"running": {}}, "lastState": ended("c://0")}),
+                "c://1",
+            ),
+        ];
+        for (status, heard) in table {
+            assert_eq!(life_in(&status).as_deref(), Some(heard), "{status}");
+        }
     }
 }

@@ -79,9 +79,11 @@ async fn identity(file: &File) -> io::Result<(u64, u64)> {
 /// The latest life whose log lies in `dir`, or the one before.
 pub(crate) fn find(dir: &Path, previous: bool) -> Option<Life> {
     let entries = std::fs::read_dir(dir).ok()?.flatten();
-    let mut attempts: Vec<u32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()).collect();
+    // A life whose file is just being rotated has only earlier ones: `<attempt>.log.1`.
+    let attempt = |name: &str| name.split_once(".log").and_then(|(attempt, _)| attempt.parse().ok());
+    let mut attempts: Vec<u32> = entries.filter_map(|entry| attempt(entry.file_name().to_str()?)).collect();
     attempts.sort_unstable();
+    attempts.dedup();
     let last = attempts.pop()?;
     let attempt = if previous { attempts.pop()? } else { last };
     Some(Life { attempt, current: log_file(dir, attempt) })

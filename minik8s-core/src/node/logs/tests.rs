@@ -67,6 +67,16 @@ async fn lines_are_chosen_and_spelled_as_asked() {
     assert_eq!(find(&log.dir.path().join("none"), false), None);
 }
 
+#[test]
+fn a_life_whose_file_is_just_being_rotated_is_still_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["0.log", "0.log.1", "1.log.1"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    let attempt = |previous| find(dir.path(), previous).map(|life| life.attempt);
+    assert_eq!([attempt(false), attempt(true)], [Some(1), Some(0)]);
+}
+
 #[tokio::test]
 async fn following_sees_new_lines_rotation_and_the_end() {
     let log = Log::new();

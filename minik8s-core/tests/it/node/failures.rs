@@ -1,8 +1,8 @@
 //! What goes wrong shows, and heals.
 
-use super::world::{World, first, one, uid, waiting_reason};
+use super::world::{BOUND, World, first, one, uid, waiting_reason};
 use minik8s_core::runtime::RuntimeError;
-use minik8s_core::testkit::{FakeOp, Script, Which};
+use minik8s_core::testkit::{FakeOp, Script, Which, wait};
 use serde_json::json;
 
 #[tokio::test]
@@ -53,7 +53,10 @@ async fn crashes_back_off_and_are_counted() {
     let status = first(&pod);
     let last = status.last_state.unwrap().terminated.unwrap();
     assert_eq!((last.exit_code, last.message.as_deref()), (7, Some("oh no")));
-    assert_eq!(world.runtime.snapshot().len(), 2, "the present life and the one before are kept");
+    wait::until("the present life and the one before are kept", BOUND, || async {
+        (world.runtime.snapshot().len() == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn a_write_into_a_frozen_etcd_is_unknown_and_one_into_nothing_is_not_done(
     let mut etcd = Etcd::start(1).await;
     let options = EtcdOptions { request_timeout: Duration::from_secs(1), ..etcd.options("/frozen") };
     let store = EtcdStore::connect(options).await.unwrap();
-    put(&store, "/a", "before").await.unwrap();
+    until("a value is there", BOUND, async || put(&store, "/a", "before").await.ok()).await;
     etcd.freeze(0);
     let frozen = put(&store, "/a", "during").await;
     let read = store.get("/a").await;
@@ -127,7 +127,7 @@ async fn a_write_into_a_frozen_etcd_is_unknown_and_one_into_nothing_is_not_done(
     assert!(matches!(frozen, Err(StoreError::Unknown(_))), "{frozen:?}");
     assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
     until("etcd answers again", BOUND, async || put(&store, "/b", "after").await.ok()).await;
-    let value = store.get("/a").await.unwrap().unwrap().value;
+    let value = until("it is read", BOUND, async || store.get("/a").await.ok()).await.unwrap().value;
     assert!(value == "before" || value == "during", "{value:?}");
     etcd.kill(0);
     // The first request may meet the dying connection; those that follow find none at all.
