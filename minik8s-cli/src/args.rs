@@ -11,7 +11,7 @@ pub(crate) use machine::{
     Token, Up,
 };
 
-pub(crate) use function::{Code, Function, Invoke};
+pub(crate) use function::{BaseFrom, Code, Function, Invoke};
 pub(crate) use workflow::{WorkflowCommand, WorkflowGraph, WorkflowLogs, WorkflowRunOptions};
 
 use crate::commands::cordon::Nodes;

@@ -73,6 +73,8 @@ impl Mirror {
     }
 }
 
+/// Where machines keep the certificates of registries.
+pub(crate) const REGISTRY_CERTS: [&str; 2] = ["/etc/docker/certs.d", "/etc/containerd/certs.d"];
 /// Spares unless somebody says otherwise.
 const SPARES: usize = 2;
 
@@ -89,7 +91,7 @@ impl ContainerdConfig {
             cgroup_root: "minik8s".to_owned(),
             log_driver: None,
             plain_http: Vec::new(),
-            registry_certs: ["/etc/docker/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from).into(),
+            registry_certs: REGISTRY_CERTS.map(PathBuf::from).into(),
             mirrors: BTreeMap::new(),
             spare_sandboxes: SPARES,
         }

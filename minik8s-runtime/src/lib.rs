@@ -27,6 +27,6 @@ pub mod testing;
 mod volumes;
 
 pub use config::{ContainerdConfig, Mirror};
-pub use images::{BuildError, ImageBuilder, ImageName, normalize};
+pub use images::{BuildError, ImageBuilder, ImageName, RemoteImage, normalize};
 pub use private::{PrivateContainerd, PrivateError};
 pub use runtime::ContainerdRuntime;

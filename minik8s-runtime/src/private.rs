@@ -240,13 +240,13 @@ impl PrivateContainerd {
 
     /// A socket file may be there before anyone listens, so only a connection tells.
     fn wait_until_up(&self) -> Result<(), PrivateError> {
-        let up = wait_for(Duration::from_secs(20), || {
+        let up = wait_for(Duration::from_secs(60), || {
             std::os::unix::net::UnixStream::connect(self.socket()).is_ok() || self.running().is_none()
         });
         let cause = match (up, self.running()) {
             (true, Some(_)) => return Ok(()),
             (_, None) => "it ended".to_owned(),
-            (false, _) => "it does not listen after 20 seconds".to_owned(),
+            (false, _) => "it does not listen after 60 seconds".to_owned(),
         };
         Err(PrivateError::NotUp { cause, log: self.log_file() })
     }

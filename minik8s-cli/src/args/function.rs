@@ -50,10 +50,21 @@ pub(crate) enum Function {
     Base {
         /// `python`, `node`, or a name such as base/python:3
         name: String,
-        /// An OCI archive, such as `minik8s image build -o` writes
-        #[arg(short = 'f', long = "filename", value_name = "ARCHIVE")]
-        archive: PathBuf,
+        #[command(flatten)]
+        from: BaseFrom,
     },
+}
+
+/// Where a base image is.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct BaseFrom {
+    /// An OCI archive, such as `minik8s image build -o` writes
+    #[arg(short = 'f', long = "filename", value_name = "ARCHIVE")]
+    pub(crate) archive: Option<PathBuf>,
+    /// An image in a registry that this machine reaches and that asks nobody who he is, such as python:3-slim
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) from: Option<String>,
 }
 
 /// What a function is.

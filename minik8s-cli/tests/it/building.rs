@@ -1,7 +1,7 @@
 //! Functions whose requirements are installed while they are built, on real containers and without any network: the
 //! packages are wheels beside the code.
 
-use super::functions::code;
+use super::functions::{code, get};
 use super::harness::{Kind, Up, until, until_or};
 use minik8s_core::testkit::need::{self, Need};
 
@@ -70,5 +70,30 @@ fn requirements_are_installed_in_a_pod_and_what_fails_is_told_with_its_log() {
     up.minik8s(&["function", "update", "greets", "-f", &other]).ok();
     assert_eq!(greeted(), "\"good day you\"");
     up.minik8s(&["function", "delete", "greets"]).ok();
+    until("nothing is left", 180, || pods(&up).trim().is_empty());
+}
+
+#[test]
+fn a_base_is_brought_from_a_registry_by_its_name() {
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let Some(archive) = up.python_base() else { return };
+    let files = code(&up, "says", "def main(p):\n    return 'well'\n");
+    let said = up.files().join("said");
+    let mut early = up.minik8s_into(&["function", "create", "early", "-f", &files], &said);
+    let told = || get(&up, "function/early", "{.status.conditions[0].message}");
+    until_or(120, || told().contains("minik8s function base base/python:latest"), told);
+
+    let place = up.registry(archive, "library/python", None);
+    let from = |name: &str| up.minik8s(&["function", "base", "python", "--from", &format!("{place}/{name}")]);
+    let wrong = from("library/python:v2").refused();
+    assert!(wrong.contains("library/python:v2") && wrong.contains("not found"), "{wrong}");
+    assert!(up.minik8s(&["function", "base", "python"]).refused().contains("--from"));
+    from("library/python:v1").ok();
+    // What is there is not sent again.
+    assert!(!from("library/python:v1").err.contains("sha256:"));
+    // Who waited for it goes on.
+    assert!(early.wait().is_ok_and(|status| status.success()), "{}", std::fs::read_to_string(&said).expect("a file"));
+    assert_eq!(up.minik8s(&["invoke", "early"]).ok().trim(), "\"well\"");
+    up.minik8s(&["function", "delete", "early"]).ok();
     until("nothing is left", 180, || pods(&up).trim().is_empty());
 }

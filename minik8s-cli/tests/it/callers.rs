@@ -176,7 +176,7 @@ fn a_thousand_callers_notice_nothing_of_rollouts_lost_pods_and_restarts() {
     up.apply("web.yaml", &(one + &web("two", 1)));
     up.apply("routes.yaml", ROUTES);
     available(&up, "one", 3);
-    until("the Ingress answers", 20, || ask(&up, 80, "shop.example", "/", "").0 == 200);
+    until("the Ingress answers", 60, || ask(&up, 80, "shop.example", "/", "").0 == 200);
     let (seen, calling) = callers(&up, ([127, 0, 0, 1], 80).into(), CALLERS);
     seen.hear(CALLERS);
     roll(&up);

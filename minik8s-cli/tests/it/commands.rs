@@ -116,7 +116,7 @@ fn tables_descriptions_and_versions_read_well() {
     assert!(ran.contains("hello"), "{ran}");
     let version = up.minik8s(&["version"]).ok();
     assert!(version.contains("minik8s") && version.contains("v1."), "{version}");
-    until("the node is ready", 20, || up.minik8s(&["get", "nodes"]).out.contains("Ready"));
+    until("the node is ready", 60, || up.minik8s(&["get", "nodes"]).out.contains("Ready"));
 }
 
 #[test]

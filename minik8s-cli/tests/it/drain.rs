@@ -29,17 +29,17 @@ spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
 #[test]
 fn nodes_are_cordoned_and_opened_again() {
     let Some(up) = Up::start(Kind::Fake) else { return };
-    until("the node is there", 20, || up.minik8s(&["get", "node", "node-1"]).code == 0);
+    until("the node is there", 60, || up.minik8s(&["get", "node", "node-1"]).code == 0);
     assert_eq!(up.minik8s(&["cordon", "node-1", "--dry-run"]).ok(), "node/node-1 cordoned (dry run)\n");
     assert_eq!(up.minik8s(&["cordon", "node-1"]).ok(), "node/node-1 cordoned\n");
     assert_eq!(up.minik8s(&["cordon", "-l", "kubernetes.io/os=linux"]).ok(), "node/node-1 already cordoned\n");
     assert!(up.minik8s(&["get", "nodes"]).ok().contains("SchedulingDisabled"));
     up.apply("alone.yaml", ALONE);
-    until("a pod finds no node", 20, || {
+    until("a pod finds no node", 60, || {
         up.minik8s(&["describe", "pod", "alone"]).out.contains("1 node(s) were unschedulable")
     });
     assert_eq!(up.minik8s(&["uncordon", "node-1"]).ok(), "node/node-1 uncordoned\n");
-    until("it finds one", 30, || up.minik8s(&["get", "pod", "alone"]).out.contains("Running"));
+    until("it finds one", 60, || up.minik8s(&["get", "pod", "alone"]).out.contains("Running"));
     let missing = up.minik8s(&["cordon", "node-7"]).refused();
     assert!(missing.contains("nodes \"node-7\" not found"), "{missing}");
     let none = up.minik8s(&["cordon", "-l", "zone=nowhere"]).refused();
@@ -53,14 +53,14 @@ fn a_drain_says_what_keeps_it_and_empties_the_node() {
     up.apply("alone.yaml", ALONE);
     up.apply("web.yaml", WEB);
     up.minik8s(&["rollout", "status", "deploy/web", "--timeout", "60"]).ok();
-    until("the other one runs", 20, || up.minik8s(&["get", "pod", "alone"]).out.contains("Running"));
+    until("the other one runs", 60, || up.minik8s(&["get", "pod", "alone"]).out.contains("Running"));
 
     let refused = up.minik8s(&["drain", "node-1"]).refused();
     assert!(refused.contains("default/alone; allow it with --force"), "{refused}");
     assert!(refused.contains("default/alone; allow it with --delete-emptydir-data"), "{refused}");
     assert!(up.minik8s(&["get", "pod", "alone"]).out.contains("Running"), "nothing was evicted");
 
-    until("the budget is looked at", 20, || {
+    until("the budget is looked at", 60, || {
         up.minik8s(&["get", "pdb", "web", "-o", "jsonpath={.status.currentHealthy}"]).out == "2"
     });
     let drain = ["drain", "node-1", "--force", "--delete-emptydir-data", "--grace-period", "1"];

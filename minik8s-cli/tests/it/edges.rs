@@ -5,7 +5,7 @@ use super::harness::{IMAGE, Kind, Up, have_kubectl, until};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use minik8s_core::testkit::kubectl;
-use minik8s_runtime::testing::{self, Registry};
+use minik8s_runtime::testing;
 use std::path::Path;
 
 fn get(up: &Up, what: &str, path: &str) -> String {
@@ -38,7 +38,7 @@ fn a_process(uid: &str) -> u32 {
 fn pods_reach_an_api_that_listens_on_loopback() {
     let Some(up) = Up::start(Kind::Real) else { return };
     let addresses = "{.subsets[0].addresses[0].ip}";
-    until("the API is advertised", 30, || get(&up, "endpoints/kubernetes", addresses) == "10.244.0.1");
+    until("the API is advertised", 60, || get(&up, "endpoints/kubernetes", addresses) == "10.244.0.1");
     let script = "until nc -w 2 kubernetes.default.svc 443 </dev/null; do sleep 0.1; done; \
                   nc -w 2 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo reached; exec sleep 1000000";
     up.apply("pod.yaml", &pod("client", script, "", ""));
@@ -70,28 +70,11 @@ fn pods_reach_an_api_that_listens_on_loopback() {
     }
 }
 
-/// A registry on the loopback of the cluster's network, wanting to know who asks.
-fn registry(up: &Up) -> String {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let archive = testing::busybox_image(up.files()).unwrap();
-    // It ends with the process: nothing else waits in that network.
-    drop(up.inside(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let registry = Registry::start().await.unwrap();
-            registry.load(&archive, "team/app", "v1").unwrap();
-            registry.require("me", "secret");
-            sender.send(registry.address().to_owned()).unwrap();
-            std::future::pending::<()>().await;
-        });
-    }));
-    receiver.recv().unwrap()
-}
-
 #[test]
 fn images_are_pulled_with_the_pods_own_credentials() {
     let Some(up) = Up::start(Kind::Real) else { return };
-    let address = registry(&up);
+    let archive = testing::busybox_image(up.files()).unwrap();
+    let address = up.registry(archive, "team/app", Some(("me", "secret")));
     let secret = |name: &str, password: &str| {
         let auth = STANDARD.encode(format!("me:{password}"));
         let config = serde_json::json!({"auths": {&address: {"auth": auth}}}).to_string();
@@ -137,9 +120,9 @@ fn volumes_in_memory_are_file_systems_and_full_ones_on_disk_end_their_pod() {
         let table = std::fs::read_to_string("/proc/mounts").unwrap();
         table.lines().filter(|l| l.contains(&data) && l.contains("/volumes/")).count()
     };
-    until("the ended pod's memory is given back", 30, || volumes() == 1);
+    until("the ended pod's memory is given back", 60, || volumes() == 1);
     up.minik8s(&["delete", "pod", "memory"]).ok();
-    until("the deleted pod's memory is given back", 30, || volumes() == 0);
+    until("the deleted pod's memory is given back", 60, || volumes() == 0);
     up.apply(
         "again.yaml",
         &pod(

@@ -32,8 +32,8 @@ fn two_control_planes_share_an_etcd_and_either_may_die() {
     let Some(mut second) = start("node-2", "10.244.2.0/24") else { return };
     first.apply("web.yaml", DEPLOYMENT);
     let running = |up: &Up| up.minik8s(&["get", "pods"]).out.matches("Running").count();
-    until("the other one shows its pods running", 30, || running(&second) == 2);
-    until("both nodes are ready", 30, || first.kubectl(&["get", "nodes"]).ok().matches(" Ready ").count() == 2);
+    until("the other one shows its pods running", 60, || running(&second) == 2);
+    until("both nodes are ready", 60, || first.kubectl(&["get", "nodes"]).ok().matches(" Ready ").count() == 2);
 
     // Nothing is lost with either, and what is left goes on working.
     first.kill();

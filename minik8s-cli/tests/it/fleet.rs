@@ -312,7 +312,7 @@ impl Fleet {
         let (network, path) = (self.hosts[host].network(), path.to_owned());
         let work = move || {
             network.enter();
-            get_page(SocketAddr::new(address.into(), port), &path)
+            get_page(SocketAddr::new(address.into(), port), &path, Duration::from_secs(3))
         };
         std::thread::spawn(work).join().unwrap()
     }
@@ -345,8 +345,8 @@ pub(crate) fn web(name: &str, node: &str) -> String {
     )
 }
 
-fn get_page(to: SocketAddr, path: &str) -> Result<String, String> {
-    let limit = Duration::from_secs(3);
+/// No step of it takes longer than `limit`.
+fn get_page(to: SocketAddr, path: &str, limit: Duration) -> Result<String, String> {
     let page = || {
         let mut stream = TcpStream::connect_timeout(&to, limit)?;
         stream.set_read_timeout(Some(limit))?;
@@ -385,7 +385,8 @@ impl Caller {
             network.enter();
             let began = Instant::now();
             while !ended.load(Ordering::SeqCst) {
-                let answer = get_page(to, "/");
+                // Longer than a busy machine, or one lost packet, may take.
+                let answer = get_page(to, "/", Duration::from_secs(10));
                 let mut seen = told.lock().unwrap();
                 match answer {
                     Ok(_) => seen.answered += 1,

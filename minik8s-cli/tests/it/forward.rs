@@ -36,7 +36,7 @@ fn minik8s(up: &Up, what: &str, port: &str) -> Forward {
     let output = up.files().join("forward.out");
     let child = up.minik8s_into(&["port-forward", what, port], &output);
     let said = || std::fs::read_to_string(&output).unwrap_or_default();
-    until("it listens", 30, || said().ends_with('\n'));
+    until("it listens", 60, || said().ends_with('\n'));
     Forward { child, address: address(&said()), _said: None }
 }
 

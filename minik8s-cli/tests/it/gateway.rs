@@ -123,7 +123,7 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     up.apply("routes.yaml", ROUTES);
     available(&up, "one", 1);
     available(&up, "two", 2);
-    until("the Ingress answers", 20, || ask(&up, 80, "shop.example", "/", "").0 == 200);
+    until("the Ingress answers", 60, || ask(&up, 80, "shop.example", "/", "").0 == 200);
     let says = |port, host, path, header| ask(&up, port, host, path, header).1;
     assert_eq!(says(80, "shop.example", "/", ""), "one");
     assert_eq!(says(80, "shop.example", "/a/", ""), "two");
@@ -133,7 +133,7 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     assert!(status == 503 && why.contains("there is no Service default/nobody"), "{status} {why}");
     let (status, why) = ask(&up, 80, "other.example", "/", "");
     assert!(status == 404 && why.contains("other.example"), "{status} {why}");
-    until("the Gateway answers", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 200);
+    until("the Gateway answers", 60, || ask(&up, 8000, "www.gw.example", "/", "").0 == 200);
     let answers: Vec<String> = (0..20).map(|_| says(8000, "www.gw.example", "/", "")).collect();
     assert_eq!(answers.iter().filter(|answer| *answer == "two").count(), 2, "{answers:?}");
     assert_eq!(says(8000, "www.gw.example", "/", "X-Canary: yes\\r\\n"), "two");
@@ -142,9 +142,9 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     // From a pod, by name.
     let fetch =
         |url: &str| up.minik8s(&["exec", "deploy/two", "--", "wget", "-q", "-O", "-", url]).out.trim().to_owned();
-    until("pods reach the host by its name", 20, || fetch("http://shop.example/a/") == "two");
+    until("pods reach the host by its name", 60, || fetch("http://shop.example/a/") == "two");
     assert_eq!(fetch("http://seed.example/a/"), "one");
-    until("the Gateway's too", 20, || !fetch("http://www.gw.example:8000/").is_empty());
+    until("the Gateway's too", 60, || !fetch("http://www.gw.example:8000/").is_empty());
     // From the host, by name: asked once, and then by every program, as long as its configuration says so.
     assert_eq!(up.minik8s(&["dns", "resolve", "shop.example"]).ok().trim(), "10.244.0.1");
     assert!(up.minik8s(&["dns", "resolve", "nobody.shop.example"]).refused().contains("nobody.shop.example"));
@@ -160,18 +160,18 @@ fn hosts_and_paths_of_every_kind_lead_to_services_from_pods_and_from_the_host() 
     assert_eq!(std::fs::read_to_string(&conf).unwrap(), "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n");
     // What the objects say.
     let programmed = "{.status.conditions[?(@.type=='Programmed')].status}";
-    until("the Gateway says that it is programmed", 20, || get(&up, "gateway/gw", programmed) == "True");
-    until("the Dns says that it is ready", 20, || {
+    until("the Gateway says that it is programmed", 60, || get(&up, "gateway/gw", programmed) == "True");
+    until("the Dns says that it is ready", 60, || {
         get(&up, "dns/seed", "{.status.conditions[?(@.type=='Ready')].status}") == "True"
     });
-    until("the Ingress says where", 20, || {
+    until("the Ingress says where", 60, || {
         !get(&up, "ingress/shop", "{.status.loadBalancer.ingress[0].ip}").is_empty()
     });
     assert!(up.minik8s(&["get", "ingress"]).ok().contains("shop.example"));
     // And it ends: a host that is gone leads nowhere.
     up.minik8s(&["delete", "ingress/shop", "httproute/split", "gateway/gw"]).ok();
-    until("the host is gone", 20, || ask(&up, 80, "shop.example", "/", "").0 == 404);
-    until("so is the port", 20, || ask(&up, 8000, "www.gw.example", "/", "").0 == 0);
+    until("the host is gone", 60, || ask(&up, 80, "shop.example", "/", "").0 == 404);
+    until("so is the port", 60, || ask(&up, 8000, "www.gw.example", "/", "").0 == 0);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn hosts_of_an_ingress_speak_tls_with_the_certificate_of_a_secret() {
     };
     assert_ne!(fetch("shop.example", "--http2").code, 0, "there is no certificate yet");
     up.apply("secret.yaml", &secret);
-    until("the host speaks TLS", 20, || fetch("shop.example", "--http2").out.trim() == "one");
+    until("the host speaks TLS", 60, || fetch("shop.example", "--http2").out.trim() == "one");
     assert_eq!(fetch("shop.example", "--http1.1").ok().trim(), "one");
     assert_ne!(fetch("other.example", "--http2").code, 0, "a name without a certificate");
 }
@@ -229,7 +229,7 @@ spec:
     up.apply("routes.yaml", &format!("{gateway}---\n{nobody}---\n{}", route("two")));
     available(&up, "one", 1);
     available(&up, "two", 1);
-    until("the Gateway answers", 20, || ask(&up, 8000, "www.gw.example", "/", "").1 == "one");
+    until("the Gateway answers", 60, || ask(&up, 8000, "www.gw.example", "/", "").1 == "one");
     let stop = Arc::new(AtomicBool::new(false));
     let calling = ask_on(&up, &stop);
     let limits = ["--interval", "1", "--min-requests", "5", "--max-error-rate", "5"];
@@ -246,7 +246,7 @@ spec:
     let why = canary("100", "50").refused();
     assert!(why.contains("taken back at 50 %") && why.contains("failed"), "{why}");
     assert_eq!(weights(), "100 0");
-    until("nobody gets to the bad one", 10, || (0..20).all(|_| ask(&up, 8000, "www.gw.example", "/", "").1 == "one"));
+    until("nobody gets to the bad one", 60, || (0..20).all(|_| ask(&up, 8000, "www.gw.example", "/", "").1 == "one"));
     // The failures of that canary are none of the next one's, though its Service has the same name.
     up.apply(
         "mended.yaml",
@@ -290,7 +290,7 @@ spec:
     up.apply("web.yaml", &(web("one", 2) + gateway + "---\n" + route));
     available(&up, "one", 2);
     let says = |word: &str| ask(&up, 8000, "www.gw.example", "/", "").1 == word;
-    until("the Gateway answers", 20, || says("one"));
+    until("the Gateway answers", 60, || says("one"));
     let command = |script: &str| {
         let script = format!("{script}; exec httpd -f -p 8080 -h /tmp");
         serde_json::json!({"spec": {"containers": [{"name": "main", "command": ["sh", "-c", script]}]}}).to_string()
@@ -307,17 +307,17 @@ spec:
     let why = canary(slow, &["--max-latency", "300", "--min-requests", "5"]).refused();
     assert!(why.contains("taken back at 50 %: one request in a hundred took more than"), "{why}");
     let made = || get(&up, "deployments,services", "{.items[*].metadata.name}").contains("one-canary");
-    until("what was made for the canary goes", 30, || !made());
+    until("what was made for the canary goes", 60, || !made());
     let backends = || get(&up, "httproute/www", "{.spec.rules[0].backendRefs[*].name}");
     assert_eq!(backends(), "one");
-    until("the slow one is not asked", 10, || (0..20).all(|_| says("one")));
+    until("the slow one is not asked", 60, || (0..20).all(|_| says("one")));
     let said = canary("echo new > /tmp/index.html", &[]).ok();
     for part in ["gets 50 %", "gets 100 %", "its template becomes that of all", "has its 100 %"] {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(backends(), "one");
     assert!(get(&up, "deploy/one", "{.spec.template.spec.containers[0].command[2]}").contains("echo new"));
-    until("what was made for the canary goes", 30, || !made());
+    until("what was made for the canary goes", 60, || !made());
     assert!((0..20).all(|_| says("new")));
     stop.store(true, Ordering::Relaxed);
     assert_eq!(calling.join().unwrap(), 0, "calls failed");

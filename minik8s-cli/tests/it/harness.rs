@@ -150,6 +150,30 @@ impl Up {
         self.base("python")
     }
 
+    /// A registry on the loopback of the cluster's network with the image of this archive as v1, and who may have it.
+    pub(crate) fn registry(
+        &self,
+        archive: PathBuf,
+        repository: &'static str,
+        who: Option<(&'static str, &'static str)>,
+    ) -> String {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // It ends with the process: nothing else waits in that network.
+        drop(self.inside(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let registry = minik8s_runtime::testing::Registry::start().await.unwrap();
+                registry.load(&archive, repository, "v1").unwrap();
+                if let Some((name, password)) = who {
+                    registry.require(name, password);
+                }
+                sender.send(registry.address().to_owned()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        }));
+        receiver.recv().unwrap()
+    }
+
     /// The busybox image that real containers are made of.
     fn build_image(&self) {
         let archive = minik8s_runtime::testing::busybox_image(self.dir.path()).expect("a static busybox");

@@ -68,7 +68,7 @@ fn a_machine_joins_with_one_command_and_goes_on_without_its_token() {
     command.arg("--token-file").arg(up.files().join("token")).arg("--node-manifest").arg(up.files().join("node.yaml"));
     let agent = Agent::start(command);
     assert!(agent.said.contains("as node worker"), "{}", agent.said);
-    until("the node is ready", 30, || is_ready(&up, "worker"));
+    until("the node is ready", 60, || is_ready(&up, "worker"));
     let shown = up.minik8s(&["get", "node", "worker", "-o", "jsonpath={.metadata.labels.zone} {.spec.taints[0].key}"]);
     assert_eq!(shown.ok().trim(), "a dedicated");
     assert!(up.minik8s(&["get", "node", "worker"]).ok().contains("worker"), "its role is shown");
@@ -84,7 +84,7 @@ fn a_machine_joins_with_one_command_and_goes_on_without_its_token() {
     let _agent = Agent::start(Agent::command(&up, &place, "worker"));
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: there}\nspec: {nodeName: worker, containers: [{name: c, image: 'x:1'}]}\n";
     up.apply("pod.yaml", pod);
-    until("a pod runs there", 30, || up.minik8s(&["get", "pod", "there"]).out.contains("Running"));
+    until("a pod runs there", 60, || up.minik8s(&["get", "pod", "there"]).out.contains("Running"));
     assert!(up.minik8s(&["logs", "there"]).code == 0, "its log is reached");
 }
 

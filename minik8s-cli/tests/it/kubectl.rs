@@ -28,7 +28,7 @@ fn unmodified_kubectl_on_real_containers() {
 }
 
 fn story(up: &Up) {
-    until("the node is ready", 30, || up.kubectl(&["get", "nodes"]).out.contains(" Ready"));
+    until("the node is ready", 60, || up.kubectl(&["get", "nodes"]).out.contains(" Ready"));
     deployment(up);
     rollouts(up);
     services_and_descriptions(up);

@@ -32,7 +32,7 @@ fn objects_survive_a_stop_and_a_kill() {
         }
         up.run();
         assert_eq!(up.minik8s(&["get", "pod", "one", "-o", "jsonpath={.metadata.uid}"]).ok(), uid);
-        until("the pod runs", 20, || up.minik8s(&["get", "pod", "one"]).out.contains("Running"));
+        until("the pod runs", 60, || up.minik8s(&["get", "pod", "one"]).out.contains("Running"));
     }
 }
 
@@ -77,5 +77,5 @@ fn purging_what_ran_no_cluster_ends_the_containerd_of_its_images() {
     minik8s(&["down", "--purge", "--data-dir", &text]).ok();
     assert!(!data.exists());
     // Whoever inherited it takes its time to reap it.
-    until("the daemon is gone", 20, || !std::path::Path::new(&format!("/proc/{daemon}")).exists());
+    until("the daemon is gone", 60, || !std::path::Path::new(&format!("/proc/{daemon}")).exists());
 }

@@ -21,7 +21,7 @@ fn reach_each_other(fleet: &Fleet) {
         // From the machine itself and from its pod, each endpoint sooner or later.
         let heard = |calls: usize, ask: &dyn Fn() -> String| (0..calls).map(|_| ask()).collect::<BTreeSet<_>>();
         let here = &|| fleet.fetch(host, service, 80).unwrap();
-        until("all answer the machine", 20, || heard(20, here) == everyone);
+        until("all answer the machine", 60, || heard(20, here) == everyone);
         let name = fleet.hosts[host].name();
         until("all answer the pod", 60, || heard(9, &|| fleet.fetch_from_pod(&name, service, 80)) == everyone);
         // At the node's own address, from elsewhere.
@@ -89,11 +89,11 @@ fn a_machine_that_joins_late_has_every_service_and_every_way() {
     fleet.until_node(2, "Ready");
     let ready = Instant::now();
     for address in &addresses {
-        until("the service answers", 30, || fleet.fetch(2, *address, 80).is_ok());
+        until("the service answers", 60, || fleet.fetch(2, *address, 80).is_ok());
     }
     for pod in &near {
         let address = fleet.get(&["pod", pod], "{.status.podIP}").parse().unwrap();
-        until("the pod answers", 30, || fleet.fetch(2, address, 8080).is_ok_and(|name| name == *pod));
+        until("the pod answers", 60, || fleet.fetch(2, address, 8080).is_ok_and(|name| name == *pod));
     }
     eprintln!("services and pods answered a late machine {:?} after it was seen to be ready", ready.elapsed());
 }

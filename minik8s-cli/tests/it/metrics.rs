@@ -57,7 +57,7 @@ fn prometheus(up: &Up, path: &str) -> Option<Value> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
     let work = move || {
         let mut stream = TcpStream::connect("127.0.0.1:9090").ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
         stream.write_all(request.as_bytes()).ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;

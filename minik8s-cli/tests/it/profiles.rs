@@ -26,7 +26,7 @@ fn profiles_of_the_scheduler_come_from_a_file() {
         up.apply(&format!("{name}.yaml"), &pod(name, scheduler));
     }
     for name in ["one", "two"] {
-        until("it runs", 30, || up.minik8s(&["get", "pod", name]).out.contains("Running"));
+        until("it runs", 60, || up.minik8s(&["get", "pod", name]).out.contains("Running"));
     }
     let stranger = up.minik8s(&["get", "pod", "stranger", "-o", "jsonpath={.status}"]).ok();
     assert!(stranger.contains("Pending") && !stranger.contains("conditions"), "nobody touches it: {stranger}");

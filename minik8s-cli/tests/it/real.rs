@@ -48,7 +48,7 @@ fn a_killed_cluster_finds_its_containers_again_and_they_never_stop_answering() {
     until_ready(&up, "a");
     until_ready(&up, "b");
     let address = get(&up, "svc/web", "{.spec.clusterIP}");
-    until("the service answers", 20, || !fetch(&up, &address, 80).is_empty());
+    until("the service answers", 60, || !fetch(&up, &address, 80).is_empty());
     let uid = get(&up, "pod/a", "{.metadata.uid}");
     let before = processes(&uid);
     assert!(!before.is_empty());
@@ -57,7 +57,7 @@ fn a_killed_cluster_finds_its_containers_again_and_they_never_stop_answering() {
         let while_dead: BTreeSet<String> = (0..20).map(|_| fetch(&up, &address, 80)).collect();
         assert_eq!(while_dead, ["a", "b"].map(str::to_owned).into(), "requests fail without the control plane");
         up.run();
-        until("the pods are known again", 30, || get(&up, "pods", "{.items[*].status.phase}") == "Running Running");
+        until("the pods are known again", 60, || get(&up, "pods", "{.items[*].status.phase}") == "Running Running");
         assert_eq!(processes(&uid), before, "containers were restarted or doubled");
     }
     assert_eq!(get(&up, "pods", "{.items[*].status.containerStatuses[0].restartCount}"), "0 0");
@@ -144,7 +144,7 @@ fn several_volumes_of_every_kind_each_hold_their_own() {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: blue, nested: deep}\n",
     )
     .ok();
-    until("the change arrives", 30, || read("cat /settings/colour").out == "blue");
+    until("the change arrives", 60, || read("cat /settings/colour").out == "blue");
 }
 
 #[test]
@@ -261,13 +261,13 @@ fn sandboxes_made_ahead_outlive_a_kill_and_end_with_down() {
         net(state.join("sandboxes").join(get(up, &format!("pod/{name}"), "{.metadata.uid}"))).unwrap()
     };
     run(&up, "a");
-    until("spares are ready", 30, || spares().len() == 2);
+    until("spares are ready", 60, || spares().len() == 2);
     let before = spares();
     up.kill();
     assert_eq!(spares(), before);
     up.run();
     assert!(before.contains(&run(&up, "b")), "the new process uses what the old one made");
-    until("the spare is replaced", 30, || spares().len() == 2);
+    until("the spare is replaced", 60, || spares().len() == 2);
     up.kill();
     up.minik8s(&["down"]).ok();
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();

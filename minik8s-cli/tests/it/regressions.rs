@@ -35,8 +35,8 @@ fn names_and_labels_with_common_prefixes_do_not_meet() {
         + &service("svc", "default", "app: web")
         + &service("svc2", "default", "app: web2");
     up.apply("all.yaml", &text);
-    until("svc has its endpoint", 20, || addresses(&up, "svc", "default") == ["web"]);
-    until("svc2 has its endpoint", 20, || addresses(&up, "svc2", "default") == ["web2"]);
+    until("svc has its endpoint", 60, || addresses(&up, "svc", "default") == ["web"]);
+    until("svc2 has its endpoint", 60, || addresses(&up, "svc2", "default") == ["web2"]);
     assert_eq!(names(&up, &["pods", "-l", "app=web"]), ["pod/web"]);
     up.minik8s(&["delete", "svc", "svc"]).ok();
     assert_eq!(addresses(&up, "svc2", "default"), ["web2"]);
@@ -55,7 +55,7 @@ fn two_namespaces_with_the_same_names_are_strangers() {
     }
     up.apply("all.yaml", &text);
     for namespace in ["red", "blue"] {
-        until("the service has its endpoint", 20, || addresses(&up, "web", namespace) == ["web"]);
+        until("the service has its endpoint", 60, || addresses(&up, "web", namespace) == ["web"]);
     }
     let address = |ns: &str| up.minik8s(&["get", "pod", "web", "-n", ns, "-o", "jsonpath={.status.podIP}"]).ok();
     assert_ne!(address("red"), address("blue"));
@@ -73,8 +73,8 @@ fn selectors_of_two_labels_need_both() {
         + &pod("other", "default", "tier: front")
         + &service("svc", "default", "app: web, tier: front");
     up.apply("all.yaml", &text);
-    until("all run", 20, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 3);
-    until("the service has its endpoint", 20, || addresses(&up, "svc", "default") == ["both"]);
+    until("all run", 60, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 3);
+    until("the service has its endpoint", 60, || addresses(&up, "svc", "default") == ["both"]);
     assert_eq!(names(&up, &["pods", "-l", "app=web,tier=front"]), ["pod/both"]);
 }
 
@@ -83,11 +83,11 @@ fn deleting_the_last_replica_set_removes_its_pods() {
     let Some(up) = Up::start(Kind::Fake) else { return };
     let text = "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: last}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: last}}\n  template:\n    metadata: {labels: {app: last}}\n    spec: {containers: [{name: c, image: 'example.org/x:1'}]}\n";
     up.apply("rs.yaml", text);
-    until("both run", 20, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 2);
+    until("both run", 60, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 2);
     up.minik8s(&["delete", "rs", "last"]).ok();
-    until("both are gone", 20, || names(&up, &["pods"]).is_empty());
+    until("both are gone", 60, || names(&up, &["pods"]).is_empty());
     up.apply("rs.yaml", text);
-    until("both run again", 20, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 2);
+    until("both run again", 60, || names(&up, &["pods", "--field-selector", "status.phase=Running"]).len() == 2);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn dead_endpoints_go_within_a_second() {
     let text =
         pod("a", "default", "app: web") + &pod("b", "default", "app: web") + &service("svc", "default", "app: web");
     up.apply("all.yaml", &text);
-    until("both are endpoints", 20, || addresses(&up, "svc", "default") == ["a", "b"]);
+    until("both are endpoints", 60, || addresses(&up, "svc", "default") == ["a", "b"]);
     up.minik8s(&["delete", "pod", "a", "--grace-period", "0", "--no-wait"]).ok();
     until("the dead one is gone", 1, || addresses(&up, "svc", "default") == ["b"]);
 }

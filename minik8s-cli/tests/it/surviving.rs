@@ -29,7 +29,7 @@ fn each_part_and_all_at_once_may_be_killed_and_no_call_fails() {
     let Some(mut fleet) = Fleet::start_in_pieces(|| Hosts::shared(3), &[]) else { return };
     fleet.web_on_each();
     let service = fleet.cluster_ip("web");
-    until("the rules are everywhere", 30, || (0..3).all(|host| fleet.fetch(host, service, 80).is_ok()));
+    until("the rules are everywhere", 60, || (0..3).all(|host| fleet.fetch(host, service, 80).is_ok()));
     let state = |fleet: &Fleet| (0..3).map(|host| (servers(fleet, host), fleet.rules(host))).collect::<Vec<_>>();
     let before = state(&fleet);
     assert!(before.iter().all(|(processes, rules)| processes.len() == 1 && rules.contains(&service.to_string())));
@@ -56,7 +56,7 @@ fn each_part_and_all_at_once_may_be_killed_and_no_call_fails() {
     fleet.until_ready("late");
     fleet.minik8s(&["delete", "pod", "late", "--grace-period", "0"]);
     let after = || state(&fleet);
-    until("everything is as it was", 30, || after() == before);
+    until("everything is as it was", 60, || after() == before);
     callers.into_iter().for_each(|caller| none_failed(&caller.stop(), 100));
     let restarts = "{.items[*].status.containerStatuses[0].restartCount}";
     assert_eq!(fleet.get(&["pods"], restarts), "0 0 0");
@@ -112,10 +112,10 @@ fn a_machine_that_dies_is_replaced_and_comes_back_empty() {
     fleet.apply("web.yaml", &anywhere(3));
     until("each machine has one", 90, || places(&fleet) == ["host-0", "host-1", "host-2"]);
     let service = fleet.cluster_ip("web");
-    until("all answer", 30, || endpoints(&fleet, 1).len() == 3);
+    until("all answer", 60, || endpoints(&fleet, 1).len() == 3);
     fleet.crash(2);
     fleet.until_node(2, "NotReady");
-    until("the dead are no endpoints any more", 30, || {
+    until("the dead are no endpoints any more", 60, || {
         endpoints(&fleet, 0).len() < 3 && endpoints(&fleet, 1).len() < 3
     });
     // From here on nobody may be sent to the dead.
@@ -144,17 +144,17 @@ fn a_machine_that_is_cut_off_goes_on_alone_and_heals() {
     fleet.apply("web.yaml", &anywhere(3));
     until("each machine has one", 90, || places(&fleet) == ["host-0", "host-1", "host-2"]);
     let service = fleet.cluster_ip("web");
-    until("all answer", 30, || endpoints(&fleet, 1).len() == 3);
+    until("all answer", 60, || endpoints(&fleet, 1).len() == 3);
     fleet.hosts.cut(2);
     fleet.until_node(2, "NotReady");
-    until("it is no endpoint any more", 30, || endpoints(&fleet, 1).len() < 3);
+    until("it is no endpoint any more", 60, || endpoints(&fleet, 1).len() < 3);
     let caller = fleet.call(1, service, 80);
     until("three run elsewhere", 90, || fleet.get(&["deploy", "web"], "{.status.readyReplicas}") == "3");
     assert!(!servers(&fleet, 2).is_empty(), "nobody told it to stop");
     fleet.hosts.heal(2);
     fleet.until_node(2, "Ready");
     until("it ends what is no longer its own", 60, || servers(&fleet, 2).is_empty());
-    until("everybody knows the same", 30, || {
+    until("everybody knows the same", 60, || {
         endpoints(&fleet, 2) == endpoints(&fleet, 1) && endpoints(&fleet, 2).len() == 3
     });
     caller.hear(50);
@@ -182,7 +182,7 @@ fn etcd_may_be_killed_and_nothing_that_was_written_is_lost() {
     let Some(fleet) = Fleet::start(hosts, &store, &[]) else { return };
     fleet.web_on_each();
     let service = fleet.cluster_ip("web");
-    until("both answer", 30, || endpoints(&fleet, 1).len() == 2);
+    until("both answer", 60, || endpoints(&fleet, 1).len() == 2);
     let caller = fleet.call(1, service, 80);
     for round in 0..2 {
         let name = format!("kept-{round}");
@@ -270,19 +270,19 @@ fn a_machine_with_a_control_plane_may_die_and_the_other_takes_over() {
     let of = |fleet: &Fleet, hosts: &[usize]| {
         hosts.iter().map(|host| fleet.hosts[*host].address().to_string()).collect::<BTreeSet<_>>()
     };
-    until("the Service kubernetes leads to both", 30, || addresses(&fleet) == of(&fleet, &[0, 1]));
+    until("the Service kubernetes leads to both", 60, || addresses(&fleet) == of(&fleet, &[0, 1]));
     // A node in the second's own process is reached from the first,
     let near = fleet.hosts[1].name();
-    until("the first reaches the second machine", 30, || {
+    until("the first reaches the second machine", 60, || {
         fleet.try_minik8s(&["exec", &near, "--", "hostname"]).is_ok_and(|name| name.trim() == near)
     });
     // and a machine that joined the first from the second.
     fleet.desk = Part::Second;
     let reached =
         |fleet: &Fleet| fleet.try_minik8s(&["exec", &far, "--", "hostname"]).is_ok_and(|name| name.trim() == far);
-    until("the second reaches the third machine", 30, || reached(&fleet));
+    until("the second reaches the third machine", 60, || reached(&fleet));
     let web = fleet.cluster_ip("web");
-    until("the rules are there", 30, || fleet.fetch(2, web, 80).is_ok());
+    until("the rules are there", 60, || fleet.fetch(2, web, 80).is_ok());
     let caller = fleet.call(2, web, 80);
     caller.hear(20);
 
@@ -304,6 +304,6 @@ fn a_machine_with_a_control_plane_may_die_and_the_other_takes_over() {
 
     fleet.boot(0);
     fleet.ready();
-    until("the Service kubernetes leads to both again", 30, || addresses(&fleet) == of(&fleet, &[0, 1]));
+    until("the Service kubernetes leads to both again", 60, || addresses(&fleet) == of(&fleet, &[0, 1]));
     none_failed(&caller.stop(), 70);
 }

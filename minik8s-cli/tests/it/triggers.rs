@@ -51,8 +51,8 @@ impl Sender {
 }
 
 fn send(to: SocketAddr, id: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(30)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     let event = json!({"specversion": "1.0", "id": id, "source": "/test", "type": "t", "data": {"id": id}}).to_string();
     let head = "POST /trigger/default/hook HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/cloudevents+json\r\n";
     write!(stream, "{head}content-length: {}\r\n\r\n{event}", event.len()).ok()?;

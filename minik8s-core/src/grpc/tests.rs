@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const MAPS: Gvr = Gvr::new("", "v1", "configmaps");
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn map(name: &str, revision: u64, size: usize) -> Arc<Object> {
     let data = "x".repeat(size);

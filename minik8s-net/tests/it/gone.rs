@@ -49,7 +49,7 @@ async fn listen(machine: &Machine, at: &Place) -> TcpListener {
 
 async fn connect(machine: &Machine, from: &Place, to: SocketAddr) -> TcpStream {
     let socket = machine.namespace(from).run(TcpSocket::new_v4).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), socket.connect(to)).await.expect("it listens").unwrap()
+    tokio::time::timeout(Duration::from_secs(60), socket.connect(to)).await.expect("it listens").unwrap()
 }
 
 /// What becomes of somebody who says something, and waits.
@@ -58,7 +58,7 @@ async fn says(stream: &mut TcpStream) -> io::Result<usize> {
         stream.write_all(b"still there?").await?;
         stream.read(&mut [0; 8]).await
     };
-    tokio::time::timeout(Duration::from_secs(20), exchange).await.expect("it is told that nobody is there")
+    tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("it is told that nobody is there")
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn connections_to_a_pod_that_went_without_a_word_are_reset() {
         }
         let asked = async |from: &Place| {
             let socket = machine.namespace(from).run(TcpSocket::new_v4).await.unwrap();
-            tokio::time::timeout(Duration::from_secs(20), socket.connect(direct)).await
+            tokio::time::timeout(Duration::from_secs(60), socket.connect(direct)).await
         };
         for from in [&Place::Host, &client] {
             let error = asked(from).await.expect("it is told at once").expect_err("nobody is there");

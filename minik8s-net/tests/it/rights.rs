@@ -50,7 +50,7 @@ fn pods_send_with_their_own_address_only() {
         });
         sent.await;
         let mut buffer = [0; 64];
-        let came = tokio::time::timeout(Duration::from_secs(10), socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+        let came = tokio::time::timeout(Duration::from_secs(60), socket.recv_from(&mut buffer)).await.unwrap().unwrap();
         assert_eq!((&buffer[..came.0], came.1.ip()), (&b"true"[..], IpAddr::V4(own)));
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
         network.teardown().await.unwrap();

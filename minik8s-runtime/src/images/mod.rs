@@ -10,11 +10,13 @@ mod manifest;
 mod pull;
 mod reference;
 mod registry_certs;
+mod remote;
 mod unpack;
 
 pub use build::{BuildError, ImageBuilder};
 pub(crate) use config::{Execution, ImageConfig};
 pub use reference::{ImageName, normalize};
+pub use remote::RemoteImage;
 
 use crate::Mirror;
 use crate::connection::Connection;

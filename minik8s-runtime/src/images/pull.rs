@@ -1,35 +1,27 @@
 //! Pulling images from registries. Nothing becomes visible before all of it is here and verified.
 
 use super::content::{Blob, digest};
-use super::manifest::{Descriptor, Manifest, OCI_INDEX, OCI_MANIFEST};
-use super::{ImageName, ImageStore, normalize, registry_certs};
+use super::manifest::Descriptor;
+use super::remote::{CONNECT, RemoteImage, Way, failed};
+use super::{ImageName, ImageStore, normalize};
 use crate::connection::Lease;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use minik8s_core::runtime::{ImageInfo, PullProgress, RegistryAuth, RuntimeError, RuntimeResult};
-use oci_client::Reference;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Downloads of one image at a time.
 const PARALLEL: usize = 4;
-/// A registry that is silent for so long is gone.
-const SILENCE: Duration = Duration::from_secs(60);
-const CONNECT: Duration = Duration::from_secs(20);
 /// Where there are other places to ask, nobody waits for a dead one for long.
 const CONNECT_ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
 
-/// One pull's view of a registry.
+/// What one pull pulls from, and whom it tells.
 struct Source {
-    client: Client,
-    reference: Reference,
-    auth: oci_client::secrets::RegistryAuth,
+    image: RemoteImage,
     progress: Progress,
 }
 
@@ -96,10 +88,13 @@ impl ImageStore {
         let last = self.last.lock().get(&name.registry).cloned();
         let places = mirror.map_or_else(|| vec![name.registry.clone()], |mirror| mirror.places(last.as_ref()));
         let connect = if places.len() > 1 { CONNECT_ONE_OF_SEVERAL } else { CONNECT };
-        let mut failed = None;
+        let mut last_failure = None;
         for place in places {
-            let source = self.source(name, &place, auth, (progress.clone(), connect)).await?;
-            match self.pull_from(&source, name).await {
+            let pulled = match self.source(name, &place, auth, (progress.clone(), connect)).await {
+                Ok(source) => self.pull_from(&source, name).await,
+                Err(error) => Err(error),
+            };
+            match pulled {
                 Ok(()) => {
                     if mirror.is_some() {
                         self.last.lock().insert(name.registry.clone(), place);
@@ -109,14 +104,14 @@ impl ImageStore {
                 Err(error) => match as_pull_error(&name.to_string(), error) {
                     error @ RuntimeError::Pull { .. } => {
                         tracing::debug!(%error, place, "a registry did not give an image");
-                        failed = Some(error);
+                        last_failure = Some(error);
                     }
                     // What is no registry's fault is the same everywhere.
                     error => return Err(error),
                 },
             }
         }
-        Err(failed.unwrap_or_else(|| self::failed("its registry is nowhere")))
+        Err(last_failure.unwrap_or_else(|| failed("its registry is nowhere")))
     }
 
     async fn source(
@@ -126,43 +121,14 @@ impl ImageStore {
         auth: Option<&RegistryAuth>,
         (to, connect): (Option<mpsc::Sender<PullProgress>>, Duration),
     ) -> RuntimeResult<Source> {
-        // Whoever comes second loses, which is fine: all of this workspace use the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let (directories, named) = (self.registry_certs.clone(), name.registry.clone());
-        let certificates = tokio::task::spawn_blocking(move || registry_certs::read(&directories, &named)).await;
-        let certificates = certificates.map_err(std::io::Error::other).flatten().map_err(|e| failed(&e.to_string()))?;
-        let plain = certificates.is_empty() && self.is_plain(&name.registry);
-        let config = ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            extra_root_certificates: certificates,
-            connect_timeout: Some(connect),
-            read_timeout: Some(SILENCE),
-            user_agent: concat!("minik8s/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let (registry, repository) = (registry.to_owned(), name.repository.clone());
-        let reference = match (&name.digest, &name.tag) {
-            (Some(digest), _) => Reference::with_digest(registry, repository, digest.clone()),
-            (None, tag) => {
-                Reference::with_tag(registry, repository, tag.clone().unwrap_or_else(|| "latest".to_owned()))
-            }
-        };
-        let auth = match auth {
-            Some(a) => oci_client::secrets::RegistryAuth::Basic(a.username.clone(), a.password.clone()),
-            None => oci_client::secrets::RegistryAuth::Anonymous,
-        };
+        let way = Way { certificates: &self.registry_certs, plain_http: &self.plain_http, connect };
         let progress = Progress { to, bytes: AtomicU64::new(0), total: AtomicU64::new(0) };
-        let client = Client::try_from(config).map_err(|e| failed(&plain_cause(&e)))?;
-        Ok(Source { client, reference, auth, progress })
-    }
-
-    fn is_plain(&self, registry: &str) -> bool {
-        let host = registry.split(':').next().unwrap_or_default();
-        host == "localhost" || host.starts_with("127.") || self.plain_http.iter().any(|r| r == registry)
+        progress.say("resolving");
+        let image = RemoteImage::find_at(registry, name, auth, way).await?;
+        Ok(Source { image, progress })
     }
 
     async fn pull_from(&self, source: &Source, name: &ImageName) -> RuntimeResult<()> {
-        source.progress.say("resolving");
         let lease = self.connection.lease().await?;
         let pulled = self.pull_leased(source, name, &lease).await;
         self.connection.release(lease).await;
@@ -170,11 +136,8 @@ impl ImageStore {
     }
 
     async fn pull_leased(&self, source: &Source, name: &ImageName, lease: &Lease) -> RuntimeResult<()> {
-        let manifests = source.manifests(name).await?;
-        let Some((_, bytes)) = manifests.last() else { return Err(failed("the registry sent no manifest")) };
-        let manifest: Manifest =
-            serde_json::from_slice(bytes).map_err(|e| failed(&format!("unreadable manifest: {e}")))?;
-        let blobs: Vec<&Descriptor> = manifest.layers.iter().chain(&manifest.config).collect();
+        let manifests = source.image.manifests();
+        let blobs: Vec<&Descriptor> = source.image.descriptors().collect();
         source.progress.total.store(blobs.iter().map(|b| b.size).sum(), Ordering::Relaxed);
         source.progress.say("downloading");
         let room = Semaphore::new(PARALLEL);
@@ -202,8 +165,7 @@ impl ImageStore {
             source.progress.say("downloading");
             return Ok(());
         }
-        let stream = source.client.pull_blob_stream(&source.reference, blob.digest.as_str()).await;
-        let mut stream = stream.map_err(|e| failed(&plain_cause(&e)))?.stream;
+        let mut stream = source.image.blob(&blob.digest).await?;
         let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(4);
         let feed = async move {
             while let Some(part) = stream.next().await {
@@ -222,54 +184,6 @@ impl ImageStore {
     }
 }
 
-impl Source {
-    /// The manifest that the name stands for; where that is an index, followed by this machine's. Digests are verified.
-    async fn manifests(&self, name: &ImageName) -> RuntimeResult<Vec<(Descriptor, Vec<u8>)>> {
-        let mut found = vec![self.manifest(&self.reference, name.digest.as_deref()).await?];
-        while let Some((_, bytes)) = found.last() {
-            let manifest: Manifest =
-                serde_json::from_slice(bytes).map_err(|e| failed(&format!("unreadable manifest: {e}")))?;
-            if manifest.config.is_some() {
-                return Ok(found);
-            }
-            let Some(entry) = manifest.for_this_machine().filter(|_| found.len() < 3) else { break };
-            let registry = self.reference.registry().to_owned();
-            let reference = Reference::with_digest(registry, name.repository.clone(), entry.digest.clone());
-            let inner = self.manifest(&reference, Some(&entry.digest)).await?;
-            found.push(inner);
-        }
-        Err(failed(&format!("no manifest for linux/{}", super::manifest::machine_architecture())))
-    }
-
-    async fn manifest(&self, reference: &Reference, expected: Option<&str>) -> RuntimeResult<(Descriptor, Vec<u8>)> {
-        let accepted = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
-        let pulled = self.client.pull_manifest_raw(reference, &self.auth, &accepted).await;
-        let (bytes, _) = pulled.map_err(|e| failed(&plain_cause(&e)))?;
-        let actual = digest(&bytes);
-        if expected.is_some_and(|e| e != actual) {
-            return Err(failed(&format!(
-                "digest mismatch: the manifest is {actual}, not {}",
-                expected.unwrap_or_default()
-            )));
-        }
-        let typed: Manifest =
-            serde_json::from_slice(&bytes).map_err(|e| failed(&format!("unreadable manifest: {e}")))?;
-        let media_type = match (typed.media_type.is_empty(), typed.config.is_some()) {
-            (false, _) => typed.media_type,
-            (true, true) => OCI_MANIFEST.to_owned(),
-            (true, false) => OCI_INDEX.to_owned(),
-        };
-        Ok((
-            Descriptor { media_type, digest: actual, size: bytes.len() as u64, ..Descriptor::default() },
-            bytes.to_vec(),
-        ))
-    }
-}
-
-fn failed(cause: &str) -> RuntimeError {
-    RuntimeError::Pull { image: String::new(), cause: cause.to_owned() }
-}
-
 /// Everything that goes wrong on the way is a failed pull of what was asked for, except that containerd is away.
 fn as_pull_error(name: &str, error: RuntimeError) -> RuntimeError {
     let image = name.to_owned();
@@ -280,38 +194,5 @@ fn as_pull_error(name: &str, error: RuntimeError) -> RuntimeError {
             RuntimeError::Pull { image, cause }
         }
         other => other,
-    }
-}
-
-/// The innermost cause: the outer ones only name the layers of the HTTP client.
-fn plain_cause(error: &oci_client::errors::OciDistributionError) -> String {
-    use oci_client::errors::OciDistributionError as E;
-    match error {
-        E::ImageManifestNotFoundError(_) => "not found".to_owned(),
-        E::UnauthorizedError { .. } | E::AuthenticationFailure(_) => {
-            "access denied: credentials are missing or wrong".to_owned()
-        }
-        E::ServerError { code: 404, .. } => "not found".to_owned(),
-        E::RegistryError { envelope, .. } => {
-            let code = envelope.errors.first().map(|e| format!("{:?}", e.code)).unwrap_or_default();
-            match code.as_str() {
-                "ManifestUnknown" | "NameUnknown" | "NotFound" | "BlobUnknown" => "not found".to_owned(),
-                "Denied" | "Unauthorized" => "access denied: credentials are missing or wrong".to_owned(),
-                _ => error.to_string(),
-            }
-        }
-        _ => {
-            let mut last: &dyn std::error::Error = error;
-            while let Some(next) = last.source() {
-                last = next;
-            }
-            match last.to_string() {
-                text if text.contains("UnknownIssuer") || text.contains("BadSignature") => format!(
-                    "{text}: nobody this machine trusts signed the registry's certificate; put its CA's certificate into \
-                     /etc/docker/certs.d/<registry>/ca.crt"
-                ),
-                text => text,
-            }
-        }
     }
 }

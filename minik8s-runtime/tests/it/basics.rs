@@ -9,7 +9,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(20);
 
 async fn exit_code(h: &Harness, id: &str) -> i32 {
-    until("the container has ended", SOON, || async {
+    until("the container has ended", 3 * SOON, || async {
         match h.runtime.container(id).await.expect("container")?.state {
             ContainerState::Exited(exit) => Some(exit.code),
             _ => None,
@@ -52,7 +52,7 @@ async fn a_stop_is_polite_then_kills() {
     h.run("pod-2", &h.script("polite", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done")).await;
     h.run("pod-2", &h.script("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
     for id in ["polite", "deaf"] {
-        until("it is up", SOON, || async { (!lines(&h, id).is_empty()).then_some(()) }).await;
+        until("it is up", 3 * SOON, || async { (!lines(&h, id).is_empty()).then_some(()) }).await;
     }
     h.runtime.stop_container("polite", SOON).await.expect("stop");
     assert_eq!(exit_code(&h, "polite").await, 7);
@@ -98,7 +98,7 @@ async fn what_cannot_be_resumed_is_killed_all_the_same_or_told_of() {
     let h = Harness::with_image().await;
     h.sandbox("pod-4").await;
     h.run("pod-4", &h.script("still", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
-    until("it is up", SOON, || async { (!lines(&h, "still").is_empty()).then_some(()) }).await;
+    until("it is up", 3 * SOON, || async { (!lines(&h, "still").is_empty()).then_some(()) }).await;
     h.runtime.pause_container("still").await.expect("pause");
     let frozen = Frozen::above(&h);
     h.runtime.resume_container("still").await.expect_err("the group above is frozen");

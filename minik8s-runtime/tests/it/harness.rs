@@ -87,7 +87,7 @@ impl Harness {
         let pid = self.daemon.containerd.as_ref().expect("running").pid();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
         let gone = || async { (!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(()) };
-        minik8s_core::testkit::wait::until("containerd is gone", std::time::Duration::from_secs(20), gone).await;
+        minik8s_core::testkit::wait::until("containerd is gone", std::time::Duration::from_secs(60), gone).await;
         let home = self.dir.path().join("containerd");
         let started = tokio::task::spawn_blocking(move || PrivateContainerd::start(home)).await.expect("thread");
         self.daemon.containerd = Some(started.expect("private containerd"));

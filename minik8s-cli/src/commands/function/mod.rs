@@ -2,6 +2,7 @@
 //! write objects.
 
 mod archive;
+mod base;
 mod logs;
 mod registry;
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: &Args, command: &Function) -> Result<()> {
         }
         Function::Rollback { name, to } => rollback(conn, name, *to).await,
         Function::Logs { name, follow } => logs::run(conn, name, *follow).await,
-        Function::Base { name, archive } => registry::add_base(conn, name, archive).await,
+        Function::Base { name, from } => base::add(conn, name, from).await,
     }
 }
 
@@ -141,8 +142,18 @@ async fn finish(conn: &Conn, code: &Code) -> Result<()> {
     Ok(())
 }
 
-/// Follows a function until it is ready, and answers its address.
+/// Follows a function until it is ready, and answers its address. What it waits for is told meanwhile.
 async fn ready(conn: &Conn, name: &str) -> Result<String> {
+    let mut told = String::new();
+    let mut state = |function: &Value| {
+        let url = state(function)?;
+        let why = function["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        if url.is_none() && !why.is_empty() && why != told {
+            note(why);
+            told = why.to_owned();
+        }
+        Ok::<_, anyhow::Error>(url)
+    };
     loop {
         let function = conn.get(&path(conn, Some(name))).await?;
         if let Some(url) = state(&function)? {

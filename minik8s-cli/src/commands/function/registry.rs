@@ -1,4 +1,4 @@
-//! The cluster's registry, through the API server: files and base images go there in streams.
+//! The cluster's registry, through the API server: blobs go there in streams.
 
 use super::archive::Archive;
 use crate::api::Conn;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Read as _;
 use std::path::Path;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes that are sent, and held, at a time.
 const PART: u64 = 4 << 20;
@@ -22,20 +22,28 @@ pub(super) async fn upload(conn: &Conn, archive: Archive) -> Result<Value> {
 }
 
 /// Sends a file as a blob, unless it is there already; answers its digest and size.
-async fn send_file(conn: &Conn, repository: &str, path: &Path) -> Result<(String, u64)> {
+pub(super) async fn send_file(conn: &Conn, repository: &str, path: &Path) -> Result<(String, u64)> {
     let read = path.to_owned();
     let (digest, size) = tokio::task::spawn_blocking(move || digest_of(&read)).await??;
-    let there = Request::head(format!("/v2/{repository}/blobs/{digest}")).body(Body::empty())?;
-    if ask(conn, there).await?.0 == StatusCode::OK {
-        return Ok((digest, size));
+    if !has(conn, repository, &digest).await? {
+        send(conn, repository, &digest, tokio::fs::File::open(path).await?).await?;
     }
+    Ok((digest, size))
+}
+
+pub(super) async fn has(conn: &Conn, repository: &str, digest: &str) -> Result<bool> {
+    let there = Request::head(format!("/v2/{repository}/blobs/{digest}")).body(Body::empty())?;
+    Ok(ask(conn, there).await?.0 == StatusCode::OK)
+}
+
+/// Sends what has this digest: the registry takes nothing else for it.
+pub(super) async fn send(conn: &Conn, repository: &str, digest: &str, mut from: impl AsyncRead + Unpin) -> Result<()> {
     let begin = Request::post(format!("/v2/{repository}/blobs/uploads/")).body(Body::empty())?;
     let (status, text, at) = ask(conn, begin).await?;
     expect((status, text), StatusCode::ACCEPTED)?;
-    let mut file = tokio::fs::File::open(path).await?;
     loop {
         let mut part = Vec::new();
-        (&mut file).take(PART).read_to_end(&mut part).await?;
+        (&mut from).take(PART).read_to_end(&mut part).await?;
         if part.is_empty() {
             break;
         }
@@ -45,8 +53,16 @@ async fn send_file(conn: &Conn, repository: &str, path: &Path) -> Result<(String
     }
     let end = Request::put(format!("{at}?digest={digest}")).body(Body::empty())?;
     let (status, text, _) = ask(conn, end).await?;
-    expect((status, text), StatusCode::CREATED)?;
-    Ok((digest, size))
+    expect((status, text), StatusCode::CREATED)
+}
+
+/// Names an image whose blobs are there.
+pub(super) async fn name(conn: &Conn, repository: &str, tag: &str, manifest: Vec<u8>, media_type: &str) -> Result<()> {
+    let request = Request::put(format!("/v2/{repository}/manifests/{tag}"))
+        .header("content-type", media_type)
+        .body(Body::from(manifest))?;
+    let (status, text, _) = ask(conn, request).await?;
+    expect((status, text), StatusCode::CREATED)
 }
 
 /// Status, body, and where to go on.
@@ -79,36 +95,4 @@ fn digest_of(path: &Path) -> Result<(String, u64)> {
         sum.update(&buffer[..count]);
         size += count as u64;
     }
-}
-
-/// Takes an OCI archive into the registry as what functions are laid on.
-pub(super) async fn add_base(conn: &Conn, name: &str, archive: &Path) -> Result<()> {
-    let name = match name {
-        "python" | "node" => format!("base/{name}:latest"),
-        name => name.trim_start_matches("minik8s.internal/").to_owned(),
-    };
-    let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
-    let directory = tempfile::tempdir()?;
-    let file = std::fs::File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
-    tar::Archive::new(file).unpack(directory.path()).context("this is no OCI archive")?;
-    let read = |path: &Path| -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(path)?)?) };
-    let blob = |digest: &str| directory.path().join("blobs").join(digest.replace(':', "/"));
-    let index = read(&directory.path().join("index.json")).context("this is no OCI archive: it has no index.json")?;
-    let mut at = blob(index["manifests"][0]["digest"].as_str().unwrap_or_default());
-    let mut manifest = read(&at)?;
-    if let Some(inner) = manifest["manifests"][0]["digest"].as_str() {
-        at = blob(inner);
-        manifest = read(&at)?;
-    }
-    let layers = manifest["layers"].as_array().into_iter().flatten();
-    for part in layers.chain([&manifest["config"]]) {
-        send_file(conn, repository, &blob(part["digest"].as_str().unwrap_or_default())).await?;
-    }
-    let request = Request::put(format!("/v2/{repository}/manifests/{tag}"))
-        .header("content-type", manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json"))
-        .body(Body::from(std::fs::read(&at)?))?;
-    let (status, text, _) = ask(conn, request).await?;
-    expect((status, text), StatusCode::CREATED)?;
-    crate::output::say(&format!("base image {repository}:{tag} added"));
-    Ok(())
 }

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const BOUND: Duration = Duration::from_secs(5);
+const BOUND: Duration = Duration::from_secs(60);
 
 struct Log {
     dir: tempfile::TempDir,

@@ -2,7 +2,7 @@ use super::*;
 use crate::runtime::{Containers, ExecSpec, Images, Output, SandboxSpec, Sandboxes, Streams};
 use crate::testkit::wait::until;
 
-const BOUND: Duration = Duration::from_secs(5);
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn with_container(fake: &FakeRuntime, id: &str, argv: &[&str], edit: impl FnOnce(&mut ContainerSpec)) {
     fake.pull("web:1", None, None).await.unwrap();

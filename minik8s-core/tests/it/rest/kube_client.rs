@@ -77,7 +77,7 @@ async fn watchers_in_both_of_their_ways() {
     for config in [fields.clone(), fields.streaming_lists()] {
         let mut stream = watcher(maps.clone(), config).boxed();
         let mut next = async || {
-            tokio::time::timeout(Duration::from_secs(10), stream.try_next()).await.expect("an event").unwrap().unwrap()
+            tokio::time::timeout(Duration::from_secs(60), stream.try_next()).await.expect("an event").unwrap().unwrap()
         };
         assert!(matches!(next().await, watcher::Event::Init));
         assert!(matches!(next().await, watcher::Event::InitApply(_)));

@@ -28,7 +28,7 @@ impl Events {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 return Some(serde_json::from_slice(&self.buffer.split_to(end + 1)).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await.expect("an event");
+            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await.expect("an event");
             self.buffer.extend_from_slice(&frame?.unwrap().into_data().unwrap());
         }
     }

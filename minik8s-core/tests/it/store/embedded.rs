@@ -261,7 +261,7 @@ async fn lifetimes_outlast_snapshots_and_end_by_the_clock() {
     let hour = Some(Duration::from_secs(3600));
     let op = Op::Put { key: "/brief".into(), value: "x".into(), ttl: hour };
     let written = store.commit(Commit { when: vec![], ops: vec![op] }).await.unwrap();
-    until("the log with the lifetime is gone", Duration::from_secs(20), async || {
+    until("the log with the lifetime is gone", Duration::from_secs(60), async || {
         put(&store, "/a", "x").await;
         let logs = names(directory.path(), "log-");
         logs.iter().all(|log| log.trim_start_matches("log-").parse::<u64>().unwrap() >= written).then_some(())
@@ -273,7 +273,7 @@ async fn lifetimes_outlast_snapshots_and_end_by_the_clock() {
     drop(store);
     clock.advance("2h".parse().unwrap());
     let store = EmbeddedStore::open_with(directory.path(), options).await.unwrap();
-    until("the key is gone", Duration::from_secs(20), async || {
+    until("the key is gone", Duration::from_secs(60), async || {
         store.get("/brief").await.unwrap().is_none().then_some(())
     })
     .await;

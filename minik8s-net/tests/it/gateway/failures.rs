@@ -10,7 +10,6 @@ use minik8s_core::testkit::wait;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -154,7 +153,7 @@ async fn a_gateway_that_ends_lets_requests_end_and_says_goodbye() {
     behind.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").await.unwrap();
     let got = tokio::time::timeout(BOUND, asking).await.unwrap().unwrap();
     assert_eq!((got.body.as_str(), got.headers["connection"].to_str().unwrap()), ("late", "close"));
-    tokio::time::timeout(Duration::from_secs(5), ending).await.expect("it ends").unwrap();
+    tokio::time::timeout(BOUND, ending).await.expect("it ends").unwrap();
     assert!(TcpStream::connect(world.http).await.is_err(), "it still listens");
 }
 

@@ -12,7 +12,9 @@ pub enum BuildError {
     #[error("the files {0} are not in the registry: upload them with `minik8s function update NAME -f DIR`")]
     NoSource(String),
     /// What it is laid on is not here.
-    #[error("the base image {0} is not in the registry: add it with `minik8s function base {0} -f ARCHIVE`")]
+    #[error(
+        "the base image {0} is not in the registry: add it with `minik8s function base {0} -f ARCHIVE`, or --from IMAGE"
+    )]
     NoBase(String),
     /// The files.
     #[error("the archive is no good: {0}")]
