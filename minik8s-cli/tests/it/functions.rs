@@ -468,3 +468,129 @@ fn five_hundred_calls_are_answered_by_several_instances_each_once() {
     calls.dedup();
     assert_eq!(calls.len(), count, "calls that reached the code once");
 }
+
+/// Takes one to two seconds, and says which version it is.
+fn slow(version: u32) -> String {
+    format!(
+        "import os, time
+def main(p):
+    os.write(1, f'CALL {{p[\"n\"]}}\\n'.encode())
+    time.sleep(1 + p['n'] % 10 / 10)
+    return {{'n': p['n'], 'version': {version}}}
+"
+    )
+}
+
+/// Twelve callers, until a file appears. One line for each call: its number, its status (0 where the connection broke), the
+/// version that answered, and the one that was said to be all there is when the call began.
+const SLOW_CALLER: &str = "import http.client, threading, json, sys, os
+begun, lock = 0, threading.Lock()
+def work():
+    global begun
+    while not os.path.exists(sys.argv[1]):
+        with lock: n, begun = begun, begun + 1
+        with open(sys.argv[2]) as f: said = f.read()
+        status, version, why = 0, 0, ''
+        try:
+            c = http.client.HTTPConnection('127.0.0.1', 80, timeout=150)
+            c.request('POST', '/function/default/slow', json.dumps({'n': n}))
+            r = c.getresponse(); body = r.read().decode()
+            status, why = r.status, body
+            if status == 200:
+                answer = json.loads(body)
+                status, version = 200 if answer['n'] == n else 1, answer['version']
+        except Exception as e: why = repr(e)
+        with lock: print(n, status, version, said, why.replace('\\n', ' '), flush=True)
+threads = [threading.Thread(target=work) for _ in range(12)]
+[t.start() for t in threads]; [t.join() for t in threads]
+";
+
+/// What the callers of a slow function saw.
+struct Calls {
+    answers: PathBuf,
+    /// The version that is all there is.
+    said: PathBuf,
+}
+
+impl Calls {
+    fn lines(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.answers).expect("a file").lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for answers to as many more calls as surely began only now.
+    fn hear(&self, what: &str) {
+        let before = self.lines().len();
+        until_or(240, || self.lines().len() >= before + 36, || format!("calls go on while {what}: {:?}", self.lines().last()));
+    }
+
+    /// From now on, nobody but this version answers.
+    fn all_is(&self, version: u32) {
+        let new = self.said.with_extension("new");
+        std::fs::write(&new, version.to_string()).expect("a file");
+        std::fs::rename(&new, &self.said).expect("a file");
+    }
+}
+
+#[test]
+fn instances_that_go_under_load_end_their_calls_and_after_an_update_nothing_old_answers() {
+    if !need::met(&[Need::Program("python3")]) {
+        return;
+    }
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let three = ["--min", "3", "--max", "3"];
+    if !with_function(&up, "slow", &slow(1), &[&three[..], &["--concurrency", "4"]].concat()) {
+        return;
+    }
+    let logged = up.files().join("logged");
+    let mut following = up.minik8s_into(&["function", "logs", "-f", "slow"], &logged);
+    let (script, end) = (up.files().join("slow.py"), up.files().join("end"));
+    std::fs::write(&script, SLOW_CALLER).expect("a file");
+    let calls = Calls { answers: up.files().join("answers"), said: up.files().join("said") };
+    calls.all_is(1);
+    let instances = |count: &str| {
+        let told = || get(&up, "function/slow", "{.status.instances} {.status.ready}");
+        until_or(180, || told() == format!("{count} {count}"), || format!("{count} instances: {}", told()));
+    };
+    instances("3");
+    let mut caller = up.command(std::path::Path::new("python3"));
+    caller.arg(&script).args([&end, &calls.said]).stdout(std::fs::File::create(&calls.answers).expect("a file"));
+    let mut caller = caller.spawn().expect("python3 starts");
+    let update = |args: &[&str]| up.minik8s(&[&["function", "update", "slow"], args].concat()).ok();
+    calls.hear("there are three instances");
+    update(&["--min", "1", "--max", "1"]);
+    instances("1");
+    calls.hear("there is one instance");
+    update(&["-f", &code(&up, "slow2", &slow(2))]);
+    calls.all_is(2);
+    calls.hear("the second version is all there is");
+    update(&three);
+    instances("3");
+    calls.hear("there are three instances again");
+    // Both at once: three old ones go, and one new one takes their calls.
+    update(&["-f", &code(&up, "slow3", &slow(3)), "--min", "1", "--max", "1"]);
+    calls.all_is(3);
+    calls.hear("the third version is all there is");
+    std::fs::write(&end, "").expect("a file");
+    assert!(caller.wait().is_ok_and(|status| status.success()));
+    let lines = calls.lines();
+    let bad: Vec<&String> = lines.iter().filter(|line| line.split(' ').nth(1) != Some("200")).collect();
+    assert!(bad.is_empty(), "{} of {} calls failed: {:?}", bad.len(), lines.len(), &bad[..bad.len().min(5)]);
+    let is_old = |line: &&String| {
+        let words: Vec<u32> = line.split(' ').skip(2).take(2).map(|word| word.parse().expect("a version")).collect();
+        words[0] < words[1]
+    };
+    let old: Vec<&String> = lines.iter().filter(is_old).collect();
+    assert!(old.is_empty(), "an old version answered (call, status, version, all there is): {old:?}");
+    let made = || -> Vec<String> {
+        let log = std::fs::read_to_string(&logged).expect("a file");
+        log.lines().filter(|line| line.starts_with("CALL")).map(str::to_owned).collect()
+    };
+    until_or(120, || made().len() >= lines.len(), || format!("{} of {} calls are logged", made().len(), lines.len()));
+    up.minik8s(&["function", "delete", "slow"]).ok();
+    assert!(following.wait().is_ok_and(|status| status.success()), "who follows a function ends with it");
+    let mut made = made();
+    made.sort_unstable();
+    made.dedup();
+    let count = std::fs::read_to_string(&logged).expect("a file").lines().filter(|line| line.starts_with("CALL")).count();
+    assert_eq!((made.len(), count), (lines.len(), lines.len()), "each call was made, and once");
+}

@@ -97,7 +97,8 @@ fn bad_names(up: &Up) {
 }
 
 fn bad_bodies(up: &Up) {
-    for bad in ["{", "no json", "{\"a\": }", "[1, 2"] {
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for bad in ["{", "no json", "{\"a\": }", "[1, 2", "[NaN]", &deep] {
         let (status, told) = call(up, "/function/default/good", bad);
         assert!(status == 400 && told.contains("JSON"), "{bad}: {status} {told}");
     }

@@ -1,5 +1,6 @@
 //! Sending a request until an endpoint answers. What was never delivered goes to another endpoint; what may have been
-//! delivered is sent again only where that does no harm (RFC 9110, section 9.2.2) and the body is still here.
+//! delivered is sent again only where that does no harm (RFC 9110, section 9.2.2) and the body is still here, and never
+//! where requests are held: who asks for that counts calls, and a GET is one.
 
 use super::answers::{Refusal, is_grpc};
 use crate::gateway::backend::{Cluster, Lease, Unserved};
@@ -88,7 +89,7 @@ pub(super) async fn send(
                 why
             }
             Err(Failed { unsent: Unsent::Lost(why), was_waiting }) => {
-                let Some(body) = spare.filter(|_| is_idempotent(request.method())) else {
+                let Some(body) = spare.filter(|_| may_repeat(plan, request.method())) else {
                     return Err(lost(&why, address));
                 };
                 losses += 1;
@@ -191,8 +192,9 @@ fn unreached(error: std::io::Error) -> Failed {
     Failed { unsent: Unsent::Back(error.to_string()), was_waiting: false }
 }
 
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent()
+/// What may have been delivered may be sent again.
+fn may_repeat(plan: &Plan, method: &Method) -> bool {
+    plan.hold.is_none() && method.is_idempotent()
 }
 
 /// As HTTP/2 wants it: with scheme and authority.

@@ -2,7 +2,7 @@
 
 use super::world::{BOUND, Got, Server, World, get, plan, rule, services};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use minik8s_core::routing::{Hold, Plan};
@@ -46,6 +46,28 @@ async fn breaks_off(times: usize) -> (SocketAddr, Arc<AtomicUsize>) {
             let _ = stream.read(&mut bytes).await;
             if count.fetch_add(1, Ordering::SeqCst) >= times {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        }
+    });
+    (address, seen)
+}
+
+/// A server that answers the first requests of each connection, and hangs up once it has read the next one.
+async fn answers_then_breaks_off(times: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 2000];
+            for number in 0..=times {
+                if stream.read(&mut bytes).await.unwrap_or(0) == 0 {
+                    break;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                if number < times {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
             }
         }
     });
@@ -200,11 +222,32 @@ async fn answers_that_could_be_read_in_two_ways_end_their_connection() {
 }
 
 #[tokio::test]
-async fn what_an_endpoint_never_answers_is_sent_a_few_times_even_where_requests_wait() {
+async fn what_an_endpoint_never_answers_is_sent_a_few_times() {
     let (address, seen) = breaks_off(1000).await;
-    let hold = Hold { queue: 5, patience: BOUND, concurrency: None };
-    let held = rule("r", "r", "/", Plan { hold: Some(hold), ..plan(&[("s", 1)]) });
-    let world = World::with(vec![held], &[("s", &[address])]).await;
+    let world = World::with(vec![rule("r", "r", "/", plan(&[("s", 1)]))], &[("s", &[address])]).await;
     assert_eq!(world.get("r", "/").await.status, StatusCode::BAD_GATEWAY);
     assert!((2..10).contains(&seen.load(Ordering::SeqCst)));
+}
+
+#[tokio::test]
+async fn where_requests_wait_nothing_that_was_delivered_is_sent_again_whatever_the_method() {
+    let hold = Hold { queue: 5, patience: BOUND, concurrency: None };
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::POST] {
+        // An endpoint that would answer the second time.
+        let (address, seen) = breaks_off(1).await;
+        let held = rule("r", "r", "/", Plan { hold: Some(hold), ..plan(&[("s", 1)]) });
+        let world = World::with(vec![held], &[("s", &[address])]).await;
+        let request = Request::builder().method(&method).uri("/").header("host", "r");
+        let got = world.ask(request.body(Full::default()).unwrap()).await;
+        assert_eq!((got.status, seen.load(Ordering::SeqCst)), (StatusCode::BAD_GATEWAY, 1), "{method}: {got:?}");
+        // An endpoint that kept the connection of a call before, and closes it on the next one.
+        let (address, seen) = answers_then_breaks_off(1).await;
+        world.gateway.set_services(services(&[("s", &[address])]));
+        let ask = || {
+            world.ask(Request::builder().method(&method).uri("/").header("host", "r").body(Full::default()).unwrap())
+        };
+        assert_eq!(ask().await.status, StatusCode::OK, "{method}");
+        assert_eq!(ask().await.status, StatusCode::BAD_GATEWAY, "{method}");
+        assert_eq!(seen.load(Ordering::SeqCst), 2, "{method}");
+    }
 }

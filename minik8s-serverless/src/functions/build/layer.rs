@@ -2,7 +2,7 @@
 //! nor link, or is larger than may be, is refused with its name. The same files make the same bytes: times, owners and
 //! order of nothing matter.
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use minik8s_core::digest::Digesting;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -199,7 +199,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut magic = [0; 2];
     let read = File::open(path)?.read(&mut magic)?;
     let file = BufReader::new(File::open(path)?);
-    Ok(if read == 2 && magic == [0x1f, 0x8b] { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
+    Ok(if read == 2 && magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 /// The path within; `None` for the root itself.
@@ -290,6 +290,12 @@ mod tests {
         out.into_inner().unwrap()
     }
 
+    fn pack(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
     fn layer(bytes: &[u8]) -> Result<Layer, ArchiveError> {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
@@ -302,9 +308,10 @@ mod tests {
         let bytes = archive(&[("./main.py", EntryType::Regular, "x"), ("lib/a.py", EntryType::Regular, "y")]);
         let one = layer(&bytes).unwrap();
         assert_eq!(one.files.iter().map(String::as_str).collect::<Vec<_>>(), ["lib/a.py", "main.py"]);
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&bytes).unwrap();
-        assert_eq!(layer(&packed.finish().unwrap()).unwrap(), one);
+        assert_eq!(layer(&pack(&bytes)).unwrap(), one);
+        // In several parts, as bgzip packs, and as `cat` puts together.
+        let parts: Vec<u8> = bytes.chunks(700).flat_map(pack).collect();
+        assert_eq!(layer(&parts).unwrap(), one);
         assert!(check_handler(&one, "main.main", "py").is_ok() && check_handler(&one, "lib.a.f", "py").is_ok());
         let told = check_handler(&one, "other.main", "py").unwrap_err().to_string();
         assert!(told.contains("other.py") && told.contains("main.py"), "{told}");
@@ -333,15 +340,21 @@ mod tests {
     #[test]
     fn what_would_fill_the_disk_is_refused_before_it_does() {
         // A gigabyte of nothing, packed.
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let mut head = header(EntryType::Regular, 0o644, 1 << 30);
         head.as_old_mut().name[..4].copy_from_slice(b"zero");
         head.set_cksum();
-        packed.write_all(head.as_bytes()).unwrap();
-        let zeros = vec![0; 1 << 20];
-        (0..64).for_each(|_| packed.write_all(&zeros).unwrap());
-        let told = layer(&packed.finish().unwrap()).unwrap_err();
+        let mut nothing = head.as_bytes().to_vec();
+        nothing.resize(64 << 20, 0);
+        let told = layer(&pack(&nothing)).unwrap_err();
         assert!(matches!(told, ArchiveError::Bomb(_) | ArchiveError::TooLarge(_)), "{told}");
+        // In parts, each with a file that is what it says: all of them count.
+        head.set_size(1 << 20);
+        head.set_cksum();
+        let mut file = head.as_bytes().to_vec();
+        file.resize(512 + (1 << 20), 0);
+        let part = pack(&file);
+        let parts = part.repeat(SMALL as usize / part.len() + 1);
+        assert!(matches!(layer(&parts), Err(ArchiveError::Bomb(_))), "{} became {}", parts.len(), file.len());
         let names: Vec<String> = (0..=SOURCE.most).map(|n| format!("f{n}")).collect();
         let entries: Vec<_> = names.iter().map(|n| (n.as_str(), EntryType::Regular, "")).collect();
         assert!(matches!(layer(&archive(&entries)), Err(ArchiveError::TooMany(_))));

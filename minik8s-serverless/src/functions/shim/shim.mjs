@@ -7,6 +7,10 @@
 // gave none), idempotencyKey, method, path (below the function's own address, with the query), headers (by names in lower
 // case), and deadline (when nobody waits any more, in milliseconds since 1970); undefined where there is no such thing.
 //
+// What a handler yields (it is a generator, or returns one, a stream, or anything else that is iterated asynchronously) goes out
+// at once, piece by piece, each a string or bytes: the answer is what they are together. An exception before the first piece
+// is answered as ever; one in the middle breaks the answer off, so that nobody takes it for whole.
+//
 // A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller, and cannot be ended: the process takes no more
 // calls, lets the others end, and is started again. Where the call does not let anything else run (a loop), a thread that
 // watches breaks it off a little later.
@@ -100,18 +104,57 @@ function contextOf(request) {
   return { requestId, idempotencyKey: headers['idempotency-key'], method, path, headers, deadline };
 }
 
-async function timed(params, context) {
+/** What is yielded piece by piece: streams and generators. Arrays and strings are whole. */
+function isYielded(value) {
+  if (value === null || typeof value !== 'object') return false;
+  return typeof value[Symbol.asyncIterator] === 'function'
+    || (typeof value[Symbol.iterator] === 'function' && typeof value.next === 'function');
+}
+
+/** Sends what is yielded, as it is. `reader.slow` says that the caller takes nothing now. */
+async function sendAll(response, yielded, reader) {
+  let wake = () => {};
+  response.on('drain', () => wake());
+  response.on('close', () => wake());
+  for await (const piece of yielded) {
+    if (typeof piece !== 'string' && !(piece instanceof Uint8Array)) {
+      throw new TypeError(`a handler yields strings or bytes, not ${typeof piece}`);
+    }
+    // The caller has gone: leaving the loop ends who yields.
+    if (response.destroyed) return;
+    if (piece.length === 0) continue;
+    if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/json' });
+    if (response.write(piece)) continue;
+    reader.slow = true;
+    await new Promise((resolve) => { wake = resolve; });
+    reader.slow = false;
+    if (response.destroyed) return;
+  }
+  if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/json' });
+  response.end();
+}
+
+async function run(params, context, response, reader) {
   const given = call.length >= 2 ? [params, context] : [params];
-  if (timeout <= 0) return await call(...given);
+  const value = await call(...given);
+  if (isYielded(value)) await sendAll(response, value, reader);
+  else answer(response, 200, value);
+}
+
+async function timed(params, context, response) {
+  const reader = { slow: false };
+  if (timeout <= 0) return await run(params, context, response, reader);
   const id = Symbol();
   running.set(id, Date.now() + timeout);
   tell();
   const late = setTimeout(() => {
+    // A caller that takes nothing must not end the instance.
+    if (reader.slow) return response.destroy();
     console.error('a call takes longer than it may: this instance ends and is started again');
     end(70);
   }, timeout + 1);
   try {
-    return await call(...given);
+    return await run(params, context, response, reader);
   } finally {
     clearTimeout(late);
     running.delete(id);
@@ -122,7 +165,12 @@ async function timed(params, context) {
 const server = http.createServer(async (request, response) => {
   const context = contextOf(request);
   const parts = [];
-  for await (const part of request) parts.push(part);
+  try {
+    for await (const part of request) parts.push(part);
+  } catch {
+    // The caller left in the middle of its body: nobody is there to be told, and nobody else's matter.
+    return response.destroy();
+  }
   const text = Buffer.concat(parts).toString();
   let params = {};
   try {
@@ -131,9 +179,11 @@ const server = http.createServer(async (request, response) => {
     return answer(response, 400, { error: `the body is no JSON: ${error.message}` });
   }
   try {
-    answer(response, 200, await timed(params, context));
+    await timed(params, context, response);
   } catch (error) {
     console.error(`request ${context.requestId} failed\n${inspect(error)}`);
+    // What was yielded before still goes out; that it is all is not said.
+    if (response.headersSent) return response.socket?.destroySoon();
     answer(response, 500, { error: `the function failed: ${error?.name}` });
   }
 });

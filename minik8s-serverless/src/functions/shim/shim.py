@@ -7,6 +7,10 @@ their turn.
 
 A handler that must be given two arguments is given the call's Context as the second.
 
+What a handler yields (it is a generator, or returns one, or any other iterator) goes out at once, piece by piece, each str
+or bytes: the answer is what they are together. An exception before the first piece is answered as ever; one in the middle
+breaks the answer off, so that nobody takes it for whole.
+
 A call that takes longer than FUNCTION_TIMEOUT seconds has lost its caller. A thread cannot be ended, so the process ends
 instead: it takes no more calls, lets the others end, and is started again. Where the call does not let any other thread
 run (one long step of C code), a watchdog that needs none ends the process a little later.
@@ -79,8 +83,22 @@ def wants_context(function):
     return code.co_argcount - own - len(function.__defaults__ or ()) == 2
 
 
+def parse(body):
+    """What a body says, {} where there is none. ValueError, for the caller, where it cannot be read."""
+    try:
+        return json.loads(body, parse_constant=no_number) if body.strip() else {}
+    except RecursionError:
+        raise ValueError("the body is JSON that is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"the body is no JSON: {error}") from None
+
+
+def no_number(word):
+    raise ValueError(f"{word} is no number")
+
+
 class Closed(Exception):
-    """The other side has gone, or makes no sense."""
+    """The other side has gone, or makes no sense, or an answer that has begun will not be whole."""
 
 
 class Connection:
@@ -136,6 +154,52 @@ class Connection:
         self.sock.sendall(head.encode("latin-1") + (b"" if head_only else body))
 
 
+class Pieces:
+    """An answer that goes out in pieces, as they come."""
+
+    def __init__(self, sock, head_only, close):
+        self.sock = sock
+        self.head_only = head_only
+        # Asked as the answer begins: whether it is the connection's last.
+        self.close = close
+        self.began = False
+        self.closes = False
+
+    def head(self):
+        self.began, self.closes = True, self.close()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+        return head + (b"connection: close\r\n" if self.closes else b"") + b"\r\n"
+
+    def send(self, data, patience):
+        """Sends a piece to who must have taken it within so many seconds; None for any time."""
+        # An empty one would say that this was all.
+        if not data or self.head_only:
+            return
+        head = b"" if self.began else self.head()
+        self.out(head + b"%x\r\n%b\r\n" % (len(data), data), patience)
+
+    def end(self, patience):
+        head = b"" if self.began else self.head()
+        self.out(head + (b"" if self.head_only else b"0\r\n\r\n"), patience)
+
+    def out(self, data, patience):
+        try:
+            self.sock.settimeout(patience)
+            self.sock.sendall(data)
+            self.sock.settimeout(None)
+        except OSError:
+            raise Closed() from None
+
+
+def piece(yielded):
+    """The bytes of what a handler yielded."""
+    if isinstance(yielded, str):
+        return yielded.encode()
+    if isinstance(yielded, (bytes, bytearray, memoryview)):
+        return bytes(yielded)
+    raise TypeError(f"a handler yields str or bytes, not {type(yielded).__name__}")
+
+
 class Server:
     def __init__(self, function, port, concurrency):
         self.function = function
@@ -153,37 +217,77 @@ class Server:
         self.timeout = float(os.environ.get("FUNCTION_TIMEOUT", "0"))
         self.sock = socket.create_server(("", port), backlog=1024)
 
-    def call(self, method, path, headers, body):
+    def call(self, method, path, headers, body, pieces):
+        """Makes a call: status and text of the answer, or None where it went out in pieces."""
         context = Context(method, path, headers, time.time() + self.timeout if self.timeout > 0 else None)
         try:
-            params = json.loads(body) if body.strip() else {}
+            params = parse(body)
         except ValueError as error:
-            return 400, json.dumps({"error": f"the body is no JSON: {error}"})
+            return 400, json.dumps({"error": str(error)})
         try:
             if self.turns is None:
-                return 200, self.run_one(params, context)
+                return self.run_one(params, context, pieces)
             with self.turns:
-                return 200, self.run_one(params, context)
+                return self.run_one(params, context, pieces)
+        except Closed:
+            raise
         except BaseException as error:
             # In one piece, lest lines of others stand within.
             sys.stderr.write(f"request {context.request_id} failed\n{traceback.format_exc()}")
             sys.stderr.flush()
+            if pieces.began:
+                raise Closed() from None
             return 500, json.dumps({"error": f"the function failed: {type(error).__name__}"})
 
-    def run_one(self, params, context):
+    def run_one(self, params, context, pieces):
         me = threading.get_ident()
-        if self.timeout > 0:
-            with self.arming:
-                self.due[me] = time.monotonic() + self.timeout
-                # Before the call: a call that lets no other thread run would not let the one that watches, either.
-                if not self.called.is_set():
-                    self.arm()
-                    self.called.set()
+        due = time.monotonic() + self.timeout if self.timeout > 0 else None
+        self.count(me, due)
         try:
             given = (params, context) if self.wants_context else (params,)
-            return json.dumps(self.function(*given))
+            result = self.function(*given)
+            if hasattr(result, "__next__"):
+                return self.send_all(result, pieces, me, due)
+            # What is no number has no place in JSON.
+            return 200, json.dumps(result, allow_nan=False)
         finally:
             self.due.pop(me, None)
+
+    def count(self, me, due):
+        """From now on a call runs that must have ended then, if there is such a time."""
+        if due is None:
+            return
+        with self.arming:
+            self.due[me] = due
+            # Before the call: a call that lets no other thread run would not let the one that watches, either.
+            if not self.called.is_set():
+                self.arm()
+                self.called.set()
+
+    def send_all(self, yielded, pieces, me, due):
+        """Sends what an iterator yields, as it does."""
+        try:
+            for one in yielded:
+                data, left = piece(one), self.left(due)
+                # A caller that takes nothing must not end the instance: its time is that of the socket.
+                self.due.pop(me, None)
+                pieces.send(data, left)
+                self.count(me, due)
+            left = self.left(due)
+            self.due.pop(me, None)
+            pieces.end(left)
+        finally:
+            if hasattr(yielded, "close"):
+                yielded.close()
+
+    def left(self, due):
+        """Seconds that a call has left."""
+        if due is None:
+            return None
+        left = due - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the call takes longer than it may")
+        return left
 
     def overdue(self):
         now = time.monotonic()
@@ -219,10 +323,15 @@ class Server:
                         return
                     self.idle.add(sock)
                 method, path, headers, body = self.next(connection, sock)
+                asks_to_close = headers.get("connection", "").lower() == "close"
+                pieces = Pieces(sock, method == "HEAD", lambda: asks_to_close or self.ending.is_set())
                 try:
-                    status, text = self.call(method, path, headers, body)
-                    close = self.ending.is_set() or headers.get("connection", "").lower() == "close"
-                    connection.answer(status, "application/json", text.encode(), close, method == "HEAD")
+                    whole = self.call(method, path, headers, body, pieces)
+                    close = pieces.closes
+                    if whole is not None:
+                        status, text = whole
+                        close = pieces.close()
+                        connection.answer(status, "application/json", text.encode(), close, method == "HEAD")
                 finally:
                     with self.lock:
                         self.busy -= 1
