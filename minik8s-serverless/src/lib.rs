@@ -7,6 +7,7 @@
 pub mod expr;
 mod front;
 pub mod functions;
+mod lanes;
 pub mod registry;
 pub mod triggers;
 pub mod workflow;

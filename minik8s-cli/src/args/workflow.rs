@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Subcommand};
 use minik8s_serverless::triggers::TriggersConfig;
-use minik8s_serverless::workflow::{HttpPolicy, WorkflowsConfig};
+use minik8s_serverless::workflow::{Authorities, HttpPolicy, WorkflowsConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -105,6 +105,14 @@ pub(crate) struct WorkflowOptions {
     /// URLs that steps may call: those that begin so, `any` or `none`; may be repeated [default: all but this machine's]
     #[arg(long, value_name = "URL")]
     workflow_urls: Vec<String>,
+    /// Certificate authorities (PEM) that steps trust beside those of this machine [default: none]
+    #[arg(long, value_name = "FILE", value_parser = authorities)]
+    workflow_ca: Option<Authorities>,
+}
+
+fn authorities(path: &str) -> Result<Authorities, String> {
+    let pem = std::fs::read(path).map_err(|e| format!("{path}: {e}"))?;
+    Authorities::from_pem(&pem).map_err(|e| format!("{path}: {e}"))
 }
 
 impl WorkflowOptions {
@@ -115,7 +123,8 @@ impl WorkflowOptions {
             ["none"] => HttpPolicy::Nothing,
             _ => HttpPolicy::Prefixes(self.workflow_urls.clone()),
         };
-        WorkflowsConfig { http, ..WorkflowsConfig::default() }
+        let authorities = self.workflow_ca.clone().unwrap_or_default();
+        WorkflowsConfig { http, authorities, ..WorkflowsConfig::default() }
     }
 
     pub(crate) fn triggers(&self) -> TriggersConfig {

@@ -520,7 +520,11 @@ impl Calls {
     /// Waits for answers to as many more calls as surely began only now.
     fn hear(&self, what: &str) {
         let before = self.lines().len();
-        until_or(240, || self.lines().len() >= before + 36, || format!("calls go on while {what}: {:?}", self.lines().last()));
+        until_or(
+            240,
+            || self.lines().len() >= before + 36,
+            || format!("calls go on while {what}: {:?}", self.lines().last()),
+        );
     }
 
     /// From now on, nobody but this version answers.
@@ -591,6 +595,7 @@ fn instances_that_go_under_load_end_their_calls_and_after_an_update_nothing_old_
     let mut made = made();
     made.sort_unstable();
     made.dedup();
-    let count = std::fs::read_to_string(&logged).expect("a file").lines().filter(|line| line.starts_with("CALL")).count();
+    let count =
+        std::fs::read_to_string(&logged).expect("a file").lines().filter(|line| line.starts_with("CALL")).count();
     assert_eq!((made.len(), count), (lines.len(), lines.len()), "each call was made, and once");
 }

@@ -1,9 +1,13 @@
 //! Calls that nobody waits for: an `Invocation` is one, durable in the store, with its result beside it. At least once:
 //! an attempt is counted before it is made, and one whose end was not seen (a crash, a broken connection) is made again
 //! under the same `Idempotency-Key`: the caller's, or else the object's uid.
+//!
+//! Workers only see what is due and put it into the lane of its function; calls run beside them, so many at once of each: a
+//! function that never answers keeps its own calls waiting and nobody else's.
 
 use super::InvokerChoice;
 use super::api::{Function, Invocation, InvocationStatus};
+use crate::lanes::{Crew, Errand};
 use crate::workflow::program::Target;
 use crate::workflow::spec::FunctionRef;
 use crate::workflow::{ClusterInvoker, Gateways, Heartbeat, HttpPolicy, Invocation as Call, Invoker};
@@ -20,8 +24,11 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Calls at once.
-const WORKERS: usize = 64;
+/// Invocations that are looked at at once.
+const WORKERS: usize = 8;
+/// Calls of a function under way at once, and of all functions.
+const ROOM: usize = 64;
+const AT_ONCE: usize = 1024;
 /// Attempts before it is given up.
 const ATTEMPTS: i32 = 5;
 /// Wait after the first attempt; doubled after each.
@@ -61,8 +68,9 @@ impl Controller for InvocationController {
             let nodes = Gateways::OfNodes(ctx.informers.of::<Node>());
             Arc::new(ClusterInvoker::new(ctx.client.clone(), nodes, HttpPolicy::Nothing))
         });
-        let calls = Calls { invoker, invocations, functions, ctx: ctx.clone() };
-        run_workers(&ctx, &queue, WORKERS, Arc::new(calls)).await;
+        let calls = Arc::new(Calls { invoker, invocations, functions, ctx: ctx.clone() });
+        let crew = Crew::new(calls.clone(), AT_ONCE, queue.clone(), ctx.stop.clone());
+        run_workers(&ctx, &queue, WORKERS, Arc::new(Lookout { calls, crew })).await;
     }
 }
 
@@ -137,42 +145,64 @@ fn may_work_later(error: &str) -> bool {
     matches!(error, "Unavailable" | "Timeout")
 }
 
+/// Sees what is next for invocations.
+struct Lookout {
+    calls: Arc<Calls>,
+    crew: Arc<Crew<Calls>>,
+}
+
 #[async_trait]
-impl Reconciler for Calls {
+impl Reconciler for Lookout {
     type Key = String;
 
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
-        let Some(invocation) = self.invocations.get(key) else { return Ok(Outcome::Done) };
-        let meta = &invocation.metadata;
-        if meta.deletion_timestamp.is_some() {
+        let of = &self.calls;
+        let here = of.invocations.get(key).filter(|invocation| invocation.metadata.deletion_timestamp.is_none());
+        let Some(invocation) = here else {
+            self.crew.forget(key);
             return Ok(Outcome::Done);
-        }
-        let (namespace, name) =
-            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        let api = self.ctx.client.api::<Invocation>(namespace);
-        match next(&invocation, self.ctx.clock.now()) {
+        };
+        match next(&invocation, of.ctx.clock.now()) {
             Next::Wait(left) => {
+                self.crew.forget(key);
                 if invocation.status.as_ref().is_some_and(is_over) {
-                    for old in too_many(self.invocations.list_by(OVER, &function_of(&invocation))) {
-                        self.forget(&old).await?;
+                    for old in too_many(of.invocations.list_by(OVER, &function_of(&invocation))) {
+                        of.forget(&old).await?;
                     }
                 }
                 Ok(Outcome::After(left))
             }
-            Next::Forget => self.forget(&invocation).await.map(|()| Outcome::Done),
-            Next::Call(attempt) => {
-                let now = MicroTime(self.ctx.clock.now());
-                let started = invocation.status.as_ref().and_then(|s| s.start_time.clone()).unwrap_or(now);
-                // The version is a precondition: nobody makes the same attempt, and one that is not known is not made.
-                let version = json!({"resourceVersion": self.adopt(&invocation).await?});
-                let status = json!({"phase": "Running", "attempts": attempt, "startTime": started});
-                let patch = json!({"metadata": version, "status": status});
-                api.patch_status(name, PatchType::Merge, &patch).await?;
-                let told = self.call(&invocation, attempt).await;
-                api.patch_status(name, PatchType::Merge, &json!({ "status": told })).await?;
+            Next::Forget => of.forget(&invocation).await.map(|()| Outcome::Done),
+            Next::Call(_) => {
+                self.crew.add(&function_of(&invocation), ROOM, key);
                 Ok(Outcome::Done)
             }
         }
+    }
+}
+
+/// Makes one attempt, and writes what came of it.
+#[async_trait]
+impl Errand for Calls {
+    async fn run(&self, key: &str) -> ApiResult<()> {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        let api = self.ctx.client.api::<Invocation>(namespace);
+        // What the informer has not seen yet counts: an attempt that has just ended is not made again.
+        let Some(invocation) = api.get_opt(name).await? else { return Ok(()) };
+        let Next::Call(attempt) = next(&invocation, self.ctx.clock.now()) else { return Ok(()) };
+        if invocation.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let now = MicroTime(self.ctx.clock.now());
+        let started = invocation.status.as_ref().and_then(|s| s.start_time.clone()).unwrap_or(now);
+        // The version is a precondition: nobody makes the same attempt, and one that is not known is not made.
+        let version = json!({"resourceVersion": self.adopt(&invocation).await?});
+        let status = json!({"phase": "Running", "attempts": attempt, "startTime": started});
+        let patch = json!({"metadata": version, "status": status});
+        api.patch_status(name, PatchType::Merge, &patch).await?;
+        let told = self.call(&invocation, attempt).await;
+        api.patch_status(name, PatchType::Merge, &json!({ "status": told })).await?;
+        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@
 //! Workers only see what is due and put it into the lane of its trigger; calls run beside them, so many at once of each.
 
 use super::emit::{TRIGGER_LABEL, is_hopeless};
-use super::lanes::Lanes;
 use super::objects::{DeliveryStatus, Trigger, TriggerDelivery};
+use crate::lanes::{Crew, Errand};
 use crate::workflow::program::Target;
 use crate::workflow::{Failure, Heartbeat, Invocation, Invoker, RunSpec, WorkflowRun};
 use async_trait::async_trait;
@@ -16,7 +16,6 @@ use minik8s_core::client::{Backoff, Change, DeleteOptions, EventType, Informer, 
 use minik8s_core::clock::rfc3339;
 use minik8s_core::controllers::{Controller, ControllerContext, Outcome, Reconciler, pump, run_workers};
 use minik8s_core::random;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,9 +62,9 @@ impl Controller for DeliveryController {
             return;
         }
         let invoker = self.config.invoker(&ctx);
-        let lanes = Mutex::new(Lanes::new(AT_ONCE));
-        let deliverer = Deliverer { ctx: ctx.clone(), deliveries, triggers, invoker, queue: queue.clone(), lanes };
-        run_workers(&ctx, &queue, self.workers.max(1), Arc::new(Lookout(Arc::new(deliverer)))).await;
+        let deliverer = Arc::new(Deliverer { ctx: ctx.clone(), deliveries, triggers, invoker });
+        let crew = Crew::new(deliverer.clone(), AT_ONCE, queue.clone(), ctx.stop.clone());
+        run_workers(&ctx, &queue, self.workers.max(1), Arc::new(Lookout { deliverer, crew })).await;
     }
 }
 
@@ -83,21 +82,26 @@ struct Deliverer {
     deliveries: Informer<TriggerDelivery>,
     triggers: Informer<Trigger>,
     invoker: Arc<dyn Invoker>,
-    queue: WorkQueue<String>,
-    lanes: Mutex<Lanes>,
 }
 
 /// Sees which deliveries are due.
-struct Lookout(Arc<Deliverer>);
+struct Lookout {
+    deliverer: Arc<Deliverer>,
+    crew: Arc<Crew<Deliverer>>,
+}
 
 #[async_trait]
 impl Reconciler for Lookout {
     type Key = String;
 
     async fn reconcile(&self, key: &String) -> ApiResult<Outcome> {
-        let of = &self.0;
-        let Some(delivery) = of.deliveries.get(key) else { return Ok(Outcome::Done) };
+        let of = &self.deliverer;
+        let Some(delivery) = of.deliveries.get(key) else {
+            self.crew.forget(key);
+            return Ok(Outcome::Done);
+        };
         if is_over(&delivery) {
+            self.crew.forget(key);
             of.forget(&delivery).await?;
             return Ok(Outcome::Done);
         }
@@ -106,25 +110,8 @@ impl Reconciler for Lookout {
             return Ok(Outcome::After(pause));
         }
         let room = of.trigger(&delivery).and_then(|trigger| trigger.spec.max_concurrency).unwrap_or(ROOM);
-        of.lanes.lock().add(&lane_of(&delivery), usize::try_from(room).unwrap_or(1), key);
-        of.go_on();
+        self.crew.add(&lane_of(&delivery), usize::try_from(room).unwrap_or(1), key);
         Ok(Outcome::Done)
-    }
-}
-
-/// A delivery under way, which leaves its lane when this is dropped.
-struct Under {
-    deliverer: Arc<Deliverer>,
-    lane: String,
-    key: String,
-}
-
-impl Drop for Under {
-    fn drop(&mut self) {
-        self.deliverer.lanes.lock().done(&self.lane, &self.key);
-        if !self.deliverer.ctx.stop.is_cancelled() {
-            self.deliverer.go_on();
-        }
     }
 }
 
@@ -177,30 +164,10 @@ fn bare(status: &DeliveryStatus, error: &ApiError, now: Timestamp) -> DeliverySt
     }
 }
 
-impl Deliverer {
-    /// Begins what may begin.
-    fn go_on(self: &Arc<Self>) {
-        loop {
-            // The lock is not held any more where a delivery that was dropped takes it.
-            let next = self.lanes.lock().next();
-            let Some((lane, key)) = next else { return };
-            let under = Under { deliverer: self.clone(), lane, key };
-            let stop = self.ctx.stop.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    result = under.deliverer.deliver(&under.key) => if let Err(error) = result {
-                        tracing::debug!(%error, delivery = under.key, "a delivery will be looked at again");
-                        under.deliverer.queue.add_rate_limited(under.key.clone());
-                    }
-                }
-            });
-        }
-    }
-
-    /// Makes one attempt, and writes what came of it.
-    async fn deliver(&self, key: &str) -> ApiResult<()> {
+/// Makes one attempt, and writes what came of it.
+#[async_trait]
+impl Errand for Deliverer {
+    async fn run(&self, key: &str) -> ApiResult<()> {
         let (namespace, name) = key.split_once('/').unwrap_or_default();
         let api = self.ctx.client.api::<TriggerDelivery>(namespace);
         // What the informer has not seen yet counts.
@@ -216,7 +183,9 @@ impl Deliverer {
         }
         Ok(())
     }
+}
 
+impl Deliverer {
     /// Writes what came of an attempt, however long that takes: what was called is not called again for a write that
     /// failed. What can never be written ends the delivery. Answers with what was written.
     async fn write(&self, key: &str, mut delivery: TriggerDelivery, next: DeliveryStatus) -> Option<DeliveryStatus> {

@@ -14,7 +14,6 @@ mod deliver;
 mod emit;
 mod files;
 mod kinds;
-mod lanes;
 mod news;
 mod objects;
 mod schedule;

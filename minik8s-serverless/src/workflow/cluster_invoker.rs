@@ -4,6 +4,7 @@ use super::http::{Ask, Failed, Http, HttpPolicy, REQUEST_HEADER};
 use super::invoker::{Heartbeat, Invocation, Invoker};
 use super::machine::Failure;
 use super::program::Target;
+use super::trust::Authorities;
 use super::work;
 use async_trait::async_trait;
 use http::Method;
@@ -17,10 +18,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a call waits for a gateway: longer than a node takes to start.
+/// How long a call waits for a gateway, and a job for an API that answers: longer than a node takes to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pauses between looks for one.
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+pub(super) const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Where functions are called.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ pub enum Gateways {
 pub struct ClusterInvoker {
     client: Client,
     gateways: Gateways,
-    /// How long a call waits for a gateway that can be reached.
+    /// How long a call waits for a gateway that can be reached, and a job for an API that answers.
     patience: Duration,
     /// To gateways, wherever they are.
     inner: Http,
@@ -50,7 +51,14 @@ impl ClusterInvoker {
         Self { client, gateways, patience: PATIENCE, inner: Http::new(HttpPolicy::Any), outer: Http::new(policy) }
     }
 
-    /// Waits so long for a gateway that can be reached; a minute unless said.
+    /// Trusts certificates of these authorities beside those of the machine, where URLs are called over HTTPS.
+    #[must_use]
+    pub fn authorities(self, authorities: Authorities) -> Self {
+        Self { outer: self.outer.trusting(authorities), ..self }
+    }
+
+    /// Waits so long for a gateway that can be reached, or, where a job is followed, for an API that answers; a minute
+    /// unless said.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
@@ -138,14 +146,14 @@ impl Invoker for ClusterInvoker {
                 let ask = Ask { method, url: &http.url, headers, key: &call.key, run, body: &call.input };
                 self.outer.call(ask, alive).await.map_err(|failed| failed.failure)
             }
-            Target::Job(job) => work::run(&self.client, call, job, alive).await,
-            Target::GpuJob(job) => work::run(&self.client, call, job, alive).await,
+            Target::Job(job) => work::run(&self.client, call, job, alive, self.patience).await,
+            Target::GpuJob(job) => work::run(&self.client, call, job, alive, self.patience).await,
         }
     }
 
     async fn abandon(&self, call: &Invocation) {
         if let Some(work) = work::of(&call.target) {
-            work::abandon(&self.client, call, work).await;
+            work::abandon(&self.client, call, work, self.patience).await;
         }
     }
 }

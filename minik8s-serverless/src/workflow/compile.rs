@@ -254,8 +254,12 @@ impl Compiler {
             Target::Function(function.clone())
         } else if let Some(http) = &spec.http {
             let uri = http.url.parse::<http::Uri>().ok();
-            if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|h| !h.is_empty())) {
-                self.errors.invalid(format!("{at}.http.url"), &http.url.clone().into(), "must be http://HOST/PATH");
+            let fits = |uri: http::Uri| {
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+            };
+            if !uri.is_some_and(fits) {
+                let what = "must be http://HOST/PATH or https://HOST/PATH";
+                self.errors.invalid(format!("{at}.http.url"), &http.url.clone().into(), what);
             }
             let method = if http.method.is_empty() { "POST" } else { &http.method };
             if !["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"].contains(&method) {

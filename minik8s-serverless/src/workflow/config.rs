@@ -4,6 +4,7 @@ use super::cluster_invoker::{ClusterInvoker, Gateways};
 use super::controller::CallLimits;
 use super::http::HttpPolicy;
 use super::invoker::Invoker;
+use super::trust::Authorities;
 use k8s_openapi::api::core::v1::Node;
 use minik8s_core::controllers::ControllerContext;
 use std::fmt;
@@ -18,6 +19,8 @@ pub struct WorkflowsConfig {
     pub gateway: Option<String>,
     /// Which URLs steps may call.
     pub http: HttpPolicy,
+    /// Certificate authorities that steps trust beside those of the machine. Default: none.
+    pub authorities: Authorities,
     /// How much is called at once.
     pub limits: CallLimits,
     /// Runs that are looked at at once.
@@ -30,25 +33,34 @@ impl WorkflowsConfig {
         self.invoker.clone().unwrap_or_else(|| {
             let of_nodes = || Gateways::OfNodes(ctx.informers.of::<Node>());
             let gateways = self.gateway.clone().map_or_else(of_nodes, Gateways::At);
-            Arc::new(ClusterInvoker::new(ctx.client.clone(), gateways, self.http.clone()))
+            let invoker = ClusterInvoker::new(ctx.client.clone(), gateways, self.http.clone());
+            Arc::new(invoker.authorities(self.authorities.clone()))
         })
     }
 }
 
 impl Default for WorkflowsConfig {
     fn default() -> Self {
-        Self { invoker: None, gateway: None, http: HttpPolicy::default(), limits: CallLimits::default(), workers: 8 }
+        Self {
+            invoker: None,
+            gateway: None,
+            http: HttpPolicy::default(),
+            authorities: Authorities::default(),
+            limits: CallLimits::default(),
+            workers: 8,
+        }
     }
 }
 
 impl fmt::Debug for WorkflowsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { invoker, gateway, http, limits, workers } = self;
+        let Self { invoker, gateway, http, authorities, limits, workers } = self;
         let invoker = if invoker.is_some() { "own" } else { "the cluster's" };
         f.debug_struct("WorkflowsConfig")
             .field("invoker", &invoker)
             .field("gateway", gateway)
             .field("http", http)
+            .field("authorities", authorities)
             .field("limits", limits)
             .field("workers", workers)
             .finish()

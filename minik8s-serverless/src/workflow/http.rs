@@ -1,5 +1,5 @@
-//! Calls over HTTP. The answer's body is JSON; every part of it that comes is a sign of life, so that who takes long may
-//! send white space ahead.
+//! Calls over HTTP and HTTPS. The answer's body is JSON; every part of it that comes is a sign of life, so that who takes
+//! long may send white space ahead.
 //!
 //! Where addresses matter, they are looked at as a connection is made, and that one is connected to: a name that is looked up
 //! twice may lead elsewhere the second time.
@@ -7,11 +7,13 @@
 use super::invoker::Heartbeat;
 use super::machine::Failure;
 use super::size::LARGEST;
+use super::trust::{self, Authorities};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -21,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// The header that names an attempt.
 pub const KEY_HEADER: &str = "idempotency-key";
@@ -121,11 +124,15 @@ fn system() -> Lookup {
     Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
 }
 
+type Connections = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
+
 /// A client. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Http {
-    client: Client<HttpConnector<Resolver>, Full<Bytes>>,
-    policy: HttpPolicy,
+    /// Made when it is first needed: the authorities of the machine are in files.
+    client: Arc<OnceCell<Connections>>,
+    resolver: Resolver,
+    authorities: Authorities,
 }
 
 /// What is sent.
@@ -152,23 +159,40 @@ impl From<Failure> for Failed {
 }
 
 impl Http {
-    /// A client that calls what the policy allows.
+    /// A client that calls what the policy allows, and trusts the authorities of the machine.
     pub(super) fn new(policy: HttpPolicy) -> Self {
-        Self::with_lookup(policy, system())
+        Self::with_lookup(policy, Authorities::default(), system())
     }
 
-    fn with_lookup(policy: HttpPolicy, lookup: Lookup) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Resolver { lookup, policy: policy.clone() });
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(10)));
-        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector);
-        Self { client, policy }
+    /// The same, which trusts other authorities beside those of the machine.
+    pub(super) fn trusting(self, authorities: Authorities) -> Self {
+        Self { client: Arc::default(), authorities, ..self }
+    }
+
+    fn with_lookup(policy: HttpPolicy, authorities: Authorities, lookup: Lookup) -> Self {
+        Self { client: Arc::default(), resolver: Resolver { lookup, policy }, authorities }
+    }
+
+    async fn client(&self) -> Result<&Connections, Failure> {
+        let make = async || {
+            let authorities = self.authorities.clone();
+            let config = tokio::task::spawn_blocking(move || trust::client(&authorities)).await;
+            let unusable = |e: &dyn std::error::Error| Failure::new("Internal", format!("TLS cannot be used: {e}"));
+            let config = config.map_err(|e| unusable(&e))?.map_err(|e| unusable(&e))?;
+            let mut connector = HttpConnector::new_with_resolver(self.resolver.clone());
+            connector.set_nodelay(true);
+            connector.set_connect_timeout(Some(Duration::from_secs(10)));
+            connector.enforce_http(false);
+            let connector = HttpsConnector::from((connector, config));
+            Ok(Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector))
+        };
+        self.client.get_or_try_init(make).await
     }
 
     /// Sends a request, and reads the answer.
     pub(super) async fn call(&self, ask: Ask<'_>, alive: &Heartbeat) -> Result<Value, Failed> {
         let uri: Uri = ask.url.parse().map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
-        if !self.policy.allows(ask.url, &uri) {
+        if !self.resolver.policy.allows(ask.url, &uri) {
             return Err(Failure::new("NotAllowed", format!("steps may not call {}", ask.url)).into());
         }
         let has_body = !matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE);
@@ -183,9 +207,13 @@ impl Http {
         }
         let request =
             request.body(Full::new(body)).map_err(|e| Failure::new("Refused", format!("{}: {e}", ask.url)))?;
-        let answer = self.client.request(request).await;
+        let answer = self.client().await?.request(request).await;
         let answer = answer.map_err(|e| {
-            let error = if is_local_name(&e) { "NotAllowed" } else { "Unavailable" };
+            let error = match () {
+                () if within::<Local>(&e).is_some() => "NotAllowed",
+                () if within::<rustls::Error>(&e).is_some_and(trust::is_untrusted) => "NotTrusted",
+                () => "Unavailable",
+            };
             let failure = Failure::new(error, format!("{}: {}", ask.url, chain(&e)));
             Failed { failure, undelivered: e.is_connect() }
         })?;
@@ -232,11 +260,11 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
     Err(Failure::new(error, words()))
 }
 
-/// True where a request failed because of where its name leads.
-fn is_local_name(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+/// What is behind a failure, if that is such an error. Errors of the disk and the network hold others that they do not show.
+fn within<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        error.is::<Local>() || inner.is_some_and(|inner| inner.is::<Local>())
+        error.downcast_ref::<E>().or_else(|| within::<E>(inner?))
     })
 }
 
@@ -286,6 +314,62 @@ mod tests {
         }
     }
 
+    async fn get(http: &Http, url: &str) -> Result<Value, Failure> {
+        let (method, body, run) = (Method::GET, &Value::Null, "r".to_owned());
+        let ask = Ask { method, url, headers: Vec::new(), key: "k", run, body };
+        http.call(ask, &Heartbeat::default()).await.map_err(|failed| failed.failure)
+    }
+
+    /// A server of HTTPS for names, and the authority that its certificate is of.
+    async fn server(names: &[&str]) -> (u16, Authorities, tokio::task::JoinHandle<()>) {
+        let made =
+            rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        let authorities = Authorities::from_pem(made.cert.pem().as_bytes()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_no_client_auth();
+        let config = builder.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let answer = hyper::service::service_fn(async |_| {
+                    Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from("\"safe\""))))
+                });
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let _ = hyper::server::conn::http1::Builder::new().keep_alive(false).serve_connection(io, answer).await;
+            }
+        });
+        (port, authorities, serving)
+    }
+
+    #[tokio::test]
+    async fn https_is_for_the_right_name_of_an_authority_that_is_trusted() {
+        let (port, authorities, serving) = server(&["right.example"]).await;
+        let here: Lookup = Arc::new(|_| Box::pin(async { Ok(vec!["127.0.0.1:0".parse().unwrap()]) }));
+        let trusting = Http::with_lookup(HttpPolicy::Any, authorities.clone(), here.clone());
+        let url = |name: &str| format!("https://{name}:{port}/x");
+        assert_eq!(get(&trusting, &url("right.example")).await, Ok(Value::from("safe")));
+        let wrong = get(&trusting, &url("wrong.example")).await.unwrap_err();
+        assert_eq!(wrong.error, "NotTrusted", "{}", wrong.cause);
+        assert!(wrong.cause.contains("not valid for name") && wrong.cause.contains("wrong.example"), "{}", wrong.cause);
+        let unknowing = Http::with_lookup(HttpPolicy::Any, Authorities::default(), here.clone());
+        let unknown = get(&unknowing, &url("right.example")).await.unwrap_err();
+        assert_eq!(unknown.error, "NotTrusted", "{}", unknown.cause);
+        assert!(unknown.cause.contains("UnknownIssuer"), "{}", unknown.cause);
+        // Who may not be called is not called over HTTPS either.
+        let near = Http::with_lookup(HttpPolicy::NotLocal, authorities.clone(), here.clone());
+        assert_eq!(get(&near, &url("right.example")).await.unwrap_err().error, "NotAllowed");
+        let policy = HttpPolicy::Prefixes(vec!["http://right.example".into()]);
+        let plain = Http::with_lookup(policy, authorities, here);
+        assert_eq!(get(&plain, &url("right.example")).await.unwrap_err().error, "NotAllowed");
+        serving.abort();
+    }
+
     #[tokio::test]
     async fn a_name_is_looked_up_once_and_where_it_leads_then_counts() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -300,20 +384,13 @@ mod tests {
                 Box::pin(async move { Ok(vec![SocketAddr::new(ip, 0)]) })
             })
         };
-        let http = Http::with_lookup(HttpPolicy::NotLocal, lookup("127.0.0.1"));
-        let url = format!("http://rebound.example:{port}/");
-        let ask = || Ask {
-            method: Method::GET,
-            url: &url,
-            headers: Vec::new(),
-            key: "k",
-            run: "r".into(),
-            body: &Value::Null,
-        };
-        let alive = Heartbeat::default();
-        let refused = http.call(ask(), &alive).await.err().unwrap().failure;
-        assert_eq!(refused.error, "NotAllowed", "{}", refused.cause);
-        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "what was checked is what is connected to");
+        for (times, scheme) in [(1, "http"), (2, "https")] {
+            let http = Http::with_lookup(HttpPolicy::NotLocal, Authorities::default(), lookup("127.0.0.1"));
+            let refused = get(&http, &format!("{scheme}://rebound.example:{port}/")).await.unwrap_err();
+            assert_eq!(refused.error, "NotAllowed", "{}", refused.cause);
+            let asked = asked.load(std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(asked, times, "what was checked is what is connected to");
+        }
         // Nobody connected: the first who does is this.
         let own = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         assert_eq!(listener.accept().await.unwrap().1, own.local_addr().unwrap());

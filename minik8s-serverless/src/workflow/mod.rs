@@ -25,6 +25,7 @@ mod size;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod work;
 
 pub use self::http::{HttpPolicy, KEY_HEADER, RUN_HEADER};
@@ -38,6 +39,7 @@ pub use invoker::{Heartbeat, Invocation, Invoker};
 pub use machine::Failure;
 pub use narrate::{Line, narrate};
 pub use objects::{History, RunFailure, RunSpec, RunStatus, Workflow, WorkflowRecord, WorkflowRun, WorkflowStatus};
+pub use trust::Authorities;
 pub use work::RUN_LABEL;
 
 use minik8s_core::controllers::Controller;

@@ -145,7 +145,7 @@ pub struct FunctionRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpSpec {
-    /// `http://host/path`
+    /// `http://host/path` or `https://host/path`
     pub url: String,
     /// `POST` where it is empty.
     #[serde(skip_serializing_if = "String::is_empty")]

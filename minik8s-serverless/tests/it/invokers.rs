@@ -6,7 +6,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use minik8s_core::client::{Client, PatchType};
 use minik8s_core::cluster::Cluster;
+use minik8s_core::testkit::faults::FaultyTransport;
+use minik8s_core::testkit::wait;
 use minik8s_serverless::workflow::program::Target;
 use minik8s_serverless::workflow::spec::{FunctionRef, HttpSpec, JobSpec};
 use minik8s_serverless::workflow::{
@@ -159,6 +162,57 @@ async fn a_call_waits_for_a_gateway_that_is_not_there_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_end_well_although_the_api_fails_again_and_again() {
+    let cluster = Cluster::builder().without_controllers().start().await.unwrap();
+    let faulty = FaultyTransport::new(cluster.transport(), 11);
+    let client = Client::new(faulty.clone());
+    let invoker = Arc::new(ClusterInvoker::new(client, Gateways::At("127.0.0.1:1".into()), HttpPolicy::Nothing));
+    let job = |n: usize| Invocation {
+        target: Target::Job(JobSpec { image: "busybox:1".into(), ..JobSpec::default() }),
+        key: format!("u/{n}/1"),
+        ..call("", json!(n))
+    };
+    let follow = |n: usize| {
+        let (invoker, job) = (invoker.clone(), job(n));
+        tokio::spawn(async move { invoker.invoke(&job, &Heartbeat::default()).await })
+    };
+    let tasks: Vec<_> = (0..12).map(follow).collect();
+    let pods = cluster.client().api::<k8s_openapi::api::core::v1::Pod>("default");
+    let all = wait::until("each has its pod", crate::world::BOUND, || async {
+        let all = pods.list(&Default::default()).await.unwrap().items;
+        (all.len() == 12).then_some(all)
+    })
+    .await;
+    // Each tells something many times, so that its watch is cut many times.
+    let patch = async |name: &str, status: Value| {
+        pods.patch_status(name, PatchType::Merge, &json!({ "status": status })).await.unwrap();
+    };
+    for round in 0..20 {
+        for pod in &all {
+            patch(pod.metadata.name.as_deref().unwrap(), json!({"message": round.to_string()})).await;
+        }
+    }
+    for pod in &all {
+        patch(pod.metadata.name.as_deref().unwrap(), json!({"phase": "Succeeded"})).await;
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(json!(null)));
+    }
+    assert!(faulty.faults() > 12, "{}", faulty.faults());
+    // What is not waited for any more goes, whatever it takes.
+    for n in 0..12 {
+        invoker.abandon(&job(n)).await;
+    }
+    let left = pods.list(&Default::default()).await.unwrap().items;
+    assert!(left.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()), "{left:?}");
+    // What the API refuses is told at once.
+    faulty.heal();
+    let refused = Invocation { namespace: "none".into(), ..job(0) };
+    assert_eq!(invoker.invoke(&refused, &Heartbeat::default()).await.unwrap_err().error, "Refused");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_a_pod_that_is_made_once() {
     let cluster = Cluster::builder().fake_node("n").start().await.unwrap();
     let invoker =
@@ -176,7 +230,7 @@ async fn a_job_is_a_pod_that_is_made_once() {
             tokio::spawn(async move { invoker.invoke(&job, &Heartbeat::default()).await })
         })
         .collect();
-    let pod = minik8s_core::testkit::wait::until("the pod is there", crate::world::BOUND, || async {
+    let pod = wait::until("the pod is there", crate::world::BOUND, || async {
         pods.list(&Default::default()).await.unwrap().items.pop()
     })
     .await;

@@ -80,6 +80,7 @@ impl World {
                     .ok_or_else(|| Failure::new("TaskFailed", "that is no number"))
             })
         });
+        let invoker = invoker.with("default/quick", |_| Ok(json!("done")));
         let functions =
             FunctionsConfig { invoker: InvokerChoice(Some(Arc::new(invoker))), ..FunctionsConfig::default() };
         let triggers = TriggersConfig { at_gateways: true, ..TriggersConfig::default() };
@@ -203,6 +204,34 @@ async fn what_is_no_call_is_refused_and_nothing_is_written() {
     for place in places {
         assert_eq!(world.result(&place).await["phase"], "Succeeded");
     }
+    world.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_never_answers_keeps_only_its_own_calls_waiting() {
+    let permits = Arc::new(tokio::sync::Semaphore::new(0));
+    let world = World::new(1000, &permits).await;
+    let quick = json!({"metadata": {"name": "quick"}, "spec": {"image": "i"}});
+    world.client.api::<Function>("default").create(&serde_json::from_value(quick).unwrap()).await.unwrap();
+    wait::until("the front knows both functions", BOUND, || async {
+        (world.status(Method::PUT, "/function/default/quick", "{}").await == 405).then_some(())
+    })
+    .await;
+    let mut places = Vec::new();
+    for _ in 0..150 {
+        let (status, headers, told) = world.ask(Method::POST, CALL, &[], "{\"n\": 1}").await;
+        assert_eq!(status, 202, "{told}");
+        places.push(place(&headers));
+    }
+    let (status, headers, told) = world.ask(Method::POST, "/function/default/quick", &[], "{}").await;
+    assert_eq!(status, 202, "{told}");
+    let told = world.result(&place(&headers)).await;
+    assert_eq!((&told["phase"], &told["result"]), (&json!("Succeeded"), &json!("done")), "{told}");
+    permits.add_permits(150);
+    for place in places {
+        assert_eq!(world.result(&place).await["attempts"], 1, "each once");
+    }
+    assert_eq!(permits.available_permits(), 0);
     world.cluster.stop().await;
 }
 

@@ -9,7 +9,9 @@ use minik8s_core::controllers::{Controller, KindRef};
 use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::wait;
 use minik8s_serverless::workflow::machine::{Machine, RunState};
-use minik8s_serverless::workflow::{Failure, FakeInvoker, Workflow, WorkflowRecord, WorkflowRun, events, program_of};
+use minik8s_serverless::workflow::{
+    CallLimits, Failure, FakeInvoker, Workflow, WorkflowRecord, WorkflowRun, events, program_of,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -349,6 +351,26 @@ async fn tasks_must_give_signs_of_life_and_are_dropped_when_nobody_waits() {
     assert_eq!(world.ended("slow").await.failure.unwrap().error, "Timeout");
     assert_eq!(world.ended("alive").await.output, Some(json!("done")));
     wait::until("what timed out is dropped", BOUND, || async { (*dropped.lock() == 2).then_some(()) }).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_whose_tasks_never_end_keeps_no_other_one_waiting() {
+    let hangs = reference().with_async("default/hangs", |_, _| Box::pin(std::future::pending()));
+    let mut world = World::new(hangs).await;
+    world.kill();
+    world.limits = CallLimits { at_once: 4, ..CallLimits::default() };
+    world.start();
+    let many = json!({"itemsPath": "$", "startAt": "x", "steps": [task("x", "hangs", "")]});
+    world.workflow("hangs", json!({"startAt": "all", "steps": [{"name": "all", "map": many, "end": true}]})).await;
+    world.workflow("quick", json!({"startAt": "a", "steps": [task("a", "f2", "b"), task("b", "f3", "")]})).await;
+    world.begin("r", "hangs", json!([1, 2, 3, 4, 5, 6, 7, 8, 9])).await;
+    wait::until("some of them are under way", BOUND, || async { (world.invoker.asked().len() >= 2).then_some(()) })
+        .await;
+    world.begin("other", "quick", json!({"x": 1, "y": 2})).await;
+    assert_eq!(world.ended("other").await.output, Some(json!({"x": 9, "y": 1})));
+    let uid = world.run("r").await.metadata.uid.unwrap();
+    assert_eq!(world.invoker.asked().iter().filter(|key| key.starts_with(&uid)).count(), 2, "half is for others");
     world.stop().await;
 }
 

@@ -9,7 +9,7 @@ use minik8s_core::testkit::faults::FaultyTransport;
 use minik8s_core::testkit::wait;
 use minik8s_serverless::Serverless;
 use minik8s_serverless::workflow::{
-    Failure, FakeInvoker, RunStatus, Workflow, WorkflowRun, WorkflowsConfig, events, machine::Event,
+    CallLimits, Failure, FakeInvoker, RunStatus, Workflow, WorkflowRun, WorkflowsConfig, events, machine::Event,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub(crate) struct World {
     pub(crate) invoker: FakeInvoker,
     /// What controllers that start take for the time.
     pub(crate) clock: SharedClock,
+    pub(crate) limits: CallLimits,
     running: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
@@ -55,7 +56,8 @@ impl World {
     pub(crate) async fn on(store: Arc<dyn minik8s_core::store::Store>, invoker: FakeInvoker) -> Self {
         let cluster =
             Cluster::builder().store(store).extension(Serverless::new()).without_controllers().start().await.unwrap();
-        let mut world = Self { cluster, invoker, clock: Arc::new(SystemClock), running: None };
+        let mut world =
+            Self { cluster, invoker, clock: Arc::new(SystemClock), limits: CallLimits::default(), running: None };
         world.start();
         world
     }
@@ -65,7 +67,8 @@ impl World {
     }
 
     pub(crate) fn controllers(&self) -> Vec<Arc<dyn Controller>> {
-        let config = WorkflowsConfig { invoker: Some(Arc::new(self.invoker.clone())), ..WorkflowsConfig::default() };
+        let invoker = Some(Arc::new(self.invoker.clone()) as _);
+        let config = WorkflowsConfig { invoker, limits: self.limits, ..WorkflowsConfig::default() };
         let all = Serverless::new().workflows(config).controllers().into_iter();
         all.filter(|controller| controller.name().starts_with("workflow")).collect()
     }

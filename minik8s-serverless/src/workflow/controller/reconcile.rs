@@ -265,7 +265,9 @@ impl RunReconciler {
             input: call.input,
         };
         let (queue, again) = (self.queue.clone(), key.to_owned());
-        let guard = self.calls.begin(invocation, call.heartbeat, live.inbox.clone(), move || queue.add(again));
+        let lane = format!("{namespace}/{}", live.run.spec.workflow);
+        let inbox = live.inbox.clone();
+        let guard = self.calls.begin(invocation, lane, call.heartbeat, inbox, move || queue.add(again));
         live.calls.insert(call.key, guard);
     }
 

@@ -2,19 +2,23 @@
 //! is here, on generic JSON; a kind is one small file that says what is made and what its end means.
 //!
 //! The object's name follows from the attempt, so that it is made once; it belongs to the run and goes with it. The step's
-//! input is in the variable `WORKFLOW_INPUT`, the attempt's key in `WORKFLOW_KEY`.
+//! input is in the variable `WORKFLOW_INPUT`, the attempt's key in `WORKFLOW_KEY`. An API that does not answer for a while is
+//! no reason to give up what runs elsewhere.
 
 mod gpu_job;
 mod pod;
+mod trouble;
 
 use super::invoker::{Heartbeat, Invocation};
 use super::machine::Failure;
 use super::program::Target;
 use futures::StreamExt;
-use minik8s_core::api::{ApiError, Gvr, Reason, Target as Place, WatchEvent, WatchEventType};
+use minik8s_core::api::{ApiError, ApiResult, Gvr, Reason, Target as Place, WatchEvent, WatchEventType};
 use minik8s_core::client::{Client, DeleteOptions, Payload, WatchOptions, WriteOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
+use trouble::Trouble;
 
 /// Label of the objects of a run.
 pub const RUN_LABEL: &str = "minik8s.io/workflow-run";
@@ -45,71 +49,104 @@ pub(super) fn of(target: &Target) -> Option<&dyn Work> {
     }
 }
 
-/// Has an object made, and waits for its end.
+/// Has an object made, and waits for its end. Where the API fails, it is asked again, for as long as `patience` in a row.
 pub(super) async fn run(
     client: &Client,
     call: &Invocation,
     work: &dyn Work,
     alive: &Heartbeat,
+    patience: Duration,
 ) -> Result<Value, Failure> {
     let input = call.input.to_string();
     if input.len() > LONGEST_INPUT {
         let why = format!("a job's input has at most {LONGEST_INPUT} bytes, not {}", input.len());
         return Err(Failure::new("Refused", why));
     }
-    let (name, all) = (name_of(&call.key), Place::in_namespace(work.gvr(), &call.namespace));
-    let body = Payload::Json(object(call, work, &name, input).to_string().into());
-    match client.transport().create(&all, body, &WriteOptions::default()).await {
-        Err(e) if e.reason != Reason::AlreadyExists => return Err(failure(&e)),
-        _ => {}
+    let name = name_of(&call.key);
+    let body = object(call, work, &name, input).to_string();
+    let job = Job { client, work, namespace: &call.namespace, name };
+    let mut trouble = Trouble::new(patience);
+    while let Err(error) = job.make(&body).await {
+        trouble.pause(&error).await?;
     }
-    let deleted = || Failure::new("Unavailable", format!("the {} {name} was deleted", work.kind()));
+    trouble.is_over();
     loop {
-        let field_selector = format!("metadata.name={name}");
-        let options = WatchOptions { field_selector, ..WatchOptions::default() };
-        let mut watch = client.transport().watch(&all, &options).await.map_err(|e| failure(&e))?;
-        while let Some(Ok(event)) = watch.next().await {
-            alive.beat();
-            match event {
-                WatchEvent::Object(WatchEventType::Deleted, _) => return Err(deleted()),
-                WatchEvent::Object(_, object) => {
-                    if let Some(end) = work.ending(&object.value().map_err(|e| failure(&e))?) {
-                        return end;
-                    }
-                }
-                WatchEvent::Bookmark { .. } => {}
-            }
-        }
-        // The watch broke off: look again, unless there is nothing to look at any more.
-        let place = Place::object(work.gvr(), &call.namespace, name.as_str());
-        match client.transport().get(&place).await {
-            Err(e) if e.is_not_found() => return Err(deleted()),
-            Err(e) => return Err(failure(&e)),
-            Ok(_) => {}
+        match job.follow(alive, &mut trouble).await {
+            Ok(end) => return end,
+            Err(error) => trouble.pause(&error).await?,
         }
     }
 }
 
 /// Deletes the object of an attempt that nobody waits for any more.
-pub(super) async fn abandon(client: &Client, call: &Invocation, work: &dyn Work) {
+pub(super) async fn abandon(client: &Client, call: &Invocation, work: &dyn Work, patience: Duration) {
     let place = Place::object(work.gvr(), &call.namespace, name_of(&call.key));
-    match client.transport().delete(&place, &DeleteOptions::default()).await {
-        Err(error) if !error.is_not_found() => {
-            tracing::debug!(%error, key = call.key, "cannot delete what a task had made that is not waited for");
+    let mut trouble = Trouble::new(patience);
+    while let Err(error) = client.transport().delete(&place, &DeleteOptions::default()).await {
+        if error.is_not_found() {
+            return;
         }
-        _ => {}
+        if let Err(failure) = trouble.pause(&error).await {
+            tracing::warn!(error = failure.cause, key = call.key, "what a task had made stays until its run goes");
+            return;
+        }
     }
 }
 
-/// What it means that the API does not do something: what it will never do is not asked again.
-fn failure(error: &ApiError) -> Failure {
-    let name = match error.reason {
-        Reason::Invalid | Reason::BadRequest | Reason::Forbidden | Reason::RequestEntityTooLarge | Reason::NotFound => {
-            "Refused"
+/// The object of an attempt.
+struct Job<'a> {
+    client: &'a Client,
+    work: &'a dyn Work,
+    namespace: &'a str,
+    name: String,
+}
+
+impl Job<'_> {
+    async fn make(&self, body: &str) -> ApiResult<()> {
+        let all = Place::in_namespace(self.work.gvr(), self.namespace);
+        let body = Payload::Json(body.to_owned().into());
+        match self.client.transport().create(&all, body, &WriteOptions::default()).await {
+            Err(error) if error.reason != Reason::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
-        _ => "Unavailable",
-    };
-    Failure::new(name, error.to_string())
+    }
+
+    /// What came of it; an error where nobody tells of it any more.
+    async fn follow(&self, alive: &Heartbeat, trouble: &mut Trouble) -> ApiResult<Result<Value, Failure>> {
+        let deleted =
+            || Err(Failure::new("Unavailable", format!("the {} {} was deleted", self.work.kind(), self.name)));
+        let all = Place::in_namespace(self.work.gvr(), self.namespace);
+        let field_selector = format!("metadata.name={}", self.name);
+        let options = WatchOptions { field_selector, ..WatchOptions::default() };
+        let mut watch = self.client.transport().watch(&all, &options).await?;
+        // A watch does not tell of what is not there any more when it begins.
+        let place = Place::object(self.work.gvr(), self.namespace, self.name.as_str());
+        match self.client.transport().get(&place).await {
+            Err(error) if error.is_not_found() => return Ok(deleted()),
+            found => found?,
+        };
+        trouble.is_heard();
+        while let Some(event) = watch.next().await {
+            let event = event?;
+            trouble.is_over();
+            alive.beat();
+            match event {
+                WatchEvent::Object(WatchEventType::Deleted, _) => return Ok(deleted()),
+                WatchEvent::Object(_, object) => {
+                    let object = object.value()?;
+                    // One that is deleted is ended for that: it did not fail by itself.
+                    let is_deleted = object["metadata"]["deletionTimestamp"].is_string();
+                    match self.work.ending(&object) {
+                        Some(Err(_)) if is_deleted => return Ok(deleted()),
+                        Some(end) => return Ok(end),
+                        None => {}
+                    }
+                }
+                WatchEvent::Bookmark { .. } => {}
+            }
+        }
+        Err(ApiError::new(Reason::ServiceUnavailable, "the watch ended"))
+    }
 }
 
 fn name_of(key: &str) -> String {
