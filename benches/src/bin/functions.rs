@@ -257,8 +257,13 @@ impl Page {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.0)?;
         let of = |name: &str, kind: &str, part: &str| -> f64 {
-            let start = format!("{name}_seconds_{kind}{{part=\"{part}\"}} ");
-            text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
+            // Of all functions.
+            let (start, part) = (format!("{name}_seconds_{kind}{{"), format!("part=\"{part}\""));
+            let value = |line: &str| {
+                let (labels, value) = line.strip_prefix(&start)?.split_once("} ")?;
+                labels.split(',').any(|label| label == part).then(|| value.parse::<f64>().ok())?
+            };
+            text.lines().filter_map(value).sum()
         };
         Ok(PARTS.iter().map(|(name, part)| (*part, of(name, "sum", part), of(name, "count", part))).collect())
     }

@@ -311,6 +311,27 @@ async fn deleting_a_function_leaves_nothing() {
     world.cluster.stop().await;
 }
 
+#[tokio::test]
+async fn the_page_tells_of_a_function_until_it_goes() {
+    let serverless = Serverless::new();
+    let mut page = prometheus_client::registry::Registry::default();
+    serverless.metrics().register(&mut page);
+    let told = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &page).unwrap();
+        text
+    };
+    let world = World::with(FakeRuntime::new(), serverless).await;
+    world.apply(json!({"image": "one", "scale": {"min": 1}})).await;
+    world.serves(&[("one", 100)], 1).await;
+    let start = "function_cold_start_seconds_count{namespace=\"default\",function=\"f\",part=\"all\"} 1\n";
+    wait::until("its start is told", BOUND, || async { told().contains(start).then_some(()) }).await;
+    assert!(told().contains("function_cold_starts_total{namespace=\"default\",function=\"f\"} 1\n"), "{}", told());
+    world.client.api::<Function>("default").delete("f", &DeleteOptions::default()).await.unwrap();
+    wait::until("nothing is told of it", BOUND, || async { (!told().contains("function=")).then_some(()) }).await;
+    world.cluster.stop().await;
+}
+
 /// Fails so many times as what may work later, and then answers with its key.
 struct Shaky(AtomicUsize);
 

@@ -8,7 +8,7 @@ use crate::functions::{objects, revision, status};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use minik8s_core::api::{ApiResult, PathRoute};
-use minik8s_core::client::{DeleteOptions, PatchType, object_key};
+use minik8s_core::client::{DeleteOptions, PatchType, key_of, object_key};
 use minik8s_core::node::PAUSED;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -38,9 +38,10 @@ impl World {
         }
         let state = status::state(revision);
         let Some(image) = state.image else { return Ok(()) };
+        let function = key_of(&*looked.function);
         match set {
             None => {
-                self.metrics.asked(&key, 0, count, Instant::now());
+                self.metrics.asked(&function, &key, (0, count), Instant::now());
                 let set = objects::set(&looked.function, revision, &image, count).map_err(unmade)?;
                 there(sets.create(&set).await.map(drop))
             }
@@ -50,7 +51,7 @@ impl World {
                 if before == i32::try_from(count).unwrap_or(i32::MAX) {
                     return Ok(());
                 }
-                self.metrics.asked(&key, u32::try_from(before).unwrap_or(0), count, Instant::now());
+                self.metrics.asked(&function, &key, (u32::try_from(before).unwrap_or(0), count), Instant::now());
                 let patch = json!({"spec": {"replicas": count}});
                 gone(sets.patch(&name, PatchType::Merge, &patch).await.map(drop))
             }
@@ -66,7 +67,7 @@ impl World {
                 continue;
             }
             if !rests {
-                self.metrics.resumed(key, Instant::now());
+                self.metrics.resumed(&key_of(&*looked.function), key, Instant::now());
             }
             let patch =
                 json!({"metadata": {"uid": pod.metadata.uid, "annotations": {PAUSED: rests.then_some("true")}}});

@@ -72,6 +72,8 @@ impl Controller for FunctionController {
             world.pods.synced(),
             async { world.services.synced().await && world.routes.synced().await && demands.synced().await }
         );
+        // Another led meanwhile.
+        world.metrics.keep(|key| world.functions.get(key).is_some());
         let (queue, world) = (ctx.queue(), Arc::new(world));
         watch(&ctx, &queue, &world, &demands);
         run_workers(&ctx, &queue, WORKERS, world).await;
@@ -194,6 +196,7 @@ impl Reconciler for World {
         let function = self.functions.get(key).filter(|f| f.metadata.deletion_timestamp.is_none());
         let Some(function) = function else {
             self.memory.lock().remove(key);
+            self.metrics.forget(key);
             return Ok(Outcome::Done);
         };
         let revisions = self.revisions.list_by(BY_FUNCTION, key);
