@@ -24,6 +24,7 @@ mod gateway;
 mod gpus;
 mod harness;
 mod hostile;
+mod images;
 mod javascript;
 mod jobs;
 mod join;

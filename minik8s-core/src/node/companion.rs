@@ -2,6 +2,7 @@
 //! more of the machine than the agent does.
 
 use super::context::Context;
+use super::discard::NodeImages;
 use crate::client::{Client, Informers};
 use crate::clock::SharedClock;
 use crate::network::ServiceTable;
@@ -37,6 +38,8 @@ pub struct CompanionContext {
     pub client: Client,
     /// The agent's informers.
     pub informers: Informers,
+    /// The images of the node.
+    pub images: NodeImages,
     /// The time of day.
     pub clock: SharedClock,
     /// All Services with their endpoints; `None` until they are known.
@@ -50,7 +53,7 @@ pub struct CompanionContext {
 /// Starts them all.
 pub(super) fn start(
     companions: &[Arc<dyn Companion>],
-    context: &Context,
+    context: &Arc<Context>,
     informers: &Informers,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
@@ -59,6 +62,7 @@ pub(super) fn start(
         addresses: context.config.addresses.clone(),
         client: context.client.clone(),
         informers: informers.clone(),
+        images: NodeImages::new(context.clone()),
         clock: context.clock.clone(),
         services: context.table.subscribe(),
         registered: context.registered.subscribe(),

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub(crate) struct PullLocks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl PullLocks {
-    fn of(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
+    /// The lock of an image: whoever fetches it or takes it off the node holds that.
+    pub(crate) fn of(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock();
         locks.retain(|name, lock| name == image || Arc::strong_count(lock) > 1);
         locks.entry(image.to_owned()).or_default().clone()

@@ -9,6 +9,7 @@ mod agent;
 mod companion;
 mod config;
 mod context;
+mod discard;
 mod elsewhere;
 mod eviction;
 mod forward;
@@ -46,6 +47,7 @@ pub use access::{
 pub use agent::{NodeAgent, NodeAgentBuilder};
 pub use companion::{Companion, CompanionContext};
 pub use config::{NodeCapacity, NodeConfig};
+pub use discard::NodeImages;
 pub use ids::{ATTEMPT, BACKOFF_STEP, CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
 pub(crate) use links::{follow_servers, serve_links, server_url};
 pub use pod::PAUSED;

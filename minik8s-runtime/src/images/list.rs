@@ -6,7 +6,7 @@ use crate::connection::{Lease, Tolerate, unavailable};
 use containerd_client::services::v1 as api;
 use containerd_client::types::Descriptor;
 use minik8s_core::runtime::{ImageInfo, RuntimeError, RuntimeResult};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tonic::Code;
 
@@ -108,6 +108,9 @@ impl ImageStore {
             let removed = self.connection.images().delete(request).await;
             removed.tolerate(Code::NotFound).map_err(unavailable("removing an image"))?;
         }
+        // What no name leads to any more need not be known either.
+        let left: BTreeSet<String> = self.records().await?.into_iter().map(|(_, target)| target).collect();
+        self.known.lock().retain(|target, _| left.contains(target));
         Ok(())
     }
 

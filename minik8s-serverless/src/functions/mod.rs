@@ -18,6 +18,7 @@ pub mod plan;
 pub mod revision;
 pub mod scale;
 mod status;
+mod unneeded;
 mod unpack;
 mod writes;
 

@@ -3,6 +3,7 @@
 use super::api::{Function, FunctionRevision, FunctionSpec, FunctionTraffic};
 use super::revision::{FUNCTION_LABEL, REVISION_LABEL};
 use crate::front;
+use crate::registry::HOST;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,6 +16,9 @@ use std::collections::BTreeMap;
 pub const PORT: i32 = 80;
 /// Annotation of a route: images, with spaces between them, that are needed where somebody calls.
 pub const IMAGES: &str = "minik8s.io/images";
+/// Annotation of a route: images of revisions that its function may go back to. They are not fetched ahead, and stay where
+/// they are.
+pub const KEPT_IMAGES: &str = "minik8s.io/kept-images";
 /// Between leaving the Services and being told to end, so that no gateway sends anything any more.
 const LEAVING: i64 = 1;
 /// Who runs code that users have written.
@@ -124,14 +128,25 @@ pub fn serving(route: &PathRoute) -> Vec<FunctionTraffic> {
     route.spec.backends.iter().map(of).collect()
 }
 
+/// Where the registry has the images of a function.
+pub fn repository(namespace: &str, function: &str) -> String {
+    format!("{HOST}/functions/{namespace}/{function}")
+}
+
+/// True for an image that was built of a function's files, by its digest: the registry has it for as long as it is needed.
+pub fn is_built(image: &str) -> bool {
+    let path = image.strip_prefix(HOST).and_then(|rest| rest.strip_prefix("/functions/"));
+    path.is_some_and(|path| path.contains("@sha256:"))
+}
+
 /// What the images of instances are, as nodes are told.
 pub fn images<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     all.into_iter().collect::<Vec<_>>().join(" ")
 }
 
-/// The images that a route says will be needed.
-pub fn images_of(meta: &ObjectMeta) -> Vec<String> {
-    let text = meta.annotations.as_ref().and_then(|all| all.get(IMAGES));
+/// The images that a route says will be needed ([`IMAGES`]), or are kept ([`KEPT_IMAGES`]).
+pub fn images_of(meta: &ObjectMeta, annotation: &str) -> Vec<String> {
+    let text = meta.annotations.as_ref().and_then(|all| all.get(annotation));
     text.into_iter().flat_map(|text| text.split(' ')).filter(|image| !image.is_empty()).map(str::to_owned).collect()
 }
 

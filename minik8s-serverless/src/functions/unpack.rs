@@ -1,10 +1,11 @@
-//! Images of functions are on every node before anybody calls there: fetched and unpacked while nobody waits for it.
-//! Which images those are stands in the routes, which nodes read anyway.
+//! Images of functions are on every node before anybody calls there: fetched and unpacked while nobody waits for it. They
+//! are taken off it when nobody names them any more. Which images those are stands in the routes, which nodes read anyway.
 
-use super::objects::images_of;
+use super::objects::{IMAGES, KEPT_IMAGES, images_of};
+use super::unneeded::{Next, Unneeded};
 use async_trait::async_trait;
 use minik8s_core::api::PathRoute;
-use minik8s_core::client::Backoff;
+use minik8s_core::client::{Backoff, Informer};
 use minik8s_core::node::{Companion, CompanionContext};
 use minik8s_core::random;
 use minik8s_core::runtime::{RuntimeResult, SharedRuntime};
@@ -15,16 +16,27 @@ use tokio::time::Instant;
 
 /// After an image that could not be fetched.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(600));
+/// Images that nobody names stay for so long: a function may be made anew.
+const GRACE: Duration = Duration::from_secs(60);
 
-/// Has the images of functions on its node.
+/// Has the images of functions on its node: fetches them before anybody calls, and takes those off it that were built of
+/// files of functions and that no function may go back to.
 pub struct Unpacker {
     runtime: SharedRuntime,
+    grace: Duration,
 }
 
 impl Unpacker {
     /// Has them in this runtime.
     pub fn new(runtime: SharedRuntime) -> Self {
-        Self { runtime }
+        Self { runtime, grace: GRACE }
+    }
+
+    /// Takes images off the node when nobody has named them for so long; a minute unless said.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     async fn fetch(&self, image: &str) -> RuntimeResult<()> {
@@ -33,6 +45,51 @@ impl Unpacker {
             None => self.runtime.pull(image, None, None).await.map(drop),
         }
     }
+
+    /// The names of images that are here.
+    async fn here(&self) -> RuntimeResult<Vec<String>> {
+        let all = self.runtime.images().await?;
+        Ok(all.into_iter().flat_map(|image| image.names.into_iter().chain(image.repo_digests)).collect())
+    }
+
+    /// Sees to what nobody names. Answers when there is more to do, at once where something was done.
+    async fn clear(
+        &self,
+        ctx: &CompanionContext,
+        unneeded: &mut Unneeded,
+        named: &BTreeSet<String>,
+    ) -> Option<Instant> {
+        match unneeded.next(named, Instant::now()) {
+            Next::Wait(until) => return Some(until),
+            Next::Look => {
+                let here = self.here().await;
+                let here = here.inspect_err(|error| tracing::info!(%error, "cannot tell what images are here")).ok();
+                unneeded.look(here, Instant::now());
+            }
+            Next::Take(image) => {
+                let gone = ctx.images.discard(&image).await.unwrap_or_else(|error| {
+                    tracing::info!(image, %error, "an image that no function needs cannot be taken away");
+                    false
+                });
+                if gone {
+                    tracing::info!(image, "an image that no function needs was taken away");
+                }
+                unneeded.took(&image, gone, Instant::now(), random::fraction());
+            }
+        }
+        None
+    }
+}
+
+/// The images that routes name: those that are to be here, and those that may be.
+fn named(routes: &Informer<PathRoute>) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut wanted, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for route in routes.list() {
+        wanted.extend(images_of(&route.metadata, IMAGES));
+        kept.extend(images_of(&route.metadata, KEPT_IMAGES));
+    }
+    kept.extend(wanted.iter().cloned());
+    (wanted, kept)
 }
 
 /// What became of images.
@@ -78,25 +135,24 @@ impl Companion for Unpacker {
         let routes = ctx.informers.of::<PathRoute>();
         let mut news = routes.subscribe();
         let work = async {
-            routes.synced().await;
-            let mut known = Known::default();
+            // Without the routes nobody knows what is not named.
+            if !routes.synced().await {
+                return;
+            }
+            let (mut known, mut unneeded) = (Known::default(), Unneeded::new(self.grace, Instant::now()));
             loop {
-                let wanted = routes.list().iter().flat_map(|route| images_of(&route.metadata)).collect();
-                let wake = match known.next(&wanted, Instant::now()) {
+                let (wanted, kept) = named(&routes);
+                let retry = match known.next(&wanted, Instant::now()) {
                     // One at a time: those that somebody waits for come first.
                     Ok(image) => {
                         let result = self.fetch(&image).await;
                         known.note(image, result, Instant::now());
                         continue;
                     }
-                    Err(wake) => wake,
+                    Err(retry) => retry,
                 };
-                let alarm = async {
-                    match wake {
-                        Some(at) => tokio::time::sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
+                let Some(more) = self.clear(&ctx, &mut unneeded, &kept).await else { continue };
+                let alarm = tokio::time::sleep_until(retry.map_or(more, |retry| retry.min(more)));
                 tokio::select! {
                     biased;
                     change = news.next() => if change.is_none() { return },

@@ -4,6 +4,7 @@
 mod front;
 mod functions;
 mod guide;
+mod images;
 mod invokers;
 mod later;
 mod registries;

@@ -49,6 +49,11 @@ fn digest(text: &str) -> String {
 }
 
 fn invented(full: &str) -> ImageInfo {
+    if full.contains('@') {
+        // One that was fetched by its digest has no other name.
+        let repo_digests = vec![full.to_owned()];
+        return ImageInfo { id: digest(full), repo_digests, size: IMAGE_BYTES, ..ImageInfo::default() };
+    }
     let repository = full.rsplit_once(':').map_or(full, |(repository, _)| repository);
     ImageInfo {
         names: vec![full.to_owned()],

@@ -8,6 +8,7 @@ pub mod layer;
 pub use error::BuildError;
 
 use super::api::{FunctionRevision, FunctionSpec};
+use super::objects;
 use crate::registry::image::{Descriptor, LAYER, MANIFEST, Manifest};
 use crate::registry::{HOST, Registry, RegistryError};
 use k8s_openapi::api::core::v1::EnvVar;
@@ -196,7 +197,7 @@ impl Laid<'_> {
         };
         let digest = self.registry.put(serde_json::to_vec(&manifest).unwrap_or_default()).await?;
         let namespace = self.revision.metadata.namespace.as_deref().unwrap_or_default();
-        Ok(format!("{HOST}/functions/{namespace}/{}@{digest}", self.revision.spec.function))
+        Ok(format!("{}@{digest}", objects::repository(namespace, &self.revision.spec.function)))
     }
 }
 

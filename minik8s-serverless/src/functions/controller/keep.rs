@@ -91,12 +91,14 @@ impl World {
                     let patch = json!([{"op": "replace", "path": "/spec", "value": spec}]);
                     gone(api.patch(name, PatchType::Json, &patch).await.map(drop))?;
                 }
-                let images = needed(looked);
-                if images == objects::images_of(&route.metadata) {
+                let (needed, kept) = images(looked);
+                let told = |annotation: &str| objects::images_of(&route.metadata, annotation);
+                if needed == told(objects::IMAGES) && kept == told(objects::KEPT_IMAGES) {
                     return Ok(());
                 }
-                let images = (!images.is_empty()).then(|| objects::images(images.iter().map(String::as_str)));
-                let patch = json!({"metadata": {"annotations": {objects::IMAGES: images}}});
+                let text = |all: &[String]| (!all.is_empty()).then(|| objects::images(all.iter().map(String::as_str)));
+                let annotations = json!({objects::IMAGES: text(&needed), objects::KEPT_IMAGES: text(&kept)});
+                let patch = json!({"metadata": {"annotations": annotations}});
                 gone(api.patch(name, PatchType::Merge, &patch).await.map(drop))
             }
         }
@@ -116,11 +118,21 @@ impl World {
     }
 }
 
-/// The images of revisions that get calls, and of which it is known that they work.
-fn needed(looked: &Looked) -> Vec<String> {
+/// The images of revisions of which it is known that they work: of those that get calls, and of the others, as far as they
+/// were built here.
+fn images(looked: &Looked) -> (Vec<String>, Vec<String>) {
     let gets = |name: Option<&String>| looked.plan.traffic.iter().any(|t| t.percent > 0 && Some(&t.revision) == name);
-    let serving = looked.revisions.iter().filter(|revision| gets(revision.metadata.name.as_ref()));
-    let states = serving.map(|revision| status::state(revision)).filter(|state| state.proven);
     // In an order of their own, whatever that of revisions is.
-    states.filter_map(|state| state.image).collect::<BTreeSet<_>>().into_iter().collect()
+    let (mut needed, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for revision in &looked.revisions {
+        let state = status::state(revision);
+        let Some(image) = state.image.filter(|_| state.proven) else { continue };
+        if gets(revision.metadata.name.as_ref()) {
+            needed.insert(image);
+        } else if objects::is_built(&image) {
+            kept.insert(image);
+        }
+    }
+    kept.retain(|image| !needed.contains(image));
+    (needed.into_iter().collect(), kept.into_iter().collect())
 }
