@@ -12,7 +12,7 @@ pub(crate) use machine::{
 };
 
 pub(crate) use function::{BaseFrom, Code, Function, Invoke};
-pub(crate) use workflow::{WorkflowCommand, WorkflowGraph, WorkflowLogs, WorkflowRunOptions};
+pub(crate) use workflow::{TriggerCommand, WorkflowCommand, WorkflowGraph, WorkflowLogs, WorkflowRunOptions};
 
 use crate::commands::cordon::Nodes;
 use crate::commands::drain::Drain;
@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// Run workflows, follow their runs, and draw them
     #[command(subcommand, visible_alias = "wf")]
     Workflow(WorkflowCommand),
+    /// See to events that triggers have seen
+    #[command(subcommand)]
+    Trigger(TriggerCommand),
     /// Show what nodes and pods use; on a terminal, live
     Top(Top),
     /// Set the number of replicas

@@ -24,6 +24,16 @@ pub(crate) enum WorkflowCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TriggerCommand {
+    /// Try dead deliveries again, under the keys they had
+    Redeliver {
+        /// The deliveries (`minik8s get triggerdeliveries` shows them)
+        #[arg(required = true, value_name = "DELIVERY")]
+        deliveries: Vec<String>,
+    },
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WorkflowRunOptions {
     /// The workflow

@@ -20,6 +20,7 @@ mod rollout;
 mod scale;
 mod token;
 pub(crate) mod top;
+mod trigger;
 mod version;
 mod workflow;
 
@@ -56,6 +57,7 @@ pub(crate) async fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Exec(options) => return exec::run(&Conn::open(&args).await?, options).await,
         Command::PortForward(options) => port_forward::run(&Conn::open(&args).await?, options).await?,
         Command::Workflow(command) => return workflow::run(&Conn::open(&args).await?, command).await,
+        Command::Trigger(command) => trigger::run(&Conn::open(&args).await?, command).await?,
         Command::Top(options) => Box::pin(top::run(&Conn::open(&args).await?, options)).await?,
         Command::Scale(options) => scale::run(&Conn::open(&args).await?, options).await?,
         Command::Cordon(nodes) => cordon::run(&Conn::open(&args).await?, nodes, true).await?,

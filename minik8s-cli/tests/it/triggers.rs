@@ -1,7 +1,9 @@
 //! Triggers of a process that is killed while they deliver.
 
 use super::flows::{apply, is_over, object, runs};
-use super::harness::{Kind, Up, until};
+use super::functions::{ready, with_function};
+use super::harness::{Kind, Up, until, until_or};
+use minik8s_core::testkit::need::{self, Need};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -161,4 +163,38 @@ fn what_was_accepted_is_delivered_however_often_the_process_is_killed() {
     assert!(twice.is_empty(), "an event is one run: {twice:?}");
     assert!(given(&last, "time").values().all(|times| *times == 1), "a time is one run: {:?}", given(&last, "time"));
     eprintln!("{} events, {} objects, {} times", accepted.len(), made.len(), given(&last, "time").len());
+}
+
+#[test]
+fn a_dead_delivery_is_tried_again_when_somebody_says_so() {
+    if !need::met(&[Need::Program("python3")]) {
+        return;
+    }
+    let Some(up) = Up::start(Kind::Real) else { return };
+    let maps = json!({"apiVersion": "v1", "resource": "configmaps", "selector": {"matchLabels": {"app": "test"}}});
+    let target = json!({"function": {"name": "late"}});
+    let trigger = json!({"object": maps, "target": target, "retry": {"maxAttempts": 1}});
+    let told = |what: &str, path: &str| up.minik8s(&["get", what, "-o", &format!("jsonpath={path}")]).out;
+    apply(&up, &[object("Trigger", "maps", &trigger)]);
+    until("objects are watched", 120, || told("trigger/maps", "{.status.conditions[0].status}") == "True");
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "labels": {"app": "test"}}});
+    up.minik8s_with(&["apply", "-f", "-"], &map.to_string()).ok();
+    let all = || told("triggerdeliveries", "{.items[*].metadata.name} {.items[*].status.phase}");
+    // Nobody is there to be called.
+    until_or(180, || all().ends_with(" Dead"), || format!("the delivery is given up: {}", all()));
+    let name = all().split(' ').next().expect("a name").to_owned();
+    let refused = up.minik8s(&["trigger", "redeliver", "nobody"]).refused();
+    assert!(refused.contains("nobody") && refused.contains("not found"), "{refused}");
+    if !with_function(&up, "late", "def main(p):\n    return p\n", &[]) {
+        return;
+    }
+    ready(&up, "late");
+    let said = up.minik8s(&["trigger", "redeliver", &name]).ok();
+    assert!(said.contains(&format!("{name} is tried again")), "{said}");
+    let state = || told(&format!("triggerdelivery/{name}"), "{.status.phase} {.status.attempts}");
+    until_or(180, || state().starts_with("De"), || format!("it is over: {}", state()));
+    assert_eq!(state(), "Delivered 1", "{}", told(&format!("triggerdelivery/{name}"), "{.status}"));
+    assert_eq!(all(), format!("{name} Delivered"), "it is the same one");
+    let refused = up.minik8s(&["trigger", "redeliver", &name]).refused();
+    assert!(refused.contains(&format!("{name} is delivered")), "{refused}");
 }
