@@ -73,7 +73,7 @@ impl PrivateContainerd {
     /// Starts a containerd with everything below `dir`, or finds the one that runs there already. Blocks until it listens.
     ///
     /// # Errors
-    /// Where containerd is not installed, `dir` is not writable, or it does not listen within 20 seconds.
+    /// Where containerd is not installed, `dir` is not writable, or it does not listen within a minute.
     pub fn start(dir: impl Into<PathBuf>) -> Result<Self, PrivateError> {
         let dir = dir.into();
         make_dir(&dir)?;
@@ -191,8 +191,8 @@ impl PrivateContainerd {
         }
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         if command.is_empty() {
-            // Between its start and its having arguments.
-            return Some(pid);
+            // Between its start and its having arguments; or it is ending, has no memory any more, and still has its socket.
+            return fs::read_link(format!("/proc/{pid}/exe")).is_ok().then_some(pid);
         }
         let ours = self.config_file();
         command.split(|b| *b == 0).any(|arg| arg == ours.as_os_str().as_encoded_bytes()).then_some(pid)
